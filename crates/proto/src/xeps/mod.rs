@@ -1,0 +1,1 @@
+//! Vocabulary without behaviour: delay, forwarding, data forms.

@@ -1,0 +1,13 @@
+//! RFC 6120 §11: the profile of XML that XMPP uses.
+//!
+//! [`Tokenizer`] takes bytes as they arrive and yields stream headers and whole stanzas; it builds no
+//! tree. A [`Stanza`] is one canonical run of bytes with a shallow index. [`Element`] is the small tree
+//! that the owner of a payload parses or builds.
+
+mod element;
+mod stanza;
+mod tokenizer;
+
+pub use element::{Element, Node};
+pub use stanza::{Attr, Child, Kind, Stanza};
+pub use tokenizer::{StreamHeader, Token, Tokenizer, XmlError, XmlLimits};
