@@ -254,7 +254,7 @@ impl StanzaError {
         if let Some(from) = stanza.from() {
             reply = reply.with_attr("to", from);
         }
-        Some(Stanza::from(&reply.with(self.element())))
+        Some(Stanza::new(&reply.with(self.element())))
     }
 }
 

@@ -1,1 +1,3 @@
-//! .
+//! The server: hosts, sessions, routing, XEP modules, administration. Joins `magpie-proto` and `magpie-store`.
+
+pub mod config;

@@ -1,0 +1,247 @@
+//! The configuration as types: the reference page and `magpie config default` come from here.
+//!
+//! Durations and sizes carry their unit in the name. Every field has a default, so that an empty file serves `localhost`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// All of `magpie.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The served domains.
+    pub domains: Vec<String>,
+    /// Accounts that may administer the server.
+    pub admins: Vec<String>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where connections are accepted.
+    pub listen: Vec<Listen>,
+    /// Certificates by domain; a domain without one uses `certs/DOMAIN.crt` and `.key` in the data folder, made on first start.
+    pub certificate: Vec<Certificate>,
+    /// XEP-0077
+    pub registration: Registration,
+    /// Authentication.
+    pub auth: Auth,
+    /// Limits.
+    pub limits: Limits,
+    /// XEP-0157: addresses to publish.
+    pub contact: Contact,
+    /// Metrics and health.
+    pub metrics: Metrics,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domains: vec!["localhost".into()],
+            admins: Vec::new(),
+            data: "magpie-data".into(),
+            listen: vec![
+                Listen {
+                    address: ([0, 0, 0, 0], 5222).into(),
+                    kind: ListenKind::C2s,
+                    tls: TlsMode::Required,
+                    force: false,
+                },
+                Listen {
+                    address: ([0, 0, 0, 0], 5223).into(),
+                    kind: ListenKind::C2sTls,
+                    tls: TlsMode::Required,
+                    force: false,
+                },
+            ],
+            certificate: Vec::new(),
+            registration: Registration::default(),
+            auth: Auth::default(),
+            limits: Limits::default(),
+            contact: Contact::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+/// One `[[listen]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub kind: ListenKind,
+    /// Whether STARTTLS must be used.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// Allows `tls = "optional"` on an address that is not loopback.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenKind {
+    /// Clients, STARTTLS.
+    C2s,
+    /// Clients, direct TLS (XEP-0368).
+    C2sTls,
+}
+
+/// Whether a listener insists on TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// No authentication without TLS.
+    #[default]
+    Required,
+    /// TLS is offered; PLAIN is allowed without it. Loopback addresses only, unless forced.
+    Optional,
+}
+
+/// One `[[certificate]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// For which served domain.
+    pub domain: String,
+    /// PEM file with the chain, leaf first.
+    pub chain: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// `[registration]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registration {
+    /// Whether strangers may make accounts.
+    pub open: bool,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// For which hashes keys are made of a new password: `sha-1`, `sha-256`, `sha-512`.
+    pub hashes: Vec<String>,
+    /// PBKDF2 rounds for new passwords, at least 4096.
+    pub iterations: u32,
+    /// Whether PLAIN is offered (under TLS, or on a listener with `tls = "optional"`).
+    pub plain: bool,
+    /// Served domains that offer ANONYMOUS and nothing else.
+    pub anonymous: Vec<String>,
+    /// Failed attempts a minute after which an account, and an address, must wait.
+    pub failures_per_minute_max: u32,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            hashes: vec!["sha-1".into(), "sha-256".into(), "sha-512".into()],
+            iterations: 4096,
+            plain: true,
+            anonymous: Vec::new(),
+            failures_per_minute_max: 20,
+        }
+    }
+}
+
+/// `[limits]`: each has its answer written beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a stanza after authentication; more is `policy-violation`. Advertised by XEP-0478.
+    pub stanza_bytes_max: usize,
+    /// Bytes of an element before authentication; more is `policy-violation`.
+    pub stanza_bytes_max_before_auth: usize,
+    /// Elements inside each other; more is `policy-violation`.
+    pub depth_max: u16,
+    /// Attributes of one element; more is `policy-violation`.
+    pub attributes_max: u16,
+    /// Elements in one stanza; more is `policy-violation`.
+    pub elements_max: u32,
+    /// Seconds from the connection to a bound resource; then `connection-timeout`.
+    pub login_seconds_max: u64,
+    /// Seconds without a byte after which the server asks whether the peer is there. Advertised by XEP-0478.
+    pub idle_seconds_max: u64,
+    /// Seconds for which a broken stream can be resumed (XEP-0198).
+    pub resume_seconds_max: u64,
+    /// Stanzas waiting for an acknowledgement; more ends the stream with `policy-violation`.
+    pub unacked_stanzas_max: usize,
+    /// Bytes waiting to be written to one peer; more ends the connection (the session can be resumed).
+    pub unsent_bytes_max: usize,
+    /// Sessions of one account; one more is `resource-constraint`.
+    pub sessions_per_account_max: usize,
+    /// Connections not yet authenticated, all together; one more is closed.
+    pub unauthenticated_max: usize,
+    /// Connections from one address; one more is closed. 0: no limit.
+    pub connections_per_address_max: usize,
+    /// Messages kept for an account that is offline; one more is `resource-constraint`… to the sender.
+    pub offline_messages_max: u64,
+    /// Contacts in one roster; one more is `resource-constraint`.
+    pub roster_items_max: usize,
+    /// Bytes of one stored private element or vCard; more is `policy-violation`.
+    pub stored_bytes_max: usize,
+    /// Bytes a second that one connection may send on average; faster is read slower. 0: no limit.
+    pub bytes_per_second_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stanza_bytes_max: 256 * 1024,
+            stanza_bytes_max_before_auth: 16 * 1024,
+            depth_max: 64,
+            attributes_max: 64,
+            elements_max: 8192,
+            login_seconds_max: 30,
+            idle_seconds_max: 300,
+            resume_seconds_max: 300,
+            unacked_stanzas_max: 4096,
+            unsent_bytes_max: 4 * 1024 * 1024,
+            sessions_per_account_max: 32,
+            unauthenticated_max: 10_000,
+            connections_per_address_max: 0,
+            offline_messages_max: 10_000,
+            roster_items_max: 5_000,
+            stored_bytes_max: 256 * 1024,
+            bytes_per_second_max: 0,
+        }
+    }
+}
+
+/// `[contact]`: addresses as URIs (`mailto:…`, `xmpp:…`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Contact {
+    /// Abuse.
+    pub abuse: Vec<String>,
+    /// Administration.
+    pub admin: Vec<String>,
+    /// Feedback.
+    pub feedback: Vec<String>,
+    /// Sales.
+    pub sales: Vec<String>,
+    /// Security.
+    pub security: Vec<String>,
+    /// Status of the service.
+    pub status: Vec<String>,
+    /// Support.
+    pub support: Vec<String>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Loopback address of `/metrics`, `/healthz` and `/readyz`; empty: none.
+    pub address: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:5290".into() }
+    }
+}
