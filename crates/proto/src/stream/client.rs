@@ -1,0 +1,556 @@
+//! RFC 6120 §4–§7: a client's stream as the server sees it, without I/O.
+//!
+//! Bytes go in by [`ClientStream::next`], which yields events one at a time; what is to be written is collected and
+//! taken by [`ClientStream::take_output`]. Where the stream needs something that is not its own (a host's
+//! policy, keys, a resource) it yields an event and waits for the matching answer; feed it no
+//! bytes until then. The state of negotiation is boxed and dropped when a resource is bound.
+
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
+use super::features::{self, StartTls, StreamLimits};
+use crate::sasl::{self, Exchange, Hash, Identity, Offer, SaslFailure, ScramKeys, Step};
+use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
+use crate::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
+
+/// Failed authentications on one stream after which it ends (RFC 6120 §6.4.5 asks for two to five tries).
+const AUTHENTICATION_FAILURES_MAX: u8 = 5;
+
+/// What happened, or what the stream needs to go on.
+#[derive(Debug)]
+pub enum Event {
+    /// A stream header came. Answer with [`ClientStream::accept`] or [`ClientStream::fail`].
+    Opened(Opening),
+    /// `<proceed/>` is in the output. Write it, start TLS on the connection, call [`ClientStream::tls_started`].
+    StartTls,
+    /// Answer with [`ClientStream::keys`] or [`ClientStream::refuse_authentication`].
+    FindKeys {
+        /// prepared localpart
+        username: String,
+        /// for which hash, or any
+        hash: Option<Hash>,
+    },
+    /// Answer with [`ClientStream::password_checked`].
+    CheckPassword {
+        /// against these keys
+        keys: Box<ScramKeys>,
+        /// this password
+        password: String,
+    },
+    /// Answer with [`ClientStream::authenticated`], which sends `<success/>`.
+    Authenticated {
+        /// who
+        identity: Identity,
+        /// by which mechanism
+        mechanism: String,
+    },
+    /// `<failure/>` is in the output; the peer may try again.
+    AuthenticationFailed {
+        /// why
+        failure: SaslFailure,
+        /// whom it claimed to be, where it said so
+        username: Option<String>,
+        /// by which mechanism
+        mechanism: String,
+    },
+    /// Answer with [`ClientStream::bound`] or [`ClientStream::bind_refused`].
+    Bind {
+        /// what the peer asked for
+        resource: Option<String>,
+    },
+    /// XEP-0198 §5. Answer with [`ClientStream::resumed`] or [`ClientStream::resume_failed`].
+    Resume {
+        /// the SM-ID
+        previd: String,
+        /// how many stanzas of ours the peer handled
+        h: u32,
+    },
+    /// A message, presence or IQ of a bound stream, stamped with the full JID.
+    Stanza(Stanza),
+    /// Any other element of a bound stream: acknowledgements, client state.
+    Nonza(Stanza),
+    /// The peer closed its stream; our closing tag is in the output. Nothing follows.
+    Closed,
+    /// A stream error and the closing tag are in the output. Nothing follows.
+    Failed(StreamError),
+}
+
+/// A stream header, as far as it concerns the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// `to`: the host that the peer wants.
+    pub to: Option<String>,
+    /// `from`: whom it claims to be.
+    pub from: Option<String>,
+    /// `xml:lang`: the default language of its stanzas.
+    pub lang: Option<String>,
+    /// The account, after authentication.
+    pub account: Option<BareJid>,
+    /// Whether TLS is in place.
+    pub secure: bool,
+}
+
+/// The server's answer to a stream header.
+#[derive(Clone, Debug)]
+pub struct Acceptance {
+    /// `from` of our header: the served domain.
+    pub domain: String,
+    /// `id` of our header: fresh and unguessable (§4.7.3).
+    pub id: String,
+    /// STARTTLS.
+    pub starttls: StartTls,
+    /// SASL. Not used once the peer is authenticated.
+    pub offer: Offer,
+    /// Further features after authentication.
+    pub features: Vec<Element>,
+    /// Limits to advertise and, by `xml`, to keep.
+    pub limits: StreamLimits,
+    /// Limits to keep from here on.
+    pub xml: XmlLimits,
+}
+
+/// XEP-0198 §5: why a stream cannot be resumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumeFailure {
+    /// `item-not-found` mostly.
+    pub condition: StanzaCondition,
+    /// How many stanzas of the peer the server had handled, where it still knows.
+    pub h: Option<u32>,
+}
+
+/// The receiving side of one client-to-server stream.
+#[derive(Debug)]
+pub struct ClientStream {
+    tokenizer: Tokenizer,
+    output: Vec<u8>,
+    state: State,
+    /// The state of negotiation; gone once a resource is bound.
+    negotiation: Option<Box<Negotiation>>,
+    /// Whether our header was written since the last (re)start.
+    header_sent: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A header must come next.
+    Header,
+    /// The caller owes an answer.
+    Waiting,
+    /// Features were sent; the peer chooses.
+    Negotiating,
+    /// A SASL response must come next.
+    Authenticating,
+    /// A resource is bound.
+    Bound,
+    /// Our closing tag was written.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+struct Negotiation {
+    secure: bool,
+    account: Option<BareJid>,
+    acceptance: Option<Acceptance>,
+    exchange: Option<(Exchange, String)>,
+    success: Option<Vec<u8>>,
+    failures: u8,
+    bind_id: Option<String>,
+    lang: Option<String>,
+    domain: Option<String>,
+}
+
+impl ClientStream {
+    /// A stream on a fresh connection; `secure` where TLS is in place already (XEP-0368).
+    pub fn new(limits: XmlLimits, secure: bool) -> Self {
+        Self {
+            tokenizer: Tokenizer::new(limits),
+            output: Vec::new(),
+            state: State::Header,
+            negotiation: Some(Box::new(Negotiation { secure, ..Negotiation::default() })),
+            header_sent: false,
+        }
+    }
+
+    /// Takes what is to be written. Leaves no buffer behind.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Whether our closing tag was written: nothing more may be.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Whether the caller owes an answer to the last event.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    /// Whether a resource is bound.
+    pub fn is_bound(&self) -> bool {
+        self.state == State::Bound
+    }
+
+    /// Takes bytes from the front of `input` up to the next event. `nonce` yields fresh printable randomness for SASL.
+    pub fn next(&mut self, input: &mut &[u8], nonce: &mut dyn FnMut() -> String) -> Option<Event> {
+        while !matches!(self.state, State::Waiting | State::Closed) {
+            let token = match self.tokenizer.next(input) {
+                Ok(Some(token)) => token,
+                Ok(None) => return None,
+                Err(error) => return Some(self.failed(error.into())),
+            };
+            let event = match token {
+                Token::StreamStart(header) => Some(self.header(header)),
+                Token::StreamEnd => Some(self.close()),
+                Token::Stanza(stanza) if self.state == State::Bound => Some(self.established(stanza)),
+                Token::Stanza(stanza) => self.negotiate(&stanza, nonce),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    /// Ends the stream with an error, of which the peer is told (§4.9.1.1), preceded by our header where it has not been sent.
+    pub fn fail(&mut self, error: StreamError) -> StreamError {
+        if self.state != State::Closed {
+            if !self.header_sent {
+                self.write_header("", None);
+            }
+            error.write(&mut self.output);
+            self.output.extend_from_slice(b"</stream:stream>");
+            self.state = State::Closed;
+        }
+        error
+    }
+
+    /// Ends the stream in peace (§4.4).
+    pub fn close(&mut self) -> Event {
+        if self.state != State::Closed {
+            if !self.header_sent {
+                self.write_header("", None);
+            }
+            self.output.extend_from_slice(b"</stream:stream>");
+            self.state = State::Closed;
+        }
+        Event::Closed
+    }
+
+    /// Answers [`Event::Opened`].
+    pub fn accept(&mut self, acceptance: Acceptance) {
+        self.write_header(&acceptance.domain, Some(&acceptance.id));
+        self.tokenizer.set_limits(acceptance.xml);
+        let negotiation = self.negotiation();
+        let features = match negotiation.account {
+            None => features::before_authentication(acceptance.starttls, &acceptance.offer, acceptance.limits),
+            Some(_) => features::after_authentication(&acceptance.features, acceptance.limits),
+        };
+        negotiation.domain = Some(acceptance.domain.clone());
+        negotiation.acceptance = Some(acceptance);
+        self.write_features(&features);
+        self.state = State::Negotiating;
+    }
+
+    /// Answers [`Event::StartTls`]: a new header must come (§5.4.3.3).
+    pub fn tls_started(&mut self) {
+        self.negotiation().secure = true;
+        self.restart();
+    }
+
+    /// Answers [`Event::FindKeys`]; `known` is false where the keys are fake.
+    pub fn keys(&mut self, keys: ScramKeys, known: bool) -> Option<Event> {
+        self.exchange(|exchange| exchange.keys(keys, known))
+    }
+
+    /// Answers [`Event::CheckPassword`].
+    pub fn password_checked(&mut self, right: bool) -> Option<Event> {
+        self.exchange(|exchange| exchange.password_checked(right))
+    }
+
+    /// Answers [`Event::FindKeys`] where the server does not want to look: throttled, or the store is down.
+    pub fn refuse_authentication(&mut self, failure: SaslFailure) -> Event {
+        self.step(Step::Failure { failure, username: None }).unwrap_or(Event::Closed)
+    }
+
+    /// Answers [`Event::Authenticated`] with the account: sends `<success/>`, and a new header must come (§6.4.6).
+    pub fn authenticated(&mut self, account: BareJid) {
+        let negotiation = self.negotiation();
+        negotiation.account = Some(account);
+        negotiation.exchange = None;
+        let data = negotiation.success.take();
+        sasl::success(data.as_deref()).write(ns::STREAM, &mut self.output);
+        self.restart();
+    }
+
+    /// Answers [`Event::Bind`]: the result is in the output, stanzas are stamped with this address from now on.
+    pub fn bound(&mut self, jid: &FullJid) {
+        let id = self.negotiation().bind_id.take().unwrap_or_default();
+        let bind = Element::new("bind", ns::BIND).with(Element::new("jid", ns::BIND).with_text(jid.as_str()));
+        self.write(&Element::new("iq", ns::CLIENT).with_attr("type", "result").with_attr("id", id).with(bind));
+        self.establish(jid);
+    }
+
+    /// Answers [`Event::Bind`] with an error (§7.6.2, §7.7.2); the peer may try again.
+    pub fn bind_refused(&mut self, error: &StanzaError) {
+        let id = self.negotiation().bind_id.take().unwrap_or_default();
+        self.write(
+            &Element::new("iq", ns::CLIENT).with_attr("type", "error").with_attr("id", id).with(error.element()),
+        );
+        self.state = State::Negotiating;
+    }
+
+    /// Answers [`Event::Resume`]: `<resumed/>` is in the output, and the session goes on.
+    pub fn resumed(&mut self, jid: &FullJid, previd: &str, h: u32) {
+        let resumed = Element::new("resumed", ns::SM).with_attr("previd", previd).with_attr("h", h.to_string());
+        self.write(&resumed);
+        self.establish(jid);
+    }
+
+    /// Answers [`Event::Resume`] with `<failed/>`; the peer may bind.
+    pub fn resume_failed(&mut self, failure: &ResumeFailure) {
+        let mut failed = Element::new("failed", ns::SM).with(Element::new(failure.condition.name(), ns::STANZA_ERRORS));
+        if let Some(h) = failure.h {
+            failed.set_attr("h", h.to_string());
+        }
+        self.write(&failed);
+        self.state = State::Negotiating;
+    }
+
+    fn header(&mut self, header: StreamHeader) -> Event {
+        // §4.8.1: the stream element's namespace is fixed; §4.8.2: so is the content's.
+        if header.ns != ns::STREAM || header.name != "stream" {
+            return self.failed(StreamCondition::InvalidNamespace.into());
+        }
+        if header.content_ns != ns::CLIENT {
+            let text = "this port serves clients: the default namespace must be jabber:client";
+            return self.failed(StreamError::new(StreamCondition::InvalidNamespace, text));
+        }
+        // §4.7.5: no version means 0.9, which has no features and no SASL.
+        let major = header.version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 1) {
+            let text = "XMPP 1.0 is required";
+            return self.failed(StreamError::new(StreamCondition::UnsupportedVersion, text));
+        }
+        let negotiation = self.negotiation();
+        negotiation.lang.clone_from(&header.lang);
+        // The host cannot change between the streams of one connection (§4.7.2).
+        if let (Some(before), Some(now)) = (&negotiation.domain, &header.to)
+            && negotiation.account.is_some()
+            && !before.eq_ignore_ascii_case(now)
+            && crate::jid::parse_domain(now).as_ref() != Ok(before)
+        {
+            return self.failed(StreamCondition::HostUnknown.into());
+        }
+        let opening = Opening {
+            to: header.to,
+            from: header.from,
+            lang: header.lang,
+            account: negotiation.account.clone(),
+            secure: negotiation.secure,
+        };
+        self.state = State::Waiting;
+        Event::Opened(opening)
+    }
+
+    fn negotiate(&mut self, element: &Stanza, nonce: &mut dyn FnMut() -> String) -> Option<Event> {
+        let secure = self.negotiation().secure;
+        let starttls = self.negotiation().acceptance.as_ref().map_or(StartTls::No, |acceptance| acceptance.starttls);
+        let authenticated = self.negotiation().account.is_some();
+        match (element.name(), element.ns()) {
+            ("starttls", ns::TLS) => {
+                if secure || starttls == StartTls::No || authenticated {
+                    Element::new("failure", ns::TLS).write(ns::STREAM, &mut self.output);
+                    return Some(self.close());
+                }
+                Element::new("proceed", ns::TLS).write(ns::STREAM, &mut self.output);
+                self.state = State::Waiting;
+                Some(Event::StartTls)
+            }
+            ("auth", ns::SASL) if !authenticated => self.authenticate(element, starttls, nonce),
+            ("response", ns::SASL) if self.state == State::Authenticating => match sasl::parse_data(element) {
+                Ok(response) => self.exchange(|exchange| exchange.respond(&response.unwrap_or_default())),
+                Err(failure) => self.step(Step::Failure { failure, username: None }),
+            },
+            ("abort", ns::SASL) if self.state == State::Authenticating => {
+                self.step(Step::Failure { failure: SaslFailure::Aborted, username: None })
+            }
+            ("iq", ns::CLIENT) if authenticated => self.bind(element),
+            ("resume", ns::SM) if authenticated => {
+                let resume = element.element();
+                let h = resume.attr("h").and_then(|h| h.parse().ok());
+                let (Some(previd), Some(h)) = (resume.attr("previd"), h) else {
+                    self.resume_failed(&ResumeFailure { condition: StanzaCondition::BadRequest, h: None });
+                    return None;
+                };
+                self.state = State::Waiting;
+                Some(Event::Resume { previd: previd.to_owned(), h })
+            }
+            // XEP-0198 §3: stream management can be enabled only after a resource is bound.
+            (_, ns::SM) if authenticated => {
+                self.resume_failed(&ResumeFailure { condition: StanzaCondition::UnexpectedRequest, h: None });
+                None
+            }
+            // §4.9.3.12: whatever else comes before authentication or binding is not authorized.
+            _ if element.kind() != Kind::Other || !authenticated => {
+                Some(self.failed(StreamCondition::NotAuthorized.into()))
+            }
+            _ => Some(self.failed(StreamCondition::UnsupportedStanzaType.into())),
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        element: &Stanza,
+        starttls: StartTls,
+        nonce: &mut dyn FnMut() -> String,
+    ) -> Option<Event> {
+        let auth = element.element();
+        let mechanism = auth.attr("mechanism").unwrap_or_default().to_owned();
+        if starttls == StartTls::Required {
+            let failure = Step::Failure { failure: SaslFailure::EncryptionRequired, username: None };
+            return self.refused(failure, mechanism);
+        }
+        let initial = match sasl::parse_data(element) {
+            Ok(initial) => initial,
+            Err(failure) => return self.refused(Step::Failure { failure, username: None }, mechanism),
+        };
+        let Some(acceptance) = &self.negotiation().acceptance else {
+            return Some(self.failed(StreamCondition::NotAuthorized.into()));
+        };
+        let (exchange, step) = Exchange::start(&acceptance.offer, &mechanism, initial.as_deref(), nonce());
+        self.negotiation().exchange = Some((exchange, mechanism));
+        self.step(step)
+    }
+
+    fn refused(&mut self, step: Step, mechanism: String) -> Option<Event> {
+        self.fail_authentication(step, mechanism)
+    }
+
+    fn exchange(&mut self, advance: impl FnOnce(&mut Exchange) -> Step) -> Option<Event> {
+        match &mut self.negotiation().exchange {
+            Some((exchange, _)) => {
+                let step = advance(exchange);
+                self.step(step)
+            }
+            None => Some(self.failed(StreamCondition::NotAuthorized.into())),
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Option<Event> {
+        match step {
+            Step::Challenge(data) => {
+                let text = BASE64_STANDARD.encode(data);
+                Element::new("challenge", ns::SASL).with_text(text).write(ns::STREAM, &mut self.output);
+                self.state = State::Authenticating;
+                None
+            }
+            Step::FindKeys { username, hash } => {
+                self.state = State::Waiting;
+                Some(Event::FindKeys { username, hash })
+            }
+            Step::CheckPassword { keys, password } => {
+                self.state = State::Waiting;
+                Some(Event::CheckPassword { keys, password })
+            }
+            Step::Success { identity, data } => {
+                self.state = State::Waiting;
+                let negotiation = self.negotiation();
+                negotiation.success = data;
+                let mechanism = negotiation.exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
+                Some(Event::Authenticated { identity, mechanism })
+            }
+            Step::Failure { .. } => {
+                let mechanism = self.negotiation().exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
+                self.fail_authentication(step, mechanism)
+            }
+        }
+    }
+
+    fn fail_authentication(&mut self, step: Step, mechanism: String) -> Option<Event> {
+        let Step::Failure { failure, username } = step else { return None };
+        sasl::failure(failure).write(ns::STREAM, &mut self.output);
+        self.state = State::Negotiating;
+        let negotiation = self.negotiation();
+        negotiation.failures += 1;
+        if negotiation.failures >= AUTHENTICATION_FAILURES_MAX {
+            self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many failed authentications"));
+        }
+        Some(Event::AuthenticationFailed { failure, username, mechanism })
+    }
+
+    fn bind(&mut self, iq: &Stanza) -> Option<Event> {
+        let bind = iq.child("bind", ns::BIND);
+        let (Some(bind), Some("set"), Some(id)) = (bind, iq.type_().as_deref(), iq.attr(Attr::Id)) else {
+            return Some(self.failed(StreamCondition::NotAuthorized.into()));
+        };
+        let resource = bind.element().child("resource", ns::BIND).map(Element::text).filter(|text| !text.is_empty());
+        let id = id.into_owned();
+        self.negotiation().bind_id = Some(id);
+        self.state = State::Waiting;
+        Some(Event::Bind { resource })
+    }
+
+    fn established(&mut self, stanza: Stanza) -> Event {
+        match stanza.kind() {
+            Kind::Other if stanza.ns() == ns::CLIENT || stanza.ns() == ns::STREAM => {
+                self.failed(StreamCondition::UnsupportedStanzaType.into())
+            }
+            Kind::Other => Event::Nonza(stanza),
+            _ => Event::Stanza(stanza),
+        }
+    }
+
+    fn establish(&mut self, jid: &FullJid) {
+        self.tokenizer.stamp_from(Some(Arc::from(jid.as_str())));
+        self.negotiation = None;
+        self.state = State::Bound;
+    }
+
+    fn restart(&mut self) {
+        self.tokenizer.restart();
+        self.state = State::Header;
+        self.header_sent = false;
+    }
+
+    fn failed(&mut self, error: StreamError) -> Event {
+        Event::Failed(self.fail(error))
+    }
+
+    fn write(&mut self, element: &Element) {
+        element.write(ns::CLIENT, &mut self.output);
+    }
+
+    fn write_header(&mut self, domain: &str, id: Option<&str>) {
+        let mut header = Element::new("stream", ns::CLIENT).with_attr("version", "1.0").with_attr("xml:lang", "en");
+        if !domain.is_empty() {
+            header.set_attr("from", domain);
+        }
+        if let Some(id) = id {
+            header.set_attr("id", id);
+        }
+        let attributes = header.to_xml(ns::CLIENT);
+        // The element is written empty: `<stream …/>`. Its attributes, escaped, are what the header needs.
+        let attributes = attributes.trim_start_matches("<stream").trim_end_matches("/>");
+        self.output.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='");
+        self.output.extend_from_slice(ns::STREAM.as_bytes());
+        self.output.push(b'\'');
+        self.output.extend_from_slice(attributes.as_bytes());
+        self.output.push(b'>');
+        self.header_sent = true;
+    }
+
+    /// Stream features with the prefix that RFC 6120 shows: some clients look for `stream:features` by its name.
+    fn write_features(&mut self, features: &Element) {
+        self.output.extend_from_slice(b"<stream:features>");
+        for feature in features.children() {
+            feature.write(ns::STREAM, &mut self.output);
+        }
+        self.output.extend_from_slice(b"</stream:features>");
+    }
+
+    fn negotiation(&mut self) -> &mut Negotiation {
+        self.negotiation.get_or_insert_default()
+    }
+}

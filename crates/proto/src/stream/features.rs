@@ -1,0 +1,64 @@
+//! RFC 6120 §4.3.2: what a server advertises at each stage of a client's stream.
+
+use crate::sasl::Offer;
+use crate::xml::Element;
+use crate::{ns, sasl};
+
+/// Whether STARTTLS is on offer (RFC 6120 §5.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartTls {
+    /// Not on offer: the stream is under TLS already, or there is no certificate.
+    No,
+    /// On offer; authentication goes without it too.
+    Optional,
+    /// Nothing else is on offer until it is done.
+    Required,
+}
+
+/// XEP-0478: the limits that a stream advertises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Bytes of one top-level element, the largest that is accepted.
+    pub bytes_max: usize,
+    /// Seconds without traffic after which the server may end the stream.
+    pub idle_seconds: Option<u64>,
+}
+
+impl StreamLimits {
+    fn element(self) -> Element {
+        const NS: &str = "urn:xmpp:stream-limits:0";
+        let limits = Element::new("limits", NS)
+            .with(Element::new("max-bytes", NS).with_text(self.bytes_max.to_string()));
+        match self.idle_seconds {
+            Some(seconds) => limits.with(Element::new("idle-seconds", NS).with_text(seconds.to_string())),
+            None => limits,
+        }
+    }
+}
+
+/// Before TLS, or before authentication where TLS is there or not needed.
+pub(super) fn before_authentication(starttls: StartTls, offer: &Offer, limits: StreamLimits) -> Element {
+    let mut features = Element::new("features", ns::STREAM);
+    if starttls != StartTls::No {
+        let mut element = Element::new("starttls", ns::TLS);
+        if starttls == StartTls::Required {
+            element = element.with(Element::new("required", ns::TLS));
+        }
+        features = features.with(element);
+    }
+    if starttls != StartTls::Required {
+        features = features.with_all(sasl::features(offer));
+    }
+    features.with(limits.element())
+}
+
+/// After authentication: bind, and what the server adds (roster versioning, capabilities …).
+pub(super) fn after_authentication(extra: &[Element], limits: StreamLimits) -> Element {
+    Element::new("features", ns::STREAM)
+        .with(Element::new("bind", ns::BIND))
+        // RFC 3921 demanded this step; RFC 6121 dropped it, and `optional` tells old clients so.
+        .with(Element::new("session", ns::SESSION).with(Element::new("optional", ns::SESSION)))
+        .with(Element::new("sm", ns::SM))
+        .with_all(extra.iter().cloned())
+        .with(limits.element())
+}

@@ -1,0 +1,70 @@
+//! The index of what Magpie can do: each module with the document it implements.
+
+use std::sync::Arc;
+
+use crate::requests::{Requests, TwoOwners};
+use crate::server::Deps;
+
+/// What a module says of itself: service discovery, the list of XEPs and the README come from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Which XEP; `None` for an RFC.
+    pub xep: Option<u16>,
+    /// The document's title.
+    pub title: &'static str,
+    /// The version of the document that was read.
+    pub version: &'static str,
+    /// Features that a served domain advertises for it (XEP-0030).
+    pub host_features: &'static [&'static str],
+    /// Features that an account's bare JID advertises for it.
+    pub account_features: &'static [&'static str],
+}
+
+/// A module: it owns requests, is a step in `pipeline.rs`, or hears news.
+pub trait Module: Send + Sync + Sized + 'static {
+    /// What it implements.
+    const ABOUT: &'static [About];
+
+    /// Made once, when the server starts.
+    fn new(deps: &Deps) -> Self;
+
+    /// Claims its requests.
+    fn register(self: &Arc<Self>, _requests: &mut Requests) {}
+}
+
+macro_rules! modules {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ident,)*) => {
+        $($(#[doc = $doc])+ pub mod $name;)*
+
+        /// All modules of one server.
+        pub struct Modules {
+            $($(#[doc = $doc])+ pub $name: Arc<$name::$type>,)*
+        }
+
+        impl Modules {
+            /// Makes every module and the table of owners.
+            pub fn new(deps: &Deps) -> Result<(Self, Requests), TwoOwners> {
+                let mut requests = Requests::default();
+                let modules = Self { $($name: Arc::new($name::$type::new(deps)),)* };
+                $(modules.$name.register(&mut requests);)*
+                Ok((modules, requests.checked()?))
+            }
+
+            /// What the modules say of themselves.
+            pub const ABOUT: &'static [&'static [About]] = &[$(<$name::$type as Module>::ABOUT,)*];
+        }
+    };
+}
+
+modules! {
+    /// RFC 6121 §2: Roster
+    roster: RosterModule,
+    /// RFC 6121 §4: Presence
+    presence: Presence,
+    /// XEP-0160: Best Practices for Handling Offline Messages
+    offline: Offline,
+    /// XEP-0191: Blocking Command
+    blocking: Blocking,
+    /// XEP-0280: Message Carbons
+    carbons: Carbons,
+}

@@ -1,0 +1,291 @@
+//! XEP-0160: Best Practices for Handling Offline Messages
+//!
+//! The spool: messages that the server has promised to keep, until the recipient's client has them. A message waits here
+//! while its recipient is away, and also while it is on its way to a session, where the sender was or will be told
+//! that it arrived (XEP-0198). It leaves when the recipient's client acknowledges it, or, without
+//! XEP-0198, when it was written to the socket. The one surprising thing: which entries are on their way is
+//! known in memory alone, so that after a crash all of them count as offline messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_proto::xeps::{delay, hints};
+use magpie_proto::xml::{Kind, Stanza};
+use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
+use magpie_store::{Batch, Log, LogId, Record, Store, StoreError, Ticket};
+use parking_lot::Mutex;
+
+use super::{About, Module};
+use crate::accounts;
+use crate::registry::{Account, Registry, SessionHandle};
+use crate::server::{Deps, now};
+
+/// Entries fetched from the store at a time.
+pub const CHUNK: usize = 64;
+
+/// Accounts whose number of spooled messages is remembered, so that a flood to one does not count its rows each time.
+const COUNTS_MAX: usize = 65_536;
+
+/// A message in the spool.
+#[derive(Clone, Debug)]
+pub struct Spooled {
+    /// When it arrived, since 1970.
+    pub received: Duration,
+    /// The message, canonical.
+    pub stanza: Stanza,
+}
+
+impl Record for Spooled {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&(self.received.as_millis() as u64).to_be_bytes());
+        out.extend_from_slice(self.stanza.bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (millis, stanza) = bytes.split_first_chunk()?;
+        let received = Duration::from_millis(u64::from_be_bytes(*millis));
+        Some(Self { received, stanza: Stanza::parse(stanza).ok()? })
+    }
+}
+
+impl Spooled {
+    /// The message as it is delivered late, with the time of its arrival (XEP-0203).
+    pub fn delayed(&self, host: &str) -> Stanza {
+        if self.stanza.children().any(|child| child.is("delay", delay::NS)) {
+            return self.stanza.clone();
+        }
+        self.stanza.with_child(&delay::element(Some(host), self.received, Some("Offline Storage")))
+    }
+}
+
+/// The module.
+pub struct Offline {
+    store: Store,
+    spool: Log<Spooled>,
+    registry: Arc<Registry>,
+    deps: Deps,
+    counts: Mutex<hashbrown::HashMap<BareJid, u64>>,
+}
+
+/// One step of fetching: what to deliver, and whether there may be more.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Messages that this session now holds, oldest first.
+    pub messages: Vec<(LogId, Stanza)>,
+    /// Where to go on; `None` at the end.
+    pub after: Option<LogId>,
+}
+
+impl Module for Offline {
+    const ABOUT: &'static [About] = &[
+        About {
+            xep: Some(160),
+            title: "Best Practices for Handling Offline Messages",
+            version: "1.0.1",
+            host_features: &["msgoffline"],
+            account_features: &[],
+        },
+        About {
+            xep: Some(203),
+            title: "Delayed Delivery",
+            version: "2.0",
+            host_features: &["urn:xmpp:delay"],
+            account_features: &[],
+        },
+    ];
+
+    fn new(deps: &Deps) -> Self {
+        Self {
+            store: deps.store.clone(),
+            spool: deps.store.log("spool"),
+            registry: Arc::clone(&deps.registry),
+            deps: deps.clone(),
+            counts: Mutex::default(),
+        }
+    }
+}
+
+impl Offline {
+    /// Whether a message is worth keeping for an account that is away (§3): one with a body or another payload that a person or device misses, no
+    /// chat state alone, no headline, error or groupchat message, none that forbids it (XEP-0334).
+    pub fn is_storable(message: &Stanza) -> bool {
+        if message.kind() != Kind::Message || hints::no_store(message) {
+            return false;
+        }
+        match message.type_().as_deref() {
+            Some("error" | "headline" | "groupchat") => false,
+            _ => {
+                hints::store(message)
+                    || message.children().any(|child| {
+                        !matches!(
+                            child.ns,
+                            // Chat states, thread ids and hints are worth nothing later; a carbon has its own original.
+                            "http://jabber.org/protocol/chatstates" | hints::NS | "urn:xmpp:carbons:2"
+                        ) && !child.is("thread", ns::CLIENT)
+                            && !child.is("delay", delay::NS)
+                            && !child.is("origin-id", "urn:xmpp:sid:0")
+                    })
+            }
+        }
+    }
+
+    /// Whether one more message may be kept for the account.
+    pub async fn has_room(&self, account: &BareJid) -> Result<bool, StanzaError> {
+        let max = self.deps.config.load().limits.offline_messages_max;
+        if let Some(count) = self.counts.lock().get(account) {
+            return Ok(*count < max);
+        }
+        let count = self.spool.count(&accounts::owner(account)).await.map_err(refusal)?;
+        let mut counts = self.counts.lock();
+        if counts.len() >= COUNTS_MAX {
+            counts.clear();
+        }
+        counts.insert(account.clone(), count);
+        Ok(count < max)
+    }
+
+    /// Puts a message into the spool. Called under the registry's lock for the account, so that a session that
+    /// becomes available sees it one way or the other. `holders` sessions have it on its way.
+    pub fn keep(&self, name: &BareJid, account: &mut Account, message: &Stanza, holders: u8) -> (LogId, Ticket) {
+        let id = self.store.next_id();
+        let mut batch = Batch::new();
+        let spooled = Spooled { received: now(), stanza: message.clone() };
+        self.spool.append(&mut batch, &accounts::owner(name), id, &spooled);
+        let ticket = self.store.commit(batch);
+        if holders > 0 {
+            account.in_flight.insert(id, holders);
+        } else if let Some(count) = self.counts.lock().get_mut(name) {
+            *count += 1;
+        }
+        (id, ticket)
+    }
+
+    /// The session's client has these messages: they leave the spool.
+    pub fn discharge(&self, session: &SessionHandle, ids: &[LogId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let owner = accounts::owner(&session.account);
+        let mut batch = Batch::new();
+        for id in ids {
+            self.spool.delete(&mut batch, &owner, *id);
+        }
+        // Nobody waits for it: should it fail, the messages come once more.
+        drop(self.store.commit(batch));
+        self.registry.with(&session.account, |account| {
+            let Some(account) = account else { return };
+            let fetching = account.resources.iter().any(|resource| resource.fetching);
+            for id in ids {
+                account.in_flight.remove(id);
+                // A reader's snapshot may be older than the deletion.
+                if fetching {
+                    account.discharged.insert(*id);
+                }
+            }
+        });
+    }
+
+    /// The session ends without having acknowledged these messages: they wait for the next one. Returns whether another session of the
+    /// account was told to look for them.
+    pub fn release(&self, session: &SessionHandle, ids: &[LogId]) {
+        if ids.is_empty() {
+            return;
+        }
+        self.counts.lock().remove(&session.account);
+        self.registry.with(&session.account, |account| {
+            let Some(account) = account else { return };
+            for id in ids {
+                if let Some(holders) = account.in_flight.get_mut(id) {
+                    *holders -= 1;
+                    if *holders == 0 {
+                        account.in_flight.remove(id);
+                    }
+                }
+            }
+            let heir = account.resources.iter_mut().find(|resource| resource.is_available() && resource.priority >= 0);
+            if let Some(heir) = heir {
+                // A session that is gone meanwhile has left what it held to the next one by itself.
+                let _ = heir.session.mailbox.put(crate::mailbox::Mail::LookIntoSpool);
+            }
+        });
+    }
+
+    /// Fetches the next messages for a session that is `fetching`, and claims them for it.
+    pub async fn fetch(&self, session: Arc<SessionHandle>, after: Option<LogId>) -> Result<Chunk, StoreError> {
+        let owner = accounts::owner(&session.account);
+        if after.is_none() {
+            // What was committed before this becomes visible to the read that follows.
+            let mut barrier = Batch::new();
+            self.spool.delete(&mut barrier, &owner, LogId(0));
+            self.store.commit(barrier).await?;
+            self.counts.lock().remove(&session.account);
+        }
+        let rows = self.spool.range(&owner, after, CHUNK).await?;
+        let after = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == CHUNK);
+        let host = session.jid.domain().to_owned();
+        let messages = self.registry.with(&session.account, |account| {
+            let Some(account) = account else { return Vec::new() };
+            let mut claimed = Vec::new();
+            for (id, spooled) in rows {
+                if account.in_flight.contains_key(&id) || account.discharged.contains(&id) {
+                    continue;
+                }
+                account.in_flight.insert(id, 1);
+                claimed.push((id, spooled.delayed(&host)));
+            }
+            claimed
+        });
+        Ok(Chunk { messages, after })
+    }
+
+    /// Deletes everything that is kept for an account.
+    pub fn forget(&self, account: &BareJid) {
+        self.counts.lock().remove(account);
+    }
+}
+
+/// What the sender is told when the store does not answer.
+pub fn refusal(error: StoreError) -> StanzaError {
+    tracing::error!(%error, "the store refused");
+    match error {
+        StoreError::Full => StanzaError::new(StanzaCondition::ResourceConstraint, "the server's storage is full"),
+        _ => StanzaCondition::InternalServerError.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn storable(xml: &str) -> bool {
+        Offline::is_storable(&Stanza::parse(xml.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_body_is_kept_and_a_chat_state_alone_is_not() {
+        assert!(storable("<message type='chat'><body>x</body></message>"));
+        assert!(storable("<message><body>x</body></message>"));
+        assert!(!storable(
+            "<message type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/><thread>x</thread></message>"
+        ));
+    }
+
+    #[test]
+    fn headlines_errors_and_groupchat_are_not_kept() {
+        for kind in ["headline", "error", "groupchat"] {
+            assert!(!storable(&format!("<message type='{kind}'><body>x</body></message>")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_sender_may_forbid_keeping() {
+        assert!(!storable("<message><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>"));
+        assert!(storable("<message><store xmlns='urn:xmpp:hints'/></message>"));
+    }
+
+    #[test]
+    fn receipts_are_kept() {
+        assert!(storable("<message><received xmlns='urn:xmpp:receipts' id='x'/></message>"));
+    }
+}

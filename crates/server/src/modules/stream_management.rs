@@ -1,0 +1,205 @@
+//! XEP-0198: Stream Management
+//!
+//! Acknowledges what was handled and lets a client come back to its session. A stanza counts as handled only once what the
+//! server promised for it is on disk: see `promise.rs`. The session itself waits for its client, without a connection;
+//! this module finds it by its SM-ID.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use magpie_proto::acks::{Inbound, Outbound};
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, StanzaCondition, StreamCondition, StreamError, ns};
+use parking_lot::Mutex;
+
+use super::{About, Module};
+use crate::mailbox::Delivery;
+use crate::registry::SessionHandle;
+use crate::server::{Deps, Server, random_text};
+
+/// Stanzas written since the last request after which another is sent, though no answer came.
+const UNREQUESTED_MAX: u32 = 64;
+
+/// The module: sessions that may be resumed.
+pub struct StreamManagement {
+    sessions: Mutex<HashMap<Box<str>, Weak<SessionHandle>>>,
+}
+
+impl Module for StreamManagement {
+    const ABOUT: &'static [About] = &[About {
+        xep: Some(198),
+        title: "Stream Management",
+        version: "1.6.3",
+        host_features: &[],
+        account_features: &[],
+    }];
+
+    fn new(_deps: &Deps) -> Self {
+        Self { sessions: Mutex::default() }
+    }
+}
+
+impl StreamManagement {
+    /// The account's session with this SM-ID.
+    pub fn find(&self, account: &BareJid, id: &str) -> Option<Arc<SessionHandle>> {
+        let session = self.sessions.lock().get(id)?.upgrade()?;
+        (session.account == *account).then_some(session)
+    }
+
+    /// A session that is over cannot be resumed.
+    pub fn forget(&self, acks: &Acks) {
+        if let Some(id) = &acks.id {
+            self.sessions.lock().remove(id);
+        }
+    }
+}
+
+/// What a session does with an element of stream management.
+pub enum Answer {
+    /// Nothing.
+    Nothing,
+    /// Write this.
+    Write(Stanza),
+    /// The client has these.
+    Acknowledged(Vec<Delivery>),
+    /// End the stream.
+    Fail(StreamError),
+}
+
+/// The acknowledgements of one session.
+#[derive(Debug)]
+pub struct Acks {
+    /// The SM-ID, where the session can be resumed.
+    id: Option<Box<str>>,
+    /// What the client has not acknowledged yet.
+    pub outbound: Outbound<Delivery>,
+    /// What the client sent, and how much of it is handled.
+    pub inbound: Inbound,
+    /// Seconds for which the session waits without a connection.
+    pub resume_seconds: u64,
+    /// The count at which a request of the client is to be answered.
+    owed: Option<u32>,
+    /// Stanzas written since the last request.
+    unrequested: u32,
+    /// Whether a request is unanswered.
+    requested: bool,
+}
+
+impl Acks {
+    /// Handles `<enable/>`, `<r/>` and `<a/>` of a bound session.
+    pub fn handle(
+        acks: &mut Option<Box<Self>>,
+        element: &Stanza,
+        server: &Server,
+        session: &Arc<SessionHandle>,
+    ) -> Answer {
+        match (element.name(), acks) {
+            ("enable", acks @ None) => {
+                let (enabled, answer) = Self::enable(&element.element(), server, session);
+                *acks = Some(Box::new(enabled));
+                Answer::Write(answer)
+            }
+            // §3: only once a stream.
+            ("enable" | "resume", Some(_)) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
+            ("resume", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
+            ("r", Some(acks)) => {
+                acks.owed = Some(acks.inbound.count());
+                Answer::Nothing
+            }
+            ("a", Some(acks)) => match element.element().attr("h").and_then(|h| h.parse().ok()) {
+                Some(h) => match acks.acknowledge(h) {
+                    Ok(deliveries) => Answer::Acknowledged(deliveries),
+                    Err(error) => Answer::Fail(error),
+                },
+                None => Answer::Fail(StreamError::new(StreamCondition::BadFormat, "an acknowledgement without h")),
+            },
+            ("r" | "a", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
+            _ => Answer::Fail(StreamCondition::UnsupportedStanzaType.into()),
+        }
+    }
+
+    fn enable(enable: &Element, server: &Server, session: &Arc<SessionHandle>) -> (Self, Stanza) {
+        let wanted = matches!(enable.attr("resume"), Some("true" | "1"));
+        let seconds_max = server.config().limits.resume_seconds_max;
+        // A client may want to be forgotten sooner than the server would.
+        let resume_seconds = match enable.attr("max").and_then(|max| max.parse::<u64>().ok()) {
+            Some(max) => max.min(seconds_max),
+            None => seconds_max,
+        };
+        let mut enabled = Element::new("enabled", ns::SM);
+        let id = (wanted && resume_seconds > 0).then(|| random_text(18).into_boxed_str());
+        if let Some(id) = &id {
+            enabled.set_attr("id", id);
+            enabled.set_attr("resume", "true");
+            enabled.set_attr("max", resume_seconds.to_string());
+            let sessions = &server.modules.stream_management.sessions;
+            sessions.lock().insert(id.clone(), Arc::downgrade(session));
+        }
+        let acks = Self {
+            id,
+            outbound: Outbound::default(),
+            inbound: Inbound::default(),
+            resume_seconds,
+            owed: None,
+            unrequested: 0,
+            requested: false,
+        };
+        (acks, Stanza::new(&enabled))
+    }
+
+    /// Whether the session outlives its connection.
+    pub fn is_resumable(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// A stanza was written.
+    pub fn sent(&mut self, delivery: Delivery) {
+        self.outbound.push(delivery);
+        self.unrequested += 1;
+    }
+
+    /// The client has handled `h` stanzas. Gives back what it thereby acknowledges; a count that is too high ends the stream (§4).
+    pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, StreamError> {
+        self.requested = false;
+        self.outbound.ack(h).map(|acknowledged| acknowledged.into_iter().collect()).map_err(|error| {
+            let text = format!("h='{}', but only {} stanzas were sent", error.h, error.sent);
+            StreamError::new(StreamCondition::UndefinedCondition, text)
+        })
+    }
+
+    /// The answer to a request of the client, once all that came before it is handled.
+    pub fn answer_due(&mut self) -> Option<Stanza> {
+        let owed = self.owed?;
+        let handled = self.inbound.handled();
+        // Counts wrap at 2^32 (§4).
+        if (handled.wrapping_sub(owed) as i32) < 0 {
+            return None;
+        }
+        self.owed = None;
+        Some(Stanza::new(&Element::new("a", ns::SM).with_attr("h", handled.to_string())))
+    }
+
+    /// A request, where stanzas were written and none is on its way.
+    pub fn request_due(&mut self) -> Option<Stanza> {
+        let due = self.unrequested > 0 && (!self.requested || self.unrequested >= UNREQUESTED_MAX);
+        due.then(|| self.request())
+    }
+
+    /// A request in any case.
+    pub fn request(&mut self) -> Stanza {
+        self.requested = true;
+        self.unrequested = 0;
+        Stanza::new(&Element::new("r", ns::SM))
+    }
+
+    /// The session has a new connection, to which what is unacknowledged is written again.
+    pub fn resumed(&mut self) {
+        self.owed = None;
+        self.requested = false;
+        self.unrequested = u32::try_from(self.outbound.len()).unwrap_or(u32::MAX);
+    }
+}
+
+fn failed(condition: StanzaCondition) -> Stanza {
+    Stanza::new(&Element::new("failed", ns::SM).with(Element::new(condition.name(), ns::STANZA_ERRORS)))
+}

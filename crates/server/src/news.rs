@@ -1,0 +1,40 @@
+//! THE facts that modules may hear. Whoever hears one cannot veto it, and the order in one list says nothing.
+
+use std::sync::Arc;
+
+use magpie_proto::{BareJid, StreamCondition, StreamError};
+use magpie_store::StoreError;
+
+use crate::registry::{Resource, SessionHandle};
+use crate::server::Server;
+
+/// A resource was bound; the session has not begun.
+pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
+    server.modules.roster.load_into_registry(&session.account).await?;
+    server.modules.blocking.load_into_registry(&session.account).await?;
+    server.deps.metrics.session_began();
+    Ok(())
+}
+
+/// A session is over, and out of the registry.
+pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
+    server.modules.presence.session_ended(server, &resource).await;
+    server.deps.metrics.session_ended();
+    if resource.session.anonymous && server.registry().sessions(&resource.session.account).is_empty() {
+        server.deps.accounts.erase(&resource.session.account);
+    }
+}
+
+/// An account's password was changed: whoever is logged in with the old one is asked again, but for the session that did it.
+pub fn password_changed(server: &Server, account: &BareJid, by: Option<&SessionHandle>) {
+    let error = StreamError::new(StreamCondition::Reset, "the password was changed");
+    server.registry().end_others(account, by.map(|session| session.id), &error);
+}
+
+/// An account is gone, with all that was its own.
+pub async fn account_removed(server: &Arc<Server>, account: &BareJid) {
+    server.modules.offline.forget(account);
+    server.modules.blocking.forget(account);
+    let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
+    server.registry().end(account, &error);
+}

@@ -1,0 +1,237 @@
+//! Who is connected where: the only way by which code reaches sessions.
+//!
+//! Accounts are spread over shards, each under its own lock. What happens to one account (a routing decision and
+//! the puts that follow from it, a change of presence, a change of the roster) happens under its shard's lock and is short; nothing
+//! awaits there. A registry that spans nodes can take this one's place.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
+use magpie_proto::{BareJid, FullJid, Stanza};
+use magpie_store::LogId;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::mailbox::{Delivery, Mail, Mailbox};
+use crate::modules::blocking::BlockList;
+use crate::roster::Roster;
+
+/// Enough that two cores or two hundred rarely meet at one lock.
+const SHARDS: usize = 256;
+
+/// Names one session for as long as the process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// A session as others see it: where to put its mail.
+#[derive(Debug)]
+pub struct SessionHandle {
+    /// Its id.
+    pub id: SessionId,
+    /// Its address.
+    pub jid: FullJid,
+    /// The account, once, for lookups.
+    pub account: BareJid,
+    /// Its mail.
+    pub mailbox: Mailbox,
+    /// Whether the account is made up and ends with the session (RFC 4505).
+    pub anonymous: bool,
+}
+
+impl SessionHandle {
+    /// Puts a stanza into the session's mailbox; whether it was taken.
+    pub fn send(&self, stanza: Stanza) -> bool {
+        self.mailbox.deliver(Delivery::new(stanza))
+    }
+}
+
+/// What the registry knows of one session: each field is set by the module that is named.
+#[derive(Debug)]
+pub struct Resource {
+    /// The session.
+    pub session: Arc<SessionHandle>,
+    /// RFC 6121 §4: the last available presence, stamped; `None` while unavailable.
+    pub presence: Option<Stanza>,
+    /// RFC 6121 §4.7.2.3: its priority. Meaningless while unavailable.
+    pub priority: i8,
+    /// RFC 6121 §2.2: asked for the roster, and so gets pushes.
+    pub interested: bool,
+    /// RFC 6121 §4.6: where directed presence went, to be told of the end.
+    pub directed: Option<Box<HashSet<magpie_proto::Jid>>>,
+    /// XEP-0280: asked for copies.
+    pub carbons: bool,
+    /// XEP-0191: asked for the block list, and so gets pushes.
+    pub block_pushes: bool,
+    /// XEP-0198: its connection is gone and it may be resumed.
+    pub detached: bool,
+    /// XEP-0160: it is fetching the spool; messages for it go there, so that their order is kept.
+    pub fetching: bool,
+}
+
+impl Resource {
+    /// Whether it has sent available presence.
+    pub fn is_available(&self) -> bool {
+        self.presence.is_some()
+    }
+}
+
+/// What the registry knows of one account with sessions.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// Its sessions, in order of binding.
+    pub resources: SmallVec<[Resource; 2]>,
+    /// Its roster, as the store has it or will have it.
+    pub roster: Option<Arc<Roster>>,
+    /// XEP-0191: its block list.
+    pub blocked: Option<Arc<BlockList>>,
+    /// Spool entries that are on their way to a session, and to how many.
+    pub in_flight: HashMap<LogId, u8>,
+    /// Spool entries given up while a session was reading the spool: its snapshot may still show them.
+    pub discharged: HashSet<LogId>,
+    /// How many tasks are changing the account without a session of it: it stays until they are through.
+    pub pins: u32,
+}
+
+impl Account {
+    /// The session's entry.
+    pub fn resource(&mut self, id: SessionId) -> Option<&mut Resource> {
+        self.resources.iter_mut().find(|resource| resource.session.id == id)
+    }
+
+    /// The entry of the session with this resourcepart.
+    pub fn named(&self, resourcepart: &str) -> Option<&Resource> {
+        self.resources.iter().find(|resource| resource.session.jid.resource() == resourcepart)
+    }
+
+    /// The available resources.
+    pub fn available(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.iter().filter(|resource| resource.is_available())
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.resources.is_empty() || self.pins > 0
+    }
+}
+
+type Shard = HashMap<BareJid, Account>;
+
+/// All sessions of this node.
+#[derive(Debug)]
+pub struct Registry {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: DefaultHashBuilder,
+    next: AtomicU64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+/// Why a session cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// The account has as many sessions as it may.
+    TooMany,
+}
+
+impl Registry {
+    /// A session id that was never given before.
+    pub fn next_id(&self) -> SessionId {
+        SessionId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn shard(&self, account: &BareJid) -> &Mutex<Shard> {
+        let hash = self.hasher.hash_one(account) as usize;
+        &self.shards[hash % SHARDS]
+    }
+
+    /// Looks at, and changes, what is known of an account. `None` while it has no session. Keep it short.
+    pub fn with<R>(&self, account: &BareJid, f: impl FnOnce(Option<&mut Account>) -> R) -> R {
+        f(self.shard(account).lock().get_mut(account))
+    }
+
+    /// As [`Registry::with`], for an account that may have no session; it is forgotten again if it has none afterwards.
+    pub fn with_any<R>(&self, account: &BareJid, f: impl FnOnce(&mut Account) -> R) -> R {
+        let mut shard = self.shard(account).lock();
+        let entry = shard.entry(account.clone()).or_default();
+        let result = f(entry);
+        if !entry.is_needed() {
+            shard.remove(account);
+        }
+        result
+    }
+
+    /// Changes one session's entry, if it is there.
+    pub fn with_resource<R>(&self, session: &SessionHandle, f: impl FnOnce(&mut Resource) -> R) -> Option<R> {
+        self.with(&session.account, |account| account.and_then(|account| account.resource(session.id)).map(f))
+    }
+
+    /// Adds a bound session. A session that has the resource already is taken out and given back: the newer one wins (RFC 6120 §7.7.2.2).
+    pub fn add(&self, session: &Arc<SessionHandle>, sessions_max: usize) -> Result<Option<Resource>, AddError> {
+        let mut shard = self.shard(&session.account).lock();
+        let account = shard.entry(session.account.clone()).or_default();
+        let same = account.resources.iter().position(|other| other.session.jid == session.jid);
+        if same.is_none() && account.resources.len() >= sessions_max {
+            return Err(AddError::TooMany);
+        }
+        let replaced = same.map(|index| account.resources.remove(index));
+        account.resources.push(Resource {
+            session: Arc::clone(session),
+            presence: None,
+            priority: 0,
+            interested: false,
+            directed: None,
+            carbons: false,
+            block_pushes: false,
+            detached: false,
+            fetching: false,
+        });
+        Ok(replaced)
+    }
+
+    /// Takes a session out. `None` where it was replaced before.
+    pub fn remove(&self, session: &SessionHandle) -> Option<Resource> {
+        let mut shard = self.shard(&session.account).lock();
+        let account = shard.get_mut(&session.account)?;
+        let index = account.resources.iter().position(|resource| resource.session.id == session.id)?;
+        let resource = account.resources.remove(index);
+        if !account.is_needed() {
+            shard.remove(&session.account);
+        }
+        Some(resource)
+    }
+
+    /// The sessions of an account.
+    pub fn sessions(&self, account: &BareJid) -> Vec<Arc<SessionHandle>> {
+        self.with(account, |account| {
+            account.map_or_else(Vec::new, |account| account.resources.iter().map(|r| Arc::clone(&r.session)).collect())
+        })
+    }
+
+    /// Every session of this node; for shutdown and the console.
+    pub fn all(&self) -> Vec<Arc<SessionHandle>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            for account in shard.lock().values() {
+                all.extend(account.resources.iter().map(|resource| Arc::clone(&resource.session)));
+            }
+        }
+        all
+    }
+
+    /// Tells every session of an account to end.
+    pub fn end(&self, account: &BareJid, error: &magpie_proto::StreamError) {
+        for session in self.sessions(account) {
+            // A session that is gone already needs no telling.
+            let _ = session.mailbox.put(Mail::End(error.clone()));
+        }
+    }
+}

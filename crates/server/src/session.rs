@@ -1,0 +1,584 @@
+//! One task per session: it selects an input and applies it.
+//!
+//! A session outlives its connection where its client asked for that (XEP-0198): the task goes on without one, and
+//! a new connection is handed over to it. While a stanza is being handled (a store read, a roster change) the session takes no
+//! further input, so that order is kept, but still writes what others send it.
+
+mod connection;
+mod negotiation;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use magpie_proto::acks::Position;
+use magpie_proto::stream::Event;
+use magpie_proto::xml::{Kind, Stanza};
+use magpie_proto::{BareJid, StreamCondition, StreamError, ns};
+use magpie_store::{LogId, StoreError};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+pub use connection::Connection;
+pub use negotiation::{Gate, serve};
+
+use crate::mailbox::{Delivery, Mail};
+use crate::modules::client_state::ClientState;
+use crate::modules::offline::Chunk;
+use crate::modules::stream_management::{Acks, Answer};
+use crate::news;
+use crate::pipeline::{self, Outgoing};
+use crate::promise::Promise;
+use crate::registry::SessionHandle;
+use crate::server::Server;
+
+/// Seconds that a silent peer has to answer when it is asked whether it is there.
+const PROBE_SECONDS_MAX: u64 = 60;
+
+/// Bytes waiting for the socket above which a session takes nothing more from its mailbox or the spool.
+const UNSENT_BYTES_HIGH: usize = 64 * 1024;
+
+/// A new connection for a session that lost its own (XEP-0198 §5).
+#[derive(Debug)]
+pub struct Takeover {
+    /// The connection; its stream waits for an answer to `<resume/>`.
+    pub connection: Connection,
+    /// The SM-ID, to be repeated.
+    pub previd: String,
+    /// How many of our stanzas the client has handled.
+    pub h: u32,
+    /// The account that it authenticated as.
+    pub account: BareJid,
+}
+
+/// Whether the session goes on.
+enum Flow {
+    On,
+    /// The connection is gone; the session may wait for another.
+    Detach,
+    /// The session is over.
+    End,
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A bound session. Each field but the first three is what a resume must find again.
+pub struct Session {
+    server: Arc<Server>,
+    handle: Arc<SessionHandle>,
+    /// `None` while the session waits to be resumed.
+    connection: Option<Connection>,
+    /// XEP-0198, once enabled.
+    acks: Option<Box<Acks>>,
+    /// XEP-0352
+    client_state: ClientState,
+    /// The stanza that is being handled.
+    work: Option<Work<(Option<Position>, Promise)>>,
+    /// What must be durable before stanzas count as handled, in the order in which they came.
+    promises: VecDeque<(Option<Position>, Promise)>,
+    /// A look into the spool.
+    fetch: Option<Work<Result<Chunk, StoreError>>>,
+    /// Where the next look begins, and whether one more must follow.
+    fetch_next: Option<Option<LogId>>,
+    /// Without XEP-0198: what was queued for the socket and is not written yet.
+    unflushed: Vec<Delivery>,
+    /// When the peer was last heard, or the connection was lost.
+    since: Instant,
+    /// Whether the peer was asked if it is there.
+    probed: bool,
+}
+
+impl Session {
+    fn new(server: Arc<Server>, handle: Arc<SessionHandle>, connection: Connection) -> Self {
+        Self {
+            server,
+            handle,
+            connection: Some(connection),
+            acks: None,
+            client_state: ClientState::default(),
+            work: None,
+            promises: VecDeque::new(),
+            fetch: None,
+            fetch_next: None,
+            unflushed: Vec::new(),
+            since: Instant::now(),
+            probed: false,
+        }
+    }
+
+    /// Runs the session to its end.
+    pub async fn run(mut self) {
+        loop {
+            let flow = self.turn().await;
+            match flow {
+                Flow::On => {}
+                Flow::Detach if self.is_resumable() => self.detach().await,
+                Flow::Detach | Flow::End => break,
+            }
+        }
+        self.end().await;
+    }
+
+    /// One turn: do all that can be done, then wait for the next input.
+    async fn turn(&mut self) -> Flow {
+        if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
+            return flow;
+        }
+        if let flow @ (Flow::Detach | Flow::End) = self.take_input().await {
+            return flow;
+        }
+        self.look_into_spool();
+        if let flow @ (Flow::Detach | Flow::End) = self.flush() {
+            return flow;
+        }
+        let read = self.work.is_none();
+        let deadline = self.deadline();
+        let Self { connection, work, promises, fetch, handle, .. } = self;
+        tokio::select! {
+            ready = ready(connection.as_ref(), read) => match ready {
+                Ok(()) => self.read().await,
+                Err(_) => Flow::Detach,
+            },
+            () = handle.mailbox.wait() => Flow::On,
+            (position, promise) = optional(work) => {
+                self.work = None;
+                self.owe(position, promise);
+                Flow::On
+            }
+            outcome = kept(promises) => {
+                self.promise_kept(outcome);
+                Flow::On
+            }
+            chunk = optional(fetch) => {
+                self.fetch = None;
+                self.fetched(chunk);
+                Flow::On
+            }
+            () = tokio::time::sleep_until(deadline) => self.overdue(),
+        }
+    }
+
+    // Input.
+
+    async fn read(&mut self) -> Flow {
+        let Some(connection) = &mut self.connection else { return Flow::On };
+        match connection.read() {
+            Ok(true) => {
+                self.since = Instant::now();
+                self.probed = false;
+                Flow::On
+            }
+            Ok(false) => Flow::On,
+            Err(error) => {
+                debug!(jid = %self.handle.jid, %error, "connection lost");
+                Flow::Detach
+            }
+        }
+    }
+
+    async fn take_input(&mut self) -> Flow {
+        while self.work.is_none() {
+            let Some(event) = self.connection.as_mut().and_then(Connection::next) else { return Flow::On };
+            let flow = match event {
+                Event::Stanza(stanza) => {
+                    self.handle_stanza(stanza).await;
+                    Flow::On
+                }
+                Event::Nonza(element) => self.handle_nonza(&element),
+                Event::Failed(error) => {
+                    self.server.deps.metrics.stream_error(error.condition.name());
+                    info!(jid = %self.handle.jid, %error, "stream refused");
+                    Flow::End
+                }
+                // The rest belongs to negotiation and cannot follow it.
+                _ => Flow::End,
+            };
+            if !matches!(flow, Flow::On) {
+                return flow;
+            }
+        }
+        Flow::On
+    }
+
+    async fn handle_stanza(&mut self, stanza: Stanza) {
+        if let Some(claimed) = stanza.claimed_from()
+            && claimed != self.handle.account.as_str()
+        {
+            // RFC 6120 §8.1.2.1 lets the server put the true address in place; that is what was done.
+            debug!(jid = %self.handle.jid, claimed, "from replaced");
+        }
+        let position = self.acks.as_mut().map(|acks| acks.inbound.received());
+        let outgoing = Outgoing {
+            server: Arc::clone(&self.server),
+            session: Arc::clone(&self.handle),
+            stanza,
+            acknowledged: self.acks.is_some(),
+        };
+        let mut work = Box::pin(async move { (position, pipeline::user_sends(outgoing).await) });
+        // Most stanzas need nothing from the store and are through at the first poll.
+        match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            Poll::Ready((position, promise)) => self.owe(position, promise),
+            Poll::Pending => self.work = Some(work),
+        }
+    }
+
+    fn handle_nonza(&mut self, element: &Stanza) -> Flow {
+        match (element.name(), element.ns()) {
+            (_, ns::SM) => match Acks::handle(&mut self.acks, element, &self.server, &self.handle) {
+                Answer::Nothing => {}
+                Answer::Write(answer) => self.write_nonza(&answer),
+                Answer::Acknowledged(deliveries) => self.acknowledged(&deliveries),
+                Answer::Fail(error) => return self.fail(error),
+            },
+            (_, crate::modules::client_state::NS) => {
+                for delivery in self.client_state.handle(element) {
+                    self.write(delivery);
+                }
+            }
+            _ => return self.fail(StreamCondition::UnsupportedStanzaType.into()),
+        }
+        self.answer_requests();
+        Flow::On
+    }
+
+    // Promises.
+
+    fn owe(&mut self, position: Option<Position>, promise: Promise) {
+        if promise.ticket.is_some() {
+            self.promises.push_back((position, promise));
+        } else {
+            self.settle(position);
+        }
+    }
+
+    fn promise_kept(&mut self, outcome: Result<(), StoreError>) {
+        let Some((position, promise)) = self.promises.pop_front() else { return };
+        if let Err(error) = outcome {
+            warn!(jid = %self.handle.jid, %error, "a stanza could not be kept");
+            if let Some(refusal) = promise.otherwise {
+                self.handle.send(refusal);
+            }
+        }
+        self.settle(position);
+    }
+
+    fn settle(&mut self, position: Option<Position>) {
+        if let (Some(acks), Some(position)) = (&mut self.acks, position) {
+            acks.inbound.settle(position);
+            self.answer_requests();
+        }
+    }
+
+    fn answer_requests(&mut self) {
+        if let Some(answer) = self.acks.as_mut().and_then(|acks| acks.answer_due()) {
+            self.write_nonza(&answer);
+        }
+    }
+
+    // Output.
+
+    async fn take_mail(&mut self) -> Flow {
+        if self.handle.mailbox.is_overflown() {
+            let text = "the peer does not read fast enough";
+            warn!(jid = %self.handle.jid, "mailbox overflown");
+            return match self.is_resumable() && self.connection.is_some() {
+                true => Flow::Detach,
+                false => self.fail(StreamError::new(StreamCondition::PolicyViolation, text)),
+            };
+        }
+        if self.connection.as_ref().is_some_and(|connection| connection.unsent_bytes() > UNSENT_BYTES_HIGH) {
+            return Flow::On;
+        }
+        for mail in self.handle.mailbox.take() {
+            match mail {
+                Mail::Deliver(delivery) => self.deliver(delivery),
+                Mail::LookIntoSpool => self.fetch_again(),
+                Mail::Resume(takeover) => {
+                    if let flow @ (Flow::Detach | Flow::End) = self.resume(*takeover).await {
+                        return flow;
+                    }
+                }
+                Mail::End(error) => return self.fail(error),
+            }
+        }
+        match &self.acks {
+            Some(acks) if acks.outbound.len() > self.server.config().limits.unacked_stanzas_max => {
+                self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many unacknowledged stanzas"))
+            }
+            _ => Flow::On,
+        }
+    }
+
+    /// What can wait for an inactive client waits (XEP-0352); the rest is written.
+    fn deliver(&mut self, delivery: Delivery) {
+        for delivery in self.client_state.pass(delivery) {
+            self.write(delivery);
+        }
+    }
+
+    fn write(&mut self, delivery: Delivery) {
+        self.server.deps.metrics.stanza_out(delivery.stanza.kind());
+        if let Some(connection) = &mut self.connection {
+            connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
+        }
+        match &mut self.acks {
+            Some(acks) => acks.sent(delivery),
+            None if delivery.stanza.kind() != Kind::Presence => self.unflushed.push(delivery),
+            None => {}
+        }
+    }
+
+    fn write_nonza(&mut self, element: &Stanza) {
+        if let Some(connection) = &mut self.connection {
+            connection.write(|out| element.write(None, out));
+        }
+    }
+
+    fn flush(&mut self) -> Flow {
+        let Some(connection) = &mut self.connection else { return Flow::On };
+        if let Some(request) = self.acks.as_mut().and_then(|acks| acks.request_due()) {
+            connection.write(|out| request.write(None, out));
+        }
+        match connection.flush() {
+            Ok(true) => {
+                if !self.unflushed.is_empty() {
+                    let written = std::mem::take(&mut self.unflushed);
+                    self.acknowledged(&written);
+                }
+                Flow::On
+            }
+            Ok(false) if connection.unsent_bytes() > self.server.config().limits.unsent_bytes_max => {
+                warn!(jid = %self.handle.jid, "the peer does not read");
+                Flow::Detach
+            }
+            Ok(false) => Flow::On,
+            Err(_) => Flow::Detach,
+        }
+    }
+
+    fn acknowledged(&self, deliveries: &[Delivery]) {
+        let ids: Vec<LogId> = deliveries.iter().filter_map(|delivery| delivery.spooled).collect();
+        self.server.modules.offline.discharge(&self.handle, &ids);
+    }
+
+    // The spool.
+
+    /// A look into the spool from its beginning, now or after the one that is under way.
+    fn fetch_again(&mut self) {
+        self.fetch_next = Some(None);
+        self.server.registry().with_resource(&self.handle, |resource| resource.fetching = true);
+    }
+
+    /// Fetches the next messages where the peer keeps up with them.
+    fn look_into_spool(&mut self) {
+        let unacked = self.acks.as_ref().map_or(0, |acks| acks.outbound.len());
+        let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
+        let busy = unacked > self.server.config().limits.unacked_stanzas_max / 2 || unsent > UNSENT_BYTES_HIGH;
+        if self.fetch.is_some() || busy || self.connection.is_none() {
+            return;
+        }
+        if let Some(after) = self.fetch_next.take() {
+            let server = Arc::clone(&self.server);
+            let handle = Arc::clone(&self.handle);
+            self.fetch = Some(Box::pin(async move { server.modules.offline.fetch(handle, after).await }));
+        }
+    }
+
+    fn fetched(&mut self, chunk: Result<Chunk, StoreError>) {
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                warn!(jid = %self.handle.jid, %error, "the spool cannot be read");
+                Chunk { messages: Vec::new(), after: None }
+            }
+        };
+        for (id, stanza) in chunk.messages {
+            self.deliver(Delivery { stanza, to: None, spooled: Some(id) });
+        }
+        if self.fetch_next.is_some() {
+            return;
+        }
+        if chunk.after.is_some() {
+            self.fetch_next = Some(chunk.after);
+            return;
+        }
+        // Whoever routed a message into the spool meanwhile did so under the same lock and left mail.
+        let again = self.server.registry().with(&self.handle.account, |account| {
+            let Some(account) = account else { return false };
+            let again = self.handle.mailbox.has_look_into_spool();
+            if let Some(resource) = account.resource(self.handle.id) {
+                resource.fetching = again;
+            }
+            if !account.resources.iter().any(|resource| resource.fetching) {
+                account.discharged.clear();
+            }
+            again
+        });
+        if again {
+            self.fetch_next = Some(None);
+        }
+    }
+
+    // Time.
+
+    fn deadline(&self) -> Instant {
+        let limits = &self.server.config().limits;
+        let seconds = match (&self.connection, self.probed) {
+            (None, _) => self.acks.as_ref().map_or(0, |acks| acks.resume_seconds),
+            (Some(_), false) => limits.idle_seconds_max,
+            (Some(_), true) => limits.idle_seconds_max + PROBE_SECONDS_MAX,
+        };
+        self.since + Duration::from_secs(seconds)
+    }
+
+    fn overdue(&mut self) -> Flow {
+        if self.connection.is_none() {
+            debug!(jid = %self.handle.jid, "not resumed in time");
+            return Flow::End;
+        }
+        if self.probed {
+            info!(jid = %self.handle.jid, "the peer does not answer");
+            return match self.is_resumable() {
+                true => Flow::Detach,
+                false => self.fail(StreamCondition::ConnectionTimeout.into()),
+            };
+        }
+        self.probed = true;
+        match &mut self.acks {
+            Some(acks) => {
+                let request = acks.request();
+                self.write_nonza(&request);
+            }
+            None => {
+                let ping = crate::modules::ping::ask(&self.handle);
+                self.write(Delivery::new(ping));
+            }
+        }
+        Flow::On
+    }
+
+    // Ends.
+
+    fn is_resumable(&self) -> bool {
+        self.acks.as_ref().is_some_and(|acks| acks.is_resumable())
+    }
+
+    fn fail(&mut self, error: StreamError) -> Flow {
+        self.server.deps.metrics.stream_error(error.condition.name());
+        info!(jid = %self.handle.jid, %error, "stream ended");
+        if let Some(connection) = &mut self.connection {
+            connection.fail(error);
+        }
+        Flow::End
+    }
+
+    async fn detach(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.abandon();
+        }
+        self.since = Instant::now();
+        self.probed = false;
+        self.client_state = ClientState::default();
+        info!(jid = %self.handle.jid, "session detached");
+        self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
+    }
+
+    async fn resume(&mut self, takeover: Takeover) -> Flow {
+        let Takeover { mut connection, previd, h, .. } = takeover;
+        let Some(acks) = &mut self.acks else { return Flow::On };
+        let acknowledged = match acks.acknowledge(h) {
+            Ok(acknowledged) => acknowledged,
+            Err(error) => {
+                connection.fail(error);
+                connection.close().await;
+                return Flow::On;
+            }
+        };
+        if let Some(mut old) = self.connection.replace(connection) {
+            old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
+            old.close().await;
+        }
+        self.acknowledged(&acknowledged);
+        // The count that the client is told must hold, so what is owed is paid first.
+        if let Some(work) = self.work.take() {
+            let (position, promise) = work.await;
+            self.owe(position, promise);
+        }
+        while !self.promises.is_empty() {
+            let outcome = kept(&mut self.promises).await;
+            self.promise_kept(outcome);
+        }
+        self.since = Instant::now();
+        self.probed = false;
+        self.server.registry().with_resource(&self.handle, |resource| resource.detached = false);
+        let (Some(acks), Some(connection)) = (&mut self.acks, &mut self.connection) else { return Flow::End };
+        connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
+        acks.resumed();
+        for delivery in acks.outbound.iter() {
+            connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
+        }
+        info!(jid = %self.handle.jid, resumed = true, "session resumed");
+        Flow::On
+    }
+
+    async fn end(mut self) {
+        // Whoever looks for the session from here on does not find it; what is in its mailbox is all there will be.
+        let resource = self.server.registry().remove(&self.handle);
+        let mut undelivered = Vec::new();
+        if let Some(work) = self.work.take() {
+            let (position, promise) = work.await;
+            self.owe(position, promise);
+        }
+        while !self.promises.is_empty() {
+            let outcome = kept(&mut self.promises).await;
+            self.promise_kept(outcome);
+        }
+        if let Some(mut connection) = self.connection.take() {
+            connection.end();
+            connection.close().await;
+        }
+        if let Some(acks) = self.acks.take() {
+            self.server.modules.stream_management.forget(&acks);
+            undelivered.extend(acks.outbound.into_unacked());
+        }
+        undelivered.append(&mut self.unflushed);
+        undelivered.extend(self.client_state.give_back());
+        for mail in self.handle.mailbox.close() {
+            match mail {
+                Mail::Deliver(delivery) => undelivered.push(delivery),
+                Mail::Resume(takeover) => negotiation::refuse_takeover(&self.server, *takeover),
+                Mail::LookIntoSpool | Mail::End(_) => {}
+            }
+        }
+        info!(jid = %self.handle.jid, undelivered = undelivered.len(), "session ended");
+        pipeline::session_leaves_undelivered(&self.server, &self.handle, undelivered).await;
+        if let Some(resource) = resource {
+            news::session_ended(&self.server, resource).await;
+        }
+    }
+}
+
+async fn ready(connection: Option<&Connection>, read: bool) -> std::io::Result<()> {
+    match connection {
+        Some(connection) => connection.ready(read).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn optional<T>(work: &mut Option<Work<T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the oldest promise.
+async fn kept(promises: &mut VecDeque<(Option<Position>, Promise)>) -> Result<(), StoreError> {
+    match promises.front_mut().and_then(|(_, promise)| promise.ticket.as_mut()) {
+        Some(ticket) => ticket.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,435 @@
+//! RFC 6120 §4–§7: from a fresh connection to a bound session.
+//!
+//! Answers what the stream asks: whether the host is served, which keys an account has, whether a resource is free. All of its state is
+//! dropped when the session begins.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use magpie_proto::sasl::{Hash, Identity, Offer, SaslFailure, ScramKeys};
+use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, ResumeFailure, StartTls, StreamLimits};
+use magpie_proto::xml::XmlLimits;
+use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info};
+
+use super::{Connection, Session, Takeover};
+use crate::config::{Limits, TlsMode};
+use crate::listen::transport::Transport;
+use crate::mailbox::{Mail, Mailbox};
+use crate::news;
+use crate::registry::SessionHandle;
+use crate::server::{Server, random_text};
+
+/// XEP-0198 §5: the session is not known, or not any more.
+const NOT_FOUND: ResumeFailure = ResumeFailure { condition: StanzaCondition::ItemNotFound, h: None };
+
+/// What a listener demands of the connections that come in by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Whether STARTTLS must be used.
+    pub tls: TlsMode,
+    /// Whether TLS comes first (XEP-0368).
+    pub direct: bool,
+}
+
+/// Serves one connection from its first byte to its last.
+pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate) {
+    // What negotiation needs is on the heap and goes when it ends; a bound session keeps none of it.
+    if let Some(session) = Box::pin(negotiate(server, transport, gate)).await {
+        session.run().await;
+    }
+}
+
+/// A session that has ended cannot take a connection over: its client must bind anew.
+pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
+    takeover.connection.resume_failed(&NOT_FOUND);
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        let gate = Gate { tls: TlsMode::Optional, direct: false };
+        let mut negotiation = Negotiation::new(&server, gate, takeover.connection);
+        negotiation.domain = takeover.account.domain().to_owned();
+        negotiation.account = Some(takeover.account);
+        if let Some(session) = Box::pin(negotiation.run()).await {
+            session.run().await;
+        }
+    });
+}
+
+async fn negotiate(server: Arc<Server>, transport: Transport, gate: Gate) -> Option<Session> {
+    let limits = server.config().limits.clone();
+    let stream = ClientStream::new(before_auth(&limits), gate.direct);
+    let negotiation = Negotiation::new(&server, gate, Connection::new(transport, stream));
+    negotiation.run().await
+}
+
+struct Negotiation {
+    server: Arc<Server>,
+    gate: Gate,
+    connection: Connection,
+    deadline: Instant,
+    domain: String,
+    account: Option<BareJid>,
+    anonymous: bool,
+    address: IpAddr,
+}
+
+/// Where negotiation stands after an event.
+enum Next {
+    /// It goes on.
+    More,
+    /// A session begins.
+    Bound(Arc<SessionHandle>),
+    /// A session that waits for a connection shall have this one.
+    Resume { handle: Arc<SessionHandle>, previd: String, h: u32 },
+    /// The connection is over.
+    Over,
+}
+
+impl Negotiation {
+    fn new(server: &Arc<Server>, gate: Gate, connection: Connection) -> Self {
+        let seconds = server.config().limits.login_seconds_max;
+        Self {
+            server: Arc::clone(server),
+            gate,
+            deadline: Instant::now() + Duration::from_secs(seconds),
+            domain: String::new(),
+            account: None,
+            anonymous: false,
+            address: connection.transport.peer().ip(),
+            connection,
+        }
+    }
+
+    async fn run(mut self) -> Option<Session> {
+        let _negotiating = self.server.deps.metrics.negotiating();
+        while let Some(event) = self.next_event().await {
+            match self.handle(event).await {
+                Next::More => {}
+                Next::Bound(handle) => return Some(Session::new(self.server, handle, self.connection)),
+                Next::Resume { handle, previd, h } => {
+                    let Some(account) = self.account.clone() else { break };
+                    let takeover = Takeover { connection: self.connection, previd, h, account };
+                    match handle.mailbox.put(Mail::Resume(Box::new(takeover))) {
+                        // It ended just now.
+                        Err(Mail::Resume(takeover)) => {
+                            self.connection = takeover.connection;
+                            self.connection.resume_failed(&NOT_FOUND);
+                        }
+                        _ => return None,
+                    }
+                }
+                Next::Over => break,
+            }
+        }
+        self.connection.close().await;
+        None
+    }
+
+    /// The next event; `None` when the connection is over.
+    async fn next_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.connection.next() {
+                return Some(event);
+            }
+            let flushed = self.connection.flush().ok()?;
+            if flushed && self.connection.stream.is_closed() {
+                return None;
+            }
+            let mut stopping = self.server.stopping();
+            let ready = tokio::select! {
+                ready = timeout_at(self.deadline, self.connection.ready(true)) => ready,
+                _ = stopping.wait_for(|stopping| *stopping) => {
+                    self.fail(StreamCondition::SystemShutdown.into());
+                    return None;
+                }
+            };
+            match ready {
+                Ok(Ok(())) => {
+                    if let Err(error) = self.connection.read() {
+                        debug!(address = %self.address, %error, "connection lost before a session");
+                        return None;
+                    }
+                }
+                Ok(Err(_)) => return None,
+                Err(_) => {
+                    self.fail(StreamError::new(StreamCondition::ConnectionTimeout, "login took too long"));
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Next {
+        match event {
+            Event::Opened(opening) => self.open(opening),
+            Event::StartTls => {
+                // `<proceed/>` must be on its way in clear before the first record.
+                if !self.write_out().await {
+                    return Next::Over;
+                }
+                self.connection.forget_input();
+                let config = self.server.certificates().server_config(Some(&self.domain));
+                match self.connection.transport.start_tls(config) {
+                    Ok(()) => self.connection.stream.tls_started(),
+                    Err(error) => {
+                        info!(address = %self.address, %error, "TLS cannot start");
+                        return Next::Over;
+                    }
+                }
+            }
+            Event::FindKeys { username, hash } => self.find_keys(&username, hash).await,
+            Event::CheckPassword { keys, password } => {
+                let right = self.server.check_password(keys, password).await;
+                let event = self.connection.stream.password_checked(right);
+                return self.then(event).await;
+            }
+            Event::Authenticated { identity, mechanism } => return self.authenticated(identity, &mechanism),
+            Event::AuthenticationFailed { failure, username, mechanism } => {
+                info!(address = %self.address, domain = %self.domain, username, mechanism, failure = failure.name(), "authentication failed");
+                self.server.deps.metrics.authentication(&mechanism, false);
+                if let (Some(username), SaslFailure::NotAuthorized) = (username, failure) {
+                    self.server.throttle().failed(&self.account_name(&username), self.address, std::time::Instant::now());
+                }
+            }
+            Event::Bind { resource } => return self.bind(resource).await,
+            Event::Resume { previd, h } => return self.resume(previd, h),
+            Event::Failed(error) => {
+                self.server.deps.metrics.stream_error(error.condition.name());
+                info!(address = %self.address, domain = %self.domain, %error, "stream refused");
+                return Next::Over;
+            }
+            Event::Closed | Event::Stanza(_) | Event::Nonza(_) => {
+                return Next::Over;
+            }
+        }
+        Next::More
+    }
+
+    /// An answer to the stream may be an event at once.
+    async fn then(&mut self, event: Option<Event>) -> Next {
+        match event {
+            Some(event) => Box::pin(self.handle(event)).await,
+            None => Next::More,
+        }
+    }
+
+    fn open(&mut self, opening: Opening) {
+        let config = self.server.config();
+        // §4.7.2: a client that names no host gets the one whose certificate it was shown, or the only one there is.
+        let named = opening.to.clone().or_else(|| self.connection.transport.server_name().map(str::to_owned));
+        let domain = match (named, config.domains.as_slice()) {
+            (Some(named), _) => jid::parse_domain(&named).unwrap_or(named),
+            (None, [only]) => only.clone(),
+            (None, _) => {
+                drop(config);
+                self.fail(StreamError::new(StreamCondition::HostUnknown, "the stream header names no host"));
+                return;
+            }
+        };
+        if let Some(elsewhere) = config.moved.get(&domain) {
+            let error = StreamCondition::SeeOtherHost(elsewhere.clone()).into();
+            drop(config);
+            self.fail(error);
+            return;
+        }
+        if !config.domains.contains(&domain) {
+            drop(config);
+            info!(address = %self.address, domain, "host unknown");
+            self.fail(StreamCondition::HostUnknown.into());
+            return;
+        }
+        self.domain.clone_from(&domain);
+        let secure = opening.secure;
+        let optional = self.gate.tls == TlsMode::Optional;
+        let starttls = match (secure, optional) {
+            (true, _) => StartTls::No,
+            (false, true) => StartTls::Optional,
+            (false, false) => StartTls::Required,
+        };
+        let anonymous = config.auth.anonymous.contains(&domain);
+        let hashes: Vec<Hash> = config.auth.hashes.iter().filter_map(|name| Hash::parse(name)).collect();
+        let plain = config.auth.plain && (secure || optional);
+        let bindings = self.connection.transport.bindings();
+        let bytes_max = match opening.account {
+            Some(_) => config.limits.stanza_bytes_max,
+            None => config.limits.stanza_bytes_max_before_auth,
+        };
+        let acceptance = Acceptance {
+            offer: match anonymous {
+                true => Offer::new(&domain, bindings, &[], false, true),
+                false => Offer::new(&domain, bindings, &hashes, plain, false),
+            },
+            domain,
+            id: random_text(12),
+            starttls,
+            features: match opening.account {
+                Some(_) => self.server.stream_features(&self.domain),
+                None => Vec::new(),
+            },
+            limits: StreamLimits { bytes_max, idle_seconds: Some(config.limits.idle_seconds_max) },
+            xml: match opening.account {
+                Some(_) => after_auth(&config.limits),
+                None => before_auth(&config.limits),
+            },
+        };
+        drop(config);
+        self.connection.stream.accept(acceptance);
+    }
+
+    async fn find_keys(&mut self, username: &str, hash: Option<Hash>) {
+        let name = self.account_name(username);
+        if self.server.throttle().check(&name, self.address, std::time::Instant::now()).is_err() {
+            info!(address = %self.address, account = name, "authentication throttled");
+            self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
+            return;
+        }
+        let account = BareJid::from_parts(Some(username), &self.domain).ok();
+        let found = match &account {
+            Some(account) => self.server.deps.accounts.find(account).await,
+            None => Ok(None),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "credentials cannot be read");
+                self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
+                return;
+            }
+        };
+        let keys = found.as_ref().and_then(|credentials| match hash {
+            Some(hash) => credentials.get(hash).cloned(),
+            // PLAIN: the strongest that is there.
+            None => credentials.keys.iter().max_by_key(|keys| keys.hash).cloned(),
+        });
+        let event = match keys {
+            Some(keys) => self.connection.stream.keys(keys, true),
+            None => {
+                let fake = self.server.fake_keys(&name, hash);
+                self.connection.stream.keys(fake, false)
+            }
+        };
+        let _ = self.then(event).await;
+    }
+
+    fn authenticated(&mut self, identity: Identity, mechanism: &str) -> Next {
+        let local = match identity {
+            Identity::Account(local) => local,
+            Identity::Anonymous => {
+                self.anonymous = true;
+                random_text(12).to_ascii_lowercase()
+            }
+        };
+        let Ok(account) = BareJid::from_parts(Some(&local), &self.domain) else {
+            self.fail(StreamCondition::InternalServerError.into());
+            return Next::More;
+        };
+        self.server.throttle().succeeded(account.as_str(), self.address, std::time::Instant::now());
+        self.server.deps.metrics.authentication(mechanism, true);
+        info!(address = %self.address, %account, mechanism, "authenticated");
+        self.connection.stream.authenticated(account.clone());
+        self.account = Some(account);
+        Next::More
+    }
+
+    async fn bind(&mut self, resource: Option<String>) -> Next {
+        let Some(account) = self.account.clone() else { return Next::Over };
+        let jid: Result<FullJid, _> = match &resource {
+            Some(resource) => account.with_resource(resource),
+            None => account.with_resource(&random_text(9)),
+        };
+        let Ok(jid) = jid else {
+            self.connection.stream.bind_refused(&StanzaCondition::BadRequest.into());
+            return Next::More;
+        };
+        let limits = self.server.config().limits.clone();
+        let handle = Arc::new(SessionHandle {
+            id: self.server.registry().next_id(),
+            jid,
+            account,
+            mailbox: Mailbox::new(limits.unsent_bytes_max),
+            anonymous: self.anonymous,
+        });
+        // An account that was removed since it authenticated has no sessions.
+        match self.anonymous || self.server.deps.accounts.exists(&handle.account).await.unwrap_or(false) {
+            true => {}
+            false => {
+                self.fail(StreamCondition::NotAuthorized.into());
+                return Next::More;
+            }
+        }
+        match self.server.registry().add(&handle, limits.sessions_per_account_max) {
+            Ok(Some(replaced)) => {
+                let text = "replaced by a newer session with the same resource";
+                let error = StreamError::new(StreamCondition::Conflict, text);
+                // A session that is ending by itself needs no telling.
+                let _ = replaced.session.mailbox.put(Mail::End(error));
+                news::session_ended(&self.server, replaced).await;
+            }
+            Ok(None) => {}
+            Err(_) => {
+                let error = StanzaError::new(StanzaCondition::ResourceConstraint, "too many sessions");
+                self.connection.stream.bind_refused(&error);
+                return Next::More;
+            }
+        }
+        if let Err(error) = news::session_bound(&self.server, &handle).await {
+            tracing::error!(%error, account = %handle.account, "the account cannot be read");
+            self.server.registry().remove(&handle);
+            self.connection.stream.bind_refused(&StanzaCondition::InternalServerError.into());
+            return Next::More;
+        }
+        self.connection.stream.bound(&handle.jid);
+        info!(jid = %handle.jid, address = %self.address, resumed = false, "session bound");
+        Next::Bound(handle)
+    }
+
+    fn resume(&mut self, previd: String, h: u32) -> Next {
+        let found = self.account.as_ref().and_then(|account| self.server.modules.stream_management.find(account, &previd));
+        match found {
+            Some(handle) => Next::Resume { handle, previd, h },
+            None => {
+                self.connection.resume_failed(&NOT_FOUND);
+                Next::More
+            }
+        }
+    }
+
+    fn account_name(&self, username: &str) -> String {
+        format!("{username}@{}", self.domain)
+    }
+
+    fn fail(&mut self, error: StreamError) {
+        self.server.deps.metrics.stream_error(error.condition.name());
+        self.connection.fail(error);
+    }
+
+    /// Writes all that is queued; whether the peer still takes it.
+    async fn write_out(&mut self) -> bool {
+        loop {
+            match self.connection.flush() {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(_) => return false,
+            }
+            match timeout_at(self.deadline, self.connection.ready(false)).await {
+                Ok(Ok(())) => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+fn before_auth(limits: &Limits) -> XmlLimits {
+    XmlLimits { stanza_bytes_max: limits.stanza_bytes_max_before_auth, ..after_auth(limits) }
+}
+
+fn after_auth(limits: &Limits) -> XmlLimits {
+    XmlLimits {
+        stanza_bytes_max: limits.stanza_bytes_max,
+        depth_max: limits.depth_max,
+        attributes_max: limits.attributes_max,
+        elements_max: limits.elements_max,
+    }
+}
