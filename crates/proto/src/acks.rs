@@ -1,1 +1,0 @@
-//! XEP-0198: acknowledgements as values.
