@@ -137,11 +137,16 @@ pub(crate) enum Derived {
 
 /// Checks each code point, and those that depend on their surroundings with these.
 pub(crate) fn check_class(text: &str, class: Class) -> Result<(), PrecisError> {
+    let mut company = None;
     for (at, c) in text.char_indices() {
         let allowed = match derived(c) {
             Derived::Valid => true,
             Derived::FreeformOnly => class == Class::Freeform,
-            Derived::ContextJ | Derived::ContextO => context_allows(text, at, c),
+            Derived::ContextJ => joiner_allowed(&text[..at], c, &text[at + c.len_utf8()..]),
+            Derived::ContextO => {
+                let company = company.get_or_insert_with(|| Company::of(text));
+                other_allowed(&text[..at], c, &text[at + c.len_utf8()..], company)
+            }
             Derived::Disallowed => false,
         };
         if !allowed {
@@ -212,29 +217,49 @@ fn has_compat(c: char) -> bool {
     normal.next() != Some(c) || normal.next().is_some()
 }
 
-/// RFC 5892 appendix A: the rules for code points that only some surroundings allow.
-fn context_allows(text: &str, at: usize, c: char) -> bool {
-    let before = || text[..at].chars().rev();
-    let after = || text[at + c.len_utf8()..].chars();
-    let script = |c| CodePointMapData::<Script>::new().get(c);
-    let virama_before = || {
-        before().next().is_some_and(|c| {
-            CodePointMapData::<CanonicalCombiningClass>::new().get(c) == CanonicalCombiningClass::Virama
-        })
-    };
-    match c {
-        '\u{200c}' => {
-            virama_before() || joins(before(), JoiningType::LeftJoining) && joins(after(), JoiningType::RightJoining)
+/// What the rules of RFC 5892 A.7 to A.9 ask of the whole string. Found out once a string: asked again at each digit, a long
+/// string of digits would cost the square of its length.
+struct Company {
+    kana_or_han: bool,
+    arabic_indic_digits: bool,
+    extended_digits: bool,
+}
+
+impl Company {
+    fn of(text: &str) -> Self {
+        Self {
+            kana_or_han: text.chars().any(|c| matches!(script(c), Script::Hiragana | Script::Katakana | Script::Han)),
+            arabic_indic_digits: text.chars().any(|c| matches!(c, '\u{660}'..='\u{669}')),
+            extended_digits: text.chars().any(|c| matches!(c, '\u{6f0}'..='\u{6f9}')),
         }
-        '\u{200d}' => virama_before(),
-        '\u{b7}' => before().next() == Some('l') && after().next() == Some('l'),
-        '\u{375}' => after().next().is_some_and(|c| script(c) == Script::Greek),
-        '\u{5f3}' | '\u{5f4}' => before().next().is_some_and(|c| script(c) == Script::Hebrew),
-        '\u{30fb}' => text.chars().any(|c| matches!(script(c), Script::Hiragana | Script::Katakana | Script::Han)),
-        '\u{660}'..='\u{669}' => !text.chars().any(|c| matches!(c, '\u{6f0}'..='\u{6f9}')),
-        '\u{6f0}'..='\u{6f9}' => !text.chars().any(|c| matches!(c, '\u{660}'..='\u{669}')),
+    }
+}
+
+/// RFC 5892 A.1 and A.2: the zero-width joiner and non-joiner.
+fn joiner_allowed(before: &str, c: char, after: &str) -> bool {
+    let combining = CodePointMapData::<CanonicalCombiningClass>::new();
+    before.chars().next_back().is_some_and(|c| combining.get(c) == CanonicalCombiningClass::Virama)
+        || c == '\u{200c}'
+            && joins(before.chars().rev(), JoiningType::LeftJoining)
+            && joins(after.chars(), JoiningType::RightJoining)
+}
+
+/// RFC 5892 A.3 to A.9: punctuation and digits that belong to one script.
+fn other_allowed(before: &str, c: char, after: &str, company: &Company) -> bool {
+    let (before, after) = (before.chars().next_back(), after.chars().next());
+    match c {
+        '\u{b7}' => before == Some('l') && after == Some('l'),
+        '\u{375}' => after.is_some_and(|c| script(c) == Script::Greek),
+        '\u{5f3}' | '\u{5f4}' => before.is_some_and(|c| script(c) == Script::Hebrew),
+        '\u{30fb}' => company.kana_or_han,
+        '\u{660}'..='\u{669}' => !company.extended_digits,
+        '\u{6f0}'..='\u{6f9}' => !company.arabic_indic_digits,
         _ => false,
     }
+}
+
+fn script(c: char) -> Script {
+    CodePointMapData::<Script>::new().get(c)
 }
 
 /// Whether, transparent ones skipped, the next letter joins towards the zero-width non-joiner.
