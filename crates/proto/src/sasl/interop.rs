@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use rsasl::callback::{Context, Request, SessionCallback, SessionData};
-use rsasl::prelude::{ChannelBindingCallback, Mechname, SASLClient, SASLConfig, Session, SessionError, State};
+use rsasl::mechanisms;
+use rsasl::prelude::{
+    ChannelBindingCallback, Mechanism, Mechname, Registry, SASLClient, SASLConfig, Session, SessionError, State,
+};
 use rsasl::property::{AuthId, OverrideCBType, Password};
 
-use super::*;
+use super::Mechanism as Offered;
+use super::{ChannelBindings, Credentials, Exchange, Hash, Identity, Offer, SaslFailure, ScramPolicy, Step};
 
 const NONCE: &str = "9IZ2O01zb9IgiIZ1WJ/zgpJB";
 const EXPORTER: [u8; 32] = [0x2c; 32];
@@ -32,6 +36,18 @@ impl SessionCallback for User {
     }
 }
 
+/// Its default list lacks the -PLUS mechanisms.
+static MECHANISMS: &[Mechanism] = &[
+    mechanisms::scram::SCRAM_SHA1,
+    mechanisms::scram::SCRAM_SHA1_PLUS,
+    mechanisms::scram::SCRAM_SHA256,
+    mechanisms::scram::SCRAM_SHA256_PLUS,
+    mechanisms::scram::SCRAM_SHA512,
+    mechanisms::scram::SCRAM_SHA512_PLUS,
+    mechanisms::plain::PLAIN,
+    mechanisms::anonymous::ANONYMOUS,
+];
+
 /// The client's end of the TLS connection.
 struct Connection;
 
@@ -48,8 +64,9 @@ impl ChannelBindingCallback for Connection {
 struct Client(Session<rsasl::validate::NoValidation, Connection>);
 
 impl Client {
-    fn new(mechanism: Mechanism, user: User) -> Self {
-        let config = SASLConfig::builder().with_defaults().with_callback(user).unwrap();
+    fn new(mechanism: Offered, user: User) -> Self {
+        let config =
+            SASLConfig::builder().with_registry(Registry::with_mechanisms(MECHANISMS)).with_callback(user).unwrap();
         let name = Mechname::parse(mechanism.name().as_bytes()).unwrap();
         Self(SASLClient::with_cb(config, Connection).start_suggested(&[name]).unwrap())
     }
@@ -68,7 +85,7 @@ fn offer() -> Offer {
 }
 
 /// The last step of a login of `user` whose password is `pencil`, with the client kept for its judgement.
-fn log_in(mechanism: Mechanism, user: User) -> (Step, Client) {
+fn log_in(mechanism: Offered, user: User) -> (Step, Client) {
     let credentials = Credentials::derive("pencil", &ScramPolicy::default(), || *b"0123456789abcdef").unwrap();
     let mut client = Client::new(mechanism, user);
     let (initial, _) = client.step(None);
@@ -87,8 +104,8 @@ fn log_in(mechanism: Mechanism, user: User) -> (Step, Client) {
 
 #[test]
 fn rsasl_logs_in_with_every_scram_and_accepts_our_signature() {
-    for mechanism in Mechanism::ALL {
-        let Mechanism::Scram { plus, .. } = mechanism else { continue };
+    for mechanism in Offered::ALL {
+        let Offered::Scram { plus, .. } = mechanism else { continue };
         let bindings: &[_] = if plus { &[Some("tls-exporter"), Some("tls-server-end-point")] } else { &[None] };
         for &binding in bindings {
             let (step, mut client) = log_in(mechanism, User { name: "user", password: "pencil", binding });
@@ -98,22 +115,31 @@ fn rsasl_logs_in_with_every_scram_and_accepts_our_signature() {
             assert!(content, "{mechanism:?}");
 
             let (step, _) = log_in(mechanism, User { name: "user", password: "pencils", binding });
-            assert!(matches!(step, Step::Failure { failure: SaslFailure::NotAuthorized, .. }), "{mechanism:?}: {step:?}");
+            assert!(
+                matches!(step, Step::Failure { failure: SaslFailure::NotAuthorized, .. }),
+                "{mechanism:?}: {step:?}"
+            );
         }
     }
 }
 
 #[test]
 fn rsasl_escapes_a_username_as_we_read_it() {
-    let mechanism = Mechanism::Scram { hash: Hash::Sha256, plus: false };
+    let mechanism = Offered::Scram { hash: Hash::Sha256, plus: false };
     let (step, _) = log_in(mechanism, User { name: "a=b,c", password: "pencil", binding: None });
     assert!(matches!(step, Step::Success { identity: Identity::Account(name), .. } if name == "a=b,c"));
 }
 
 #[test]
 fn rsasl_logs_in_with_plain() {
-    let (step, _) = log_in(Mechanism::Plain, User { name: "user", password: "pencil", binding: None });
+    let (step, _) = log_in(Offered::Plain, User { name: "user", password: "pencil", binding: None });
     assert!(matches!(step, Step::Success { identity: Identity::Account(name), data: None } if name == "user"));
-    let (step, _) = log_in(Mechanism::Plain, User { name: "user", password: "pencils", binding: None });
+    let (step, _) = log_in(Offered::Plain, User { name: "user", password: "pencils", binding: None });
     assert!(matches!(step, Step::Failure { failure: SaslFailure::NotAuthorized, .. }), "{step:?}");
+}
+
+#[test]
+fn rsasl_logs_in_with_anonymous() {
+    let (step, _) = log_in(Offered::Anonymous, User { name: "sirhc", password: "", binding: None });
+    assert!(matches!(step, Step::Success { identity: Identity::Anonymous, data: None }), "{step:?}");
 }
