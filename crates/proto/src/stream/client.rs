@@ -7,10 +7,9 @@
 
 use std::sync::Arc;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-
 use super::features::{self, StartTls, StreamLimits};
-use crate::sasl::{self, Exchange, Hash, Identity, Offer, SaslFailure, ScramKeys, Step};
+use crate::sasl::xml::{self as sasl_xml, Request};
+use crate::sasl::{Exchange, Hash, Identity, Offer, SaslFailure, ScramKeys, Step};
 use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
 use crate::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
 
@@ -280,7 +279,7 @@ impl ClientStream {
         negotiation.account = Some(account);
         negotiation.exchange = None;
         let data = negotiation.success.take();
-        sasl::success(data.as_deref()).write(ns::STREAM, &mut self.output);
+        sasl_xml::success(data.as_deref()).write(ns::STREAM, &mut self.output);
         self.restart();
     }
 
@@ -368,14 +367,7 @@ impl ClientStream {
                 self.state = State::Waiting;
                 Some(Event::StartTls)
             }
-            ("auth", ns::SASL) if !authenticated => self.authenticate(element, starttls, nonce),
-            ("response", ns::SASL) if self.state == State::Authenticating => match sasl::parse_data(element) {
-                Ok(response) => self.exchange(|exchange| exchange.respond(&response.unwrap_or_default())),
-                Err(failure) => self.step(Step::Failure { failure, username: None }),
-            },
-            ("abort", ns::SASL) if self.state == State::Authenticating => {
-                self.step(Step::Failure { failure: SaslFailure::Aborted, username: None })
-            }
+            (_, ns::SASL) if !authenticated => self.authenticate(element, starttls, nonce),
             ("iq", ns::CLIENT) if authenticated => self.bind(element),
             ("resume", ns::SM) if authenticated => {
                 let resume = element.element();
@@ -406,26 +398,26 @@ impl ClientStream {
         starttls: StartTls,
         nonce: &mut dyn FnMut() -> String,
     ) -> Option<Event> {
-        let auth = element.element();
-        let mechanism = auth.attr("mechanism").unwrap_or_default().to_owned();
-        if starttls == StartTls::Required {
-            let failure = Step::Failure { failure: SaslFailure::EncryptionRequired, username: None };
-            return self.refused(failure, mechanism);
+        let running = self.state == State::Authenticating;
+        match Request::parse(element) {
+            Some(Ok(Request::Auth { mechanism, .. })) if starttls == StartTls::Required => {
+                self.fail_authentication(SaslFailure::EncryptionRequired, None, mechanism)
+            }
+            Some(Ok(Request::Auth { mechanism, initial })) => {
+                let Some(acceptance) = &self.negotiation().acceptance else {
+                    return Some(self.failed(StreamCondition::NotAuthorized.into()));
+                };
+                let (exchange, step) = Exchange::start(&acceptance.offer, &mechanism, initial.as_deref(), nonce());
+                self.negotiation().exchange = Some((exchange, mechanism));
+                self.step(step)
+            }
+            Some(Ok(Request::Response(response))) if running => self.exchange(|exchange| exchange.respond(&response)),
+            Some(Ok(Request::Abort)) if running => {
+                self.step(Step::Failure { failure: SaslFailure::Aborted, username: None })
+            }
+            Some(Err(failure)) => self.step(Step::Failure { failure, username: None }),
+            _ => Some(self.failed(StreamCondition::NotAuthorized.into())),
         }
-        let initial = match sasl::parse_data(element) {
-            Ok(initial) => initial,
-            Err(failure) => return self.refused(Step::Failure { failure, username: None }, mechanism),
-        };
-        let Some(acceptance) = &self.negotiation().acceptance else {
-            return Some(self.failed(StreamCondition::NotAuthorized.into()));
-        };
-        let (exchange, step) = Exchange::start(&acceptance.offer, &mechanism, initial.as_deref(), nonce());
-        self.negotiation().exchange = Some((exchange, mechanism));
-        self.step(step)
-    }
-
-    fn refused(&mut self, step: Step, mechanism: String) -> Option<Event> {
-        self.fail_authentication(step, mechanism)
     }
 
     fn exchange(&mut self, advance: impl FnOnce(&mut Exchange) -> Step) -> Option<Event> {
@@ -441,8 +433,7 @@ impl ClientStream {
     fn step(&mut self, step: Step) -> Option<Event> {
         match step {
             Step::Challenge(data) => {
-                let text = BASE64_STANDARD.encode(data);
-                Element::new("challenge", ns::SASL).with_text(text).write(ns::STREAM, &mut self.output);
+                sasl_xml::challenge(&data).write(ns::STREAM, &mut self.output);
                 self.state = State::Authenticating;
                 None
             }
@@ -461,16 +452,20 @@ impl ClientStream {
                 let mechanism = negotiation.exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
                 Some(Event::Authenticated { identity, mechanism })
             }
-            Step::Failure { .. } => {
+            Step::Failure { failure, username } => {
                 let mechanism = self.negotiation().exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
-                self.fail_authentication(step, mechanism)
+                self.fail_authentication(failure, username, mechanism)
             }
         }
     }
 
-    fn fail_authentication(&mut self, step: Step, mechanism: String) -> Option<Event> {
-        let Step::Failure { failure, username } = step else { return None };
-        sasl::failure(failure).write(ns::STREAM, &mut self.output);
+    fn fail_authentication(
+        &mut self,
+        failure: SaslFailure,
+        username: Option<String>,
+        mechanism: String,
+    ) -> Option<Event> {
+        sasl_xml::failure(failure, None).write(ns::STREAM, &mut self.output);
         self.state = State::Negotiating;
         let negotiation = self.negotiation();
         negotiation.failures += 1;

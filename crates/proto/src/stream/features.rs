@@ -1,8 +1,8 @@
 //! RFC 6120 §4.3.2: what a server advertises at each stage of a client's stream.
 
-use crate::sasl::Offer;
+use crate::ns;
+use crate::sasl::{Offer, xml as sasl_xml};
 use crate::xml::Element;
-use crate::{ns, sasl};
 
 /// Whether STARTTLS is on offer (RFC 6120 §5.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub struct StreamLimits {
 impl StreamLimits {
     fn element(self) -> Element {
         const NS: &str = "urn:xmpp:stream-limits:0";
-        let limits = Element::new("limits", NS)
-            .with(Element::new("max-bytes", NS).with_text(self.bytes_max.to_string()));
+        let limits =
+            Element::new("limits", NS).with(Element::new("max-bytes", NS).with_text(self.bytes_max.to_string()));
         match self.idle_seconds {
             Some(seconds) => limits.with(Element::new("idle-seconds", NS).with_text(seconds.to_string())),
             None => limits,
@@ -47,7 +47,10 @@ pub(super) fn before_authentication(starttls: StartTls, offer: &Offer, limits: S
         features = features.with(element);
     }
     if starttls != StartTls::Required {
-        features = features.with_all(sasl::features(offer));
+        if !offer.mechanisms.is_empty() {
+            features = features.with(sasl_xml::mechanisms(offer));
+        }
+        features = features.with_all(sasl_xml::channel_bindings(offer));
     }
     features.with(limits.element())
 }
