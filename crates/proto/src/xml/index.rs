@@ -79,10 +79,13 @@ impl Index {
         }
         index.kind = kind_of(top.name.of(bytes), index.ns);
         let mut at = top.end as usize;
-        while !top.empty {
+        if top.empty {
+            return index;
+        }
+        loop {
             at += memchr::memchr(b'<', &bytes[at..]).expect("the stanza's own closing tag follows");
             if bytes[at + 1] == b'/' {
-                break;
+                return index;
             }
             let tag = CanonTag::read(bytes, at);
             let ns = tag.attributes(bytes).next().filter(|(name, _)| name.of(bytes) == b"xmlns");
@@ -91,7 +94,6 @@ impl Index {
             index.children.push(ChildSpan { bytes: Span::new(at, end), name_end: tag.name.end, ns });
             at = end;
         }
-        index
     }
 
     pub(super) fn attr(&self, attr: Attr) -> Span {
