@@ -4,8 +4,14 @@
 //! tree. A [`Stanza`] is one canonical run of bytes with a shallow index. [`Element`] is the small tree
 //! that the owner of a payload parses or builds.
 
+mod canon;
 mod element;
+mod escape;
+mod index;
+mod reader;
+mod scan;
 mod stanza;
+mod tag;
 mod tokenizer;
 
 pub use element::{Element, Node};

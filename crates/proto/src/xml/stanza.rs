@@ -1,10 +1,15 @@
-//! One stanza: canonical bytes and a shallow index.
+//! RFC 6120 §8: one stanza, as canonical bytes and a shallow index.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::canon::{Scope, push_attribute};
+use super::escape::unescape;
+use super::index::{ChildSpan, Index, Span, escaped_namespaces, ns_name};
+use super::reader::read_whole;
 use super::{Element, XmlError};
+use crate::ns;
 
 /// RFC 6120 §8: what a top-level element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,9 +47,24 @@ pub enum Attr {
 /// and CDATA are resolved; only `&lt; &gt; &amp; &apos;` (the last in attributes) are escaped; tabs and newlines in
 /// attribute values are character references. The same bytes thus serve client and server streams.
 ///
+/// An element without content is `<a/>`; a carriage return, which only a reference can bring, stays one;
+/// no more than one space stands anywhere in a tag.
+///
 /// Cloning shares the bytes.
 #[derive(Clone, Debug)]
-pub struct Stanza {}
+pub struct Stanza {
+    bytes: Bytes,
+    index: Index,
+    rare: Option<Box<Rare>>,
+}
+
+/// What hardly any stanza has.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    claimed_from: Option<Box<str>>,
+    /// Namespaces whose name stands escaped in the bytes, by where it stands.
+    namespaces: Vec<(u32, Box<str>)>,
+}
 
 /// A child element of a stanza's top-level element.
 #[derive(Clone, Copy, Debug)]
@@ -53,106 +73,234 @@ pub struct Child<'a> {
     pub name: &'a str,
     /// Namespace; the content namespace is given as `jabber:client`.
     pub ns: &'a str,
-    /// Its canonical bytes, from `<` to `>`.
+    /// Its canonical bytes, from `<` to `>`, which say the namespace only where it is not the stanza's own.
     pub bytes: &'a [u8],
 }
 
 impl Child<'_> {
     /// Is it this element?
-    pub fn is(&self, _name: &str, _ns: &str) -> bool {
-        todo!()
+    pub fn is(&self, name: &str, ns: &str) -> bool {
+        self.name == name && self.ns == ns
     }
+
     /// Parses it into a tree.
     pub fn element(&self) -> Element {
-        todo!()
+        // Its own namespace is right whether the bytes inherit it or declare it.
+        Element::from_canonical(self.bytes, self.ns)
     }
 }
 
 impl Stanza {
     /// The element, in the content namespace or any other, as a top-level element.
-    pub fn new(_element: &Element) -> Self {
-        todo!()
+    pub fn new(element: &Element) -> Self {
+        let mut bytes = Vec::new();
+        element.write(ns::CLIENT, &mut bytes);
+        Self::from_canonical(bytes, None)
     }
 
     /// Parses one element from bytes in canonical form (or any XML without a declaration), as stored or as written
     /// in a test. No default namespace means the content namespace.
-    pub fn parse(_bytes: &[u8]) -> Result<Self, XmlError> {
-        todo!()
+    pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
+        Ok(Self::from_canonical(read_whole(bytes, &Scope::alone(ns::CLIENT))?, None))
+    }
+
+    pub(super) fn from_canonical(bytes: Vec<u8>, claimed_from: Option<Box<str>>) -> Self {
+        let index = Index::of(&bytes);
+        // A boxed slice is what `Bytes` can take over as it is.
+        Self::from_parts(Bytes::from(bytes.into_boxed_slice()), index, claimed_from)
+    }
+
+    pub(super) fn from_parts(bytes: Bytes, index: Index, claimed_from: Option<Box<str>>) -> Self {
+        let namespaces = escaped_namespaces(&index, &bytes);
+        let rare =
+            (claimed_from.is_some() || !namespaces.is_empty()).then(|| Box::new(Rare { claimed_from, namespaces }));
+        Self { bytes, index, rare }
     }
 
     /// The canonical bytes.
     pub fn bytes(&self) -> &Bytes {
-        todo!()
+        &self.bytes
     }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
-        todo!()
+        self.index.kind
     }
+
     /// Local name of the top-level element.
     pub fn name(&self) -> &str {
-        todo!()
+        self.index.name.str_of(&self.bytes)
     }
+
     /// Its namespace; the content namespace is given as `jabber:client`.
     pub fn ns(&self) -> &str {
-        todo!()
+        self.ns_name(self.index.ns)
     }
+
     /// Is it this element?
-    pub fn is(&self, _name: &str, _ns: &str) -> bool {
-        todo!()
+    pub fn is(&self, name: &str, ns: &str) -> bool {
+        self.name() == name && self.ns() == ns
     }
+
     /// An attribute's value, unescaped.
-    pub fn attr(&self, _attr: Attr) -> Option<Cow<'_, str>> {
-        todo!()
+    pub fn attr(&self, attr: Attr) -> Option<Cow<'_, str>> {
+        let span = self.index.attr(attr);
+        (!span.is_none()).then(|| unescape(span.str_of(&self.bytes)))
     }
+
     /// `to`
     pub fn to(&self) -> Option<Cow<'_, str>> {
         self.attr(Attr::To)
     }
+
     /// `from`
     pub fn from(&self) -> Option<Cow<'_, str>> {
         self.attr(Attr::From)
     }
+
     /// `id`
     pub fn id(&self) -> Option<Cow<'_, str>> {
         self.attr(Attr::Id)
     }
+
     /// `type`
     pub fn type_(&self) -> Option<Cow<'_, str>> {
         self.attr(Attr::Type)
     }
+
     /// The `from` that the sender wrote, where a stamp replaced a different one.
     pub fn claimed_from(&self) -> Option<&str> {
-        todo!()
+        self.rare.as_ref()?.claimed_from.as_deref()
     }
+
     /// The child elements, in order.
     pub fn children(&self) -> impl Iterator<Item = Child<'_>> {
-        std::iter::empty()
+        self.index.children.iter().map(|span| self.child_at(span))
     }
+
     /// The first child with this name and namespace.
     pub fn child(&self, name: &str, ns: &str) -> Option<Child<'_>> {
         self.children().find(|child| child.is(name, ns))
     }
+
     /// The whole stanza as a tree.
     pub fn element(&self) -> Element {
-        todo!()
+        Element::from_canonical(&self.bytes, ns::CLIENT)
     }
 
     /// The same stanza with one attribute set, or removed with `None`.
-    pub fn with(&self, _attr: Attr, _value: Option<&str>) -> Self {
-        todo!()
+    pub fn with(&self, attr: Attr, value: Option<&str>) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + value.map_or(0, str::len) + 16);
+        self.splice(attr, value, &mut bytes);
+        self.changed(bytes)
     }
+
     /// The same stanza with one more child, the last.
-    pub fn with_child(&self, _child: &Element) -> Self {
-        todo!()
+    pub fn with_child(&self, child: &Element) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len() + 64);
+        let closing = self.name().len() + "</>".len();
+        if self.bytes.ends_with(b"/>") {
+            bytes.extend_from_slice(&self.bytes[..self.bytes.len() - 2]);
+            bytes.push(b'>');
+        } else {
+            bytes.extend_from_slice(&self.bytes[..self.bytes.len() - closing]);
+        }
+        child.write(self.ns(), &mut bytes);
+        self.push_closing(&mut bytes);
+        self.changed(bytes)
     }
+
     /// The same stanza without the children that `drop` picks.
-    pub fn without_children(&self, _drop: impl FnMut(Child<'_>) -> bool) -> Self {
-        todo!()
+    pub fn without_children(&self, mut drop: impl FnMut(Child<'_>) -> bool) -> Self {
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut copied = 0;
+        for span in &self.index.children {
+            if drop(self.child_at(span)) {
+                bytes.extend_from_slice(&self.bytes[copied..span.bytes.start as usize]);
+                copied = span.bytes.end as usize;
+            }
+        }
+        if copied == 0 {
+            return self.clone();
+        }
+        let closing = self.bytes.len() - (self.name().len() + "</>".len());
+        bytes.extend_from_slice(&self.bytes[copied..closing]);
+        // Nothing but the opening tag is left: the first `>` is the last byte.
+        if memchr::memchr(b'>', &bytes) == Some(bytes.len() - 1) {
+            bytes.pop();
+            bytes.extend_from_slice(b"/>");
+        } else {
+            self.push_closing(&mut bytes);
+        }
+        self.changed(bytes)
     }
 
     /// Appends the bytes to `out`, with this `to` instead of the stanza's own where one is given:
     /// how a fan-out shares one stanza.
-    pub fn write(&self, _to: Option<&str>, _out: &mut Vec<u8>) {
-        todo!()
+    pub fn write(&self, to: Option<&str>, out: &mut Vec<u8>) {
+        match to {
+            None => out.extend_from_slice(&self.bytes),
+            Some(_) => self.splice(Attr::To, to, out),
+        }
+    }
+
+    fn splice(&self, attr: Attr, value: Option<&str>, out: &mut Vec<u8>) {
+        let span = self.index.attr(attr);
+        let (start, end) = if span.is_none() {
+            (self.index.attrs_start as usize, self.index.attrs_start as usize)
+        } else {
+            // From the space before the name to the closing quote.
+            (span.start as usize - " ='".len() - attr.name().len(), span.end as usize + 1)
+        };
+        out.extend_from_slice(&self.bytes[..start]);
+        if let Some(value) = value {
+            push_attribute(attr.name(), value, out);
+        }
+        out.extend_from_slice(&self.bytes[end..]);
+    }
+
+    fn push_closing(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(self.name().as_bytes());
+        out.push(b'>');
+    }
+
+    fn changed(&self, bytes: Vec<u8>) -> Self {
+        Self::from_canonical(bytes, self.claimed_from().map(Into::into))
+    }
+
+    fn child_at(&self, span: &ChildSpan) -> Child<'_> {
+        let name = Span { start: span.bytes.start + 1, end: span.name_end };
+        let ns = if span.ns.is_none() { self.index.ns } else { span.ns };
+        Child { name: name.str_of(&self.bytes), ns: self.ns_name(ns), bytes: span.bytes.of(&self.bytes) }
+    }
+
+    fn ns_name(&self, span: Span) -> &str {
+        let escaped = self.rare.as_ref().map_or(&[][..], |rare| &rare.namespaces);
+        ns_name(span, &self.bytes, escaped)
     }
 }
+
+impl Attr {
+    fn name(self) -> &'static str {
+        match self {
+            Self::To => "to",
+            Self::From => "from",
+            Self::Id => "id",
+            Self::Type => "type",
+            Self::Lang => "xml:lang",
+        }
+    }
+}
+
+impl PartialEq for Stanza {
+    /// Whether the canonical bytes are the same.
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Stanza {}
+
+#[cfg(test)]
+mod tests;

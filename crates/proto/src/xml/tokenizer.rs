@@ -1,8 +1,13 @@
-//! The push tokenizer: bytes in, stream headers and stanzas out.
+//! RFC 6120 §11: the push tokenizer, bytes in, stream headers and stanzas out.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::Stanza;
+use super::canon::{Canon, Scope};
+use super::reader::{Item, Reader, STRAY_TEXT};
+use super::scan::is_space;
+use super::tag::{Tag, check_xml_declaration, closing_name};
+use crate::ns;
 
 /// What one stream may ask of the tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,35 +82,227 @@ pub enum XmlError {
 
 /// A push tokenizer for one direction of one stream. It owns no memory between stanzas.
 #[derive(Debug)]
-pub struct Tokenizer {}
+pub struct Tokenizer {
+    limits: XmlLimits,
+    phase: Phase,
+    stamp: Option<Arc<str>>,
+}
+
+/// Where the stream stands.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing arrived: an XML declaration may come.
+    Start,
+    /// Before the header; no declaration any more.
+    Prolog,
+    /// In an XML declaration or in the header.
+    Header { item: Box<Item>, bytes: usize, limits: XmlLimits, declaration_allowed: bool },
+    /// Between stanzas.
+    Between(Arc<Scope>),
+    /// Between stanzas, after a `<` that begins a stanza or the end of the stream.
+    Angle(Arc<Scope>),
+    /// In a stanza.
+    Stanza(Arc<Scope>, Box<Reader>),
+    /// In the closing tag of the root element.
+    Closing { scope: Arc<Scope>, item: Box<Item>, bytes: usize, limits: XmlLimits },
+    /// The root element was empty; its end was not told yet.
+    EndDue,
+    /// The root element is closed.
+    End,
+    /// The bytes were refused.
+    Refused(XmlError),
+}
 
 impl Tokenizer {
     /// A tokenizer that waits for an XML declaration or a stream header.
-    pub fn new(_limits: XmlLimits) -> Self {
-        todo!()
+    pub fn new(limits: XmlLimits) -> Self {
+        Self { limits, phase: Phase::Start, stamp: None }
     }
 
     /// Changes the limits from the next stanza on (they are wider after authentication).
-    pub fn set_limits(&mut self, _limits: XmlLimits) {
-        todo!()
+    pub fn set_limits(&mut self, limits: XmlLimits) {
+        self.limits = limits;
     }
 
     /// Forgets the stream and waits for a new header (RFC 6120 §4.3.3), keeping limits.
     pub fn restart(&mut self) {
-        todo!()
+        self.phase = Phase::Start;
     }
 
     /// From now on the canonical form of `message`, `presence` and `iq` in the content namespace says
     /// `from='…'` with this value, whatever the sender wrote; `Stanza::claimed_from` tells what it wrote
     /// where that differs.
-    pub fn stamp_from(&mut self, _from: Option<Arc<str>>) {
-        todo!()
+    pub fn stamp_from(&mut self, from: Option<Arc<str>>) {
+        self.stamp = from;
     }
 
     /// Takes bytes from the front of `input` up to the end of the next token, or all of them when
     /// the token is not complete. White space between stanzas is taken in silence. After an error
     /// the tokenizer stays in error.
-    pub fn next(&mut self, _input: &mut &[u8]) -> Result<Option<Token>, XmlError> {
-        todo!()
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Token>, XmlError> {
+        let result = self.step(input);
+        if let Err(error) = result {
+            self.phase = Phase::Refused(error);
+        }
+        result
+    }
+
+    fn step(&mut self, input: &mut &[u8]) -> Result<Option<Token>, XmlError> {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::End) {
+                Phase::Refused(error) => return Err(error),
+                Phase::EndDue => return Ok(Some(Token::StreamEnd)),
+                phase if input.is_empty() => {
+                    self.phase = phase;
+                    return Ok(None);
+                }
+                Phase::Start | Phase::Prolog if is_space(input[0]) => {
+                    skip_space(input);
+                    self.phase = Phase::Prolog;
+                }
+                phase @ (Phase::Start | Phase::Prolog) => {
+                    if input[0] != b'<' {
+                        return Err(XmlError::NotWellFormed("text before the root element"));
+                    }
+                    let declaration_allowed = matches!(phase, Phase::Start);
+                    let limits = self.limits;
+                    self.phase = Phase::Header { item: Box::default(), bytes: 0, limits, declaration_allowed };
+                }
+                Phase::Header { item, declaration_allowed: false, .. } if item.second(input) == Some(b'?') => {
+                    return Err(XmlError::Restricted("a processing instruction"));
+                }
+                Phase::Header { mut item, mut bytes, limits, declaration_allowed } => {
+                    let Some(raw) = item.take_bounded(input, &mut bytes, &limits)? else {
+                        self.phase = Phase::Header { item, bytes, limits, declaration_allowed };
+                        return Ok(None);
+                    };
+                    match raw.get(1) {
+                        Some(b'?') if declaration_allowed => {
+                            check_xml_declaration(raw)?;
+                            self.phase = Phase::Prolog;
+                        }
+                        _ => return self.root(raw).map(Some),
+                    }
+                }
+                Phase::Between(scope) => {
+                    skip_space(input);
+                    match input.first() {
+                        None => {}
+                        Some(b'<') => {
+                            *input = &input[1..];
+                            self.phase = Phase::Angle(scope);
+                            continue;
+                        }
+                        Some(_) => return Err(STRAY_TEXT),
+                    }
+                    self.phase = Phase::Between(scope);
+                }
+                Phase::Angle(scope) if input[0] == b'/' => {
+                    let item = Box::new(Item::angle());
+                    self.phase = Phase::Closing { scope, item, bytes: 1, limits: self.limits };
+                }
+                Phase::Angle(scope) => {
+                    let mut reader = Box::new(Reader::new(self.limits, self.stamp.clone()));
+                    reader.feed(&mut &b"<"[..], &scope)?;
+                    self.phase = Phase::Stanza(scope, reader);
+                }
+                Phase::Stanza(scope, mut reader) => {
+                    if !reader.feed(input, &scope)? {
+                        self.phase = Phase::Stanza(scope, reader);
+                        return Ok(None);
+                    }
+                    self.phase = Phase::Between(scope);
+                    let Canon { out, claimed_from, .. } = reader.canon;
+                    return Ok(Some(Token::Stanza(Stanza::from_canonical(out, claimed_from))));
+                }
+                Phase::Closing { scope, mut item, mut bytes, limits } => {
+                    let Some(raw) = item.take_bounded(input, &mut bytes, &limits)? else {
+                        self.phase = Phase::Closing { scope, item, bytes, limits };
+                        return Ok(None);
+                    };
+                    if *closing_name(raw)? != *scope.root {
+                        return Err(XmlError::NotWellFormed("a closing tag that does not match"));
+                    }
+                    return Ok(Some(Token::StreamEnd));
+                }
+                Phase::End => {
+                    if !is_space(input[0]) {
+                        return Err(XmlError::NotWellFormed("bytes after the root element"));
+                    }
+                    skip_space(input);
+                }
+            }
+        }
+    }
+
+    fn root(&mut self, raw: &[u8]) -> Result<Token, XmlError> {
+        let tag = Tag::parse(raw)?;
+        let (header, scope) = StreamHeader::read(&tag)?;
+        self.phase = if tag.empty { Phase::EndDue } else { Phase::Between(scope) };
+        Ok(Token::StreamStart(header))
     }
 }
+
+impl StreamHeader {
+    fn read(tag: &Tag<'_>) -> Result<(Self, Arc<Scope>), XmlError> {
+        let declared = |wanted: &str| {
+            let found = tag.declarations.iter().find(|(prefix, _)| *prefix == wanted);
+            found.map(|(_, uri)| uri.as_ref())
+        };
+        let resolve = |prefix: &str| if prefix == "xml" { Some(ns::XML) } else { declared(prefix) };
+        tag.check_expanded(resolve)?;
+        let content_ns = declared("").unwrap_or_default();
+        let ns = match tag.name.prefix {
+            "" => content_ns,
+            prefix => resolve(prefix).ok_or(XmlError::BadNamespacePrefix)?,
+        };
+        let attribute = |name| tag.attributes.iter().find(|found| found.raw_name == name).map(|a| a.value.to_string());
+        let header = Self {
+            name: tag.name.local.to_owned(),
+            ns: ns.to_owned(),
+            content_ns: content_ns.to_owned(),
+            to: attribute("to"),
+            from: attribute("from"),
+            id: attribute("id"),
+            version: attribute("version"),
+            lang: attribute("xml:lang"),
+        };
+        let prefixes = tag.declarations.iter().filter(|(prefix, _)| !prefix.is_empty() && *prefix != "xml");
+        let scope = Scope {
+            stream: true,
+            root: tag.raw_name.into(),
+            default_ns: content_ns.into(),
+            prefixes: prefixes.map(|(prefix, uri)| ((*prefix).into(), uri.as_ref().into())).collect(),
+        };
+        let usual = USUAL_SCOPES.iter().find(|usual| ***usual == scope).cloned();
+        Ok((header, usual.unwrap_or_else(|| Arc::new(scope))))
+    }
+}
+
+/// What nearly every header declares: streams that say so share it and own nothing at rest.
+static USUAL_SCOPES: LazyLock<[Arc<Scope>; 3]> = LazyLock::new(|| {
+    let scope = |default_ns: &str, prefixes: &[(&str, &str)]| {
+        Arc::new(Scope {
+            stream: true,
+            root: "stream:stream".into(),
+            default_ns: default_ns.into(),
+            prefixes: prefixes.iter().map(|&(prefix, uri)| (prefix.into(), uri.into())).collect(),
+        })
+    };
+    let stream = ("stream", ns::STREAM);
+    let dialback = ("db", "jabber:server:dialback");
+    [
+        scope(ns::CLIENT, &[stream]),
+        scope(ns::SERVER, &[stream]),
+        // The order of the declarations is mostly this one; another one costs a little memory.
+        scope(ns::SERVER, &[dialback, stream]),
+    ]
+});
+
+fn skip_space(input: &mut &[u8]) {
+    let end = input.iter().position(|&b| !is_space(b)).unwrap_or(input.len());
+    *input = &input[end..];
+}
+
+#[cfg(test)]
+mod tests;
