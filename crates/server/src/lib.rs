@@ -1,5 +1,6 @@
 //! The server: hosts, sessions, routing, XEP modules, administration. Joins `magpie-proto` and `magpie-store`.
 
 pub mod config;
+pub mod listen;
 pub mod router;
 pub mod subscription;

@@ -1,0 +1,468 @@
+//! RFC 8446 and RFC 5246: the server's side of TLS as a value without I/O.
+//!
+//! Built on rustls' unbuffered interface, because its other one keeps buffers in every idle connection. That interface
+//! shows neither the client's server name nor an exporter, so a [`Witness`] stands in the configuration of each
+//! handshake, sees what is decided there, and goes away with it.
+//!
+//! `tls-exporter` (RFC 9266) is only given for TLS 1.3. There, no context and an empty one are the same; in TLS 1.2 they
+//! are not, and the libraries in use disagree on which of both is meant, so that offering it would lock clients out.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustls::crypto::tls13::OkmBlock;
+use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
+use rustls::sign::CertifiedKey;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{KeyLog, ProtocolVersion, ServerConfig, SupportedCipherSuite};
+use rustls_pki_types::CertificateDer;
+
+/// Bytes of an unfinished handshake message that may wait for their rest. A client's longest message is its hello, some
+/// two thousand bytes with post-quantum keys.
+pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+
+/// Plaintext of one record at most (RFC 8446 §5.1).
+const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
+
+/// More than any cipher suite of TLS 1.2 and 1.3 adds to a record: header, nonce, tag, type.
+const RECORD_OVERHEAD_BYTES_MAX: usize = 64;
+
+/// The header of a record: type, version, length.
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// The server's side of one TLS connection. Bytes are arguments.
+pub struct TlsConnection {
+    rustls: Box<UnbufferedServerConnection>,
+    witness: Option<Arc<Witness>>,
+    server_name: Option<Box<str>>,
+    certificate: Option<Arc<CertifiedKey>>,
+    exporter: Option<[u8; 32]>,
+    /// Whether anything was said yet: the first thing that a server says is never encrypted.
+    spoke: bool,
+    failed: bool,
+    peer_closed: bool,
+    closed: bool,
+}
+
+/// What [`TlsConnection::receive`] achieved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsProgress {
+    /// Bytes of plaintext that were appended.
+    pub plain_bytes: usize,
+    /// The handshake ended with these bytes.
+    pub handshake_done: bool,
+    /// The peer said `close_notify`: nothing more will come.
+    pub peer_closed: bool,
+}
+
+/// Why a TLS connection is over.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The peer broke the protocol, or refused ours.
+    #[error("TLS: {0}")]
+    Protocol(#[from] rustls::Error),
+    /// Bytes were to be sent before the handshake ended.
+    #[error("the TLS handshake has not ended")]
+    Handshaking,
+    /// The peer's handshake messages are longer than any real one.
+    #[error("a TLS handshake message is too long")]
+    HandshakeTooLong,
+    /// The peer cut a message into several records after the handshake, which nobody does.
+    #[error("a TLS message after the handshake is split over records")]
+    Fragmented,
+    /// The connection failed or was closed before.
+    #[error("the TLS connection is closed")]
+    Closed,
+    /// So many bytes went over this connection that its keys must not be used any more.
+    #[error("the TLS keys are exhausted")]
+    KeysExhausted,
+}
+
+impl TlsConnection {
+    /// Waits for the hello of a client.
+    ///
+    /// # Errors
+    /// If the configuration is not one that rustls can use.
+    pub fn accept(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let witness = Arc::new(Witness {
+            resolver: Arc::clone(&config.cert_resolver),
+            key_log: Arc::clone(&config.key_log),
+            seen: Mutex::default(),
+        });
+        let mut config = ServerConfig::clone(&config);
+        config.cert_resolver = Arc::clone(&witness) as _;
+        config.key_log = Arc::clone(&witness) as _;
+        // Early data can be replayed, and nothing in XMPP wants it.
+        config.max_early_data_size = 0;
+        Ok(Self {
+            rustls: Box::new(UnbufferedServerConnection::new(Arc::new(config))?),
+            witness: Some(witness),
+            server_name: None,
+            certificate: None,
+            exporter: None,
+            spoke: false,
+            failed: false,
+            peer_closed: false,
+            closed: false,
+        })
+    }
+
+    /// Consumes all whole records of `input`. Appends plaintext to `plain`, and to `out` what must be sent: handshake,
+    /// session tickets, alerts. A record that is not yet whole stays in `input`.
+    ///
+    /// # Errors
+    /// The connection is over; if there is an alert to be sent, it is in `out`.
+    pub fn receive(
+        &mut self,
+        input: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<TlsProgress, TlsError> {
+        if self.failed {
+            return Err(TlsError::Closed);
+        }
+        let plain_before = plain.len();
+        let out_before = out.len();
+        let result = if self.peer_closed { Ok(()) } else { self.process(input, plain, out) };
+        self.spoke |= out.len() > out_before;
+        if let Err(error) = result {
+            self.fail(out);
+            return Err(error);
+        }
+        if self.peer_closed {
+            // RFC 8446 §6.1: what follows a closure alert must be ignored.
+            input.clear();
+        }
+        Ok(TlsProgress {
+            plain_bytes: plain.len() - plain_before,
+            handshake_done: self.note_handshake(),
+            peer_closed: self.peer_closed,
+        })
+    }
+
+    /// Encrypts `plain` and appends the records to `out`.
+    ///
+    /// # Errors
+    /// If the handshake has not ended, or the connection is over.
+    pub fn send(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.failed || self.closed {
+            return Err(TlsError::Closed);
+        }
+        if self.is_handshaking() {
+            return Err(TlsError::Handshaking);
+        }
+        if plain.is_empty() {
+            return Ok(());
+        }
+        let result = self.write(out, |traffic, out| {
+            let records = plain.len().div_ceil(RECORD_PLAIN_BYTES_MAX);
+            encrypt(out, plain.len() + records * RECORD_OVERHEAD_BYTES_MAX, |room| traffic.encrypt(plain, room))
+        });
+        if matches!(result, Err(TlsError::KeysExhausted)) {
+            self.fail(out);
+        }
+        result
+    }
+
+    /// Says that nothing more will be sent. Does nothing during the handshake, after an error, and the second time.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) {
+        if self.failed || self.closed || self.is_handshaking() {
+            return;
+        }
+        let result = self.write(out, |traffic, out| {
+            encrypt(out, RECORD_OVERHEAD_BYTES_MAX, |room| traffic.queue_close_notify(room))
+        });
+        self.failed |= result.is_err();
+        self.closed = true;
+    }
+
+    /// Whether the handshake is still under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.rustls.is_handshaking()
+    }
+
+    /// The server name that the client asked for (RFC 6066 §3): lower case, A-labels.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// The agreed application protocol (RFC 7301).
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.rustls.alpn_protocol()
+    }
+
+    /// The agreed version.
+    pub fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.rustls.protocol_version()
+    }
+
+    /// Whether the session of an earlier connection was taken up again.
+    pub fn is_resumed(&self) -> bool {
+        self.rustls.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// RFC 9266: `tls-exporter`, once the handshake has ended in TLS 1.3.
+    pub fn tls_exporter(&self) -> Option<[u8; 32]> {
+        self.exporter
+    }
+
+    /// The certificate that was chosen in this connection's handshake, once that has ended.
+    pub fn certificate(&self) -> Option<&CertificateDer<'_>> {
+        self.certificate.as_ref()?.end_entity_cert().ok()
+    }
+
+    fn process(&mut self, input: &mut Vec<u8>, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), TlsError> {
+        let mut consumed = 0;
+        let result: Result<(), TlsError> = loop {
+            let UnbufferedStatus { mut discard, state } = self.rustls.process_tls_records(&mut input[consumed..]);
+            let step: Result<Next, TlsError> = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+                    match traffic.next_record() {
+                        None => break Ok(Next::Continue),
+                        Some(Ok(record)) => {
+                            plain.extend_from_slice(record.payload);
+                            discard += record.discard;
+                        }
+                        Some(Err(error)) => break Err(error.into()),
+                    }
+                },
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    encode(&mut data, out);
+                    Ok(Next::Continue)
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    Ok(Next::Continue)
+                }
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Next::PeerClosed),
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Ok(Next::NeedsInput),
+                // Early data is never accepted; a state that a later rustls invents is none that was asked for.
+                Ok(_) => Err(rustls::Error::HandshakeNotComplete.into()),
+                Err(error) => Err(error.into()),
+            };
+            consumed += discard;
+            match step {
+                Ok(Next::Continue) => {}
+                Ok(Next::NeedsInput) => break Ok(()),
+                Ok(Next::PeerClosed) => {
+                    self.peer_closed = true;
+                    break Ok(());
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        input.drain(..consumed);
+        result?;
+        if self.is_handshaking() {
+            if input.len() > HANDSHAKE_BYTES_MAX {
+                return Err(TlsError::HandshakeTooLong);
+            }
+        } else if !self.peer_closed && begins_with_whole_record(input) {
+            // rustls left a whole record there because it waits for more of a handshake message, and counts on seeing
+            // the same bytes again. `write` shows it none, so such a message is refused; its only legal one has 5 bytes.
+            return Err(TlsError::Fragmented);
+        }
+        Ok(())
+    }
+
+    /// Brings rustls to the state in which it can write, and lets `encrypt` do so.
+    fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        encrypt: impl FnOnce(
+            &mut WriteTraffic<'_, rustls::server::ServerConnectionData>,
+            &mut Vec<u8>,
+        ) -> Result<(), TlsError>,
+    ) -> Result<(), TlsError> {
+        loop {
+            match self.rustls.process_tls_records(&mut []).state? {
+                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, out),
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::WriteTraffic(mut traffic) => return encrypt(&mut traffic, out),
+                _ => return Err(TlsError::Closed),
+            }
+        }
+    }
+
+    /// Appends the alert that rustls queued, or one of ours where it queued none and may still speak in clear.
+    fn fail(&mut self, out: &mut Vec<u8>) {
+        self.failed = true;
+        let before = out.len();
+        while self.rustls.wants_write() {
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = self.rustls.process_tls_records(&mut []).state else {
+                break;
+            };
+            encode(&mut data, out);
+        }
+        if out.len() == before && !self.spoke {
+            // RFC 8446 §6: alert, legacy version, two bytes: fatal, decode_error.
+            out.extend_from_slice(&[21, 3, 3, 0, 2, 2, 50]);
+        }
+    }
+
+    /// Keeps what the witness saw once the handshake has ended; returns whether that is now.
+    fn note_handshake(&mut self) -> bool {
+        if self.is_handshaking() {
+            return false;
+        }
+        let Some(witness) = self.witness.take() else { return false };
+        let seen = std::mem::take(&mut *witness.seen.lock());
+        self.server_name = seen.server_name;
+        self.certificate = seen.certificate;
+        self.exporter = match (self.rustls.negotiated_cipher_suite(), seen.exporter_secret) {
+            (Some(SupportedCipherSuite::Tls13(suite)), Some(secret)) => channel_binding(suite, &secret),
+            _ => None,
+        };
+        true
+    }
+}
+
+impl fmt::Debug for TlsConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConnection")
+            .field("version", &self.protocol_version())
+            .field("server_name", &self.server_name)
+            .field("is_handshaking", &self.is_handshaking())
+            .finish_non_exhaustive()
+    }
+}
+
+enum Next {
+    Continue,
+    NeedsInput,
+    PeerClosed,
+}
+
+/// Sees what one handshake decides: the server name, the certificate, and the secret under the exporters.
+struct Witness {
+    resolver: Arc<dyn ResolvesServerCert>,
+    key_log: Arc<dyn KeyLog>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    server_name: Option<Box<str>>,
+    certificate: Option<Arc<CertifiedKey>>,
+    exporter_secret: Option<OkmBlock>,
+}
+
+/// NSS' name for the secret under TLS 1.3's exporters.
+const EXPORTER_SECRET: &str = "EXPORTER_SECRET";
+
+impl ResolvesServerCert for Witness {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
+        let certificate = self.resolver.resolve(hello);
+        let mut seen = self.seen.lock();
+        seen.server_name = server_name;
+        seen.certificate.clone_from(&certificate);
+        certificate
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.resolver.only_raw_public_keys()
+    }
+}
+
+impl KeyLog for Witness {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        if label == EXPORTER_SECRET {
+            self.seen.lock().exporter_secret = Some(OkmBlock::new(secret));
+        }
+        if self.key_log.will_log(label) {
+            self.key_log.log(label, client_random, secret);
+        }
+    }
+
+    fn will_log(&self, label: &str) -> bool {
+        label == EXPORTER_SECRET || self.key_log.will_log(label)
+    }
+}
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witness").field("resolver", &self.resolver).finish_non_exhaustive()
+    }
+}
+
+/// RFC 8446 §7.5 with the label and length of RFC 9266 §2 and an empty context.
+fn channel_binding(suite: &rustls::Tls13CipherSuite, exporter_secret: &OkmBlock) -> Option<[u8; 32]> {
+    let hash_of_nothing = suite.common.hash_provider.hash(&[]);
+    let length = u16::try_from(hash_of_nothing.as_ref().len()).ok()?;
+    let derived = suite.hkdf_provider.expander_for_okm(exporter_secret).expand_block(&[
+        &length.to_be_bytes(),
+        &[30],
+        b"tls13 EXPORTER-Channel-Binding",
+        &[hash_of_nothing.as_ref().len() as u8],
+        hash_of_nothing.as_ref(),
+    ]);
+    let mut binding = [0; 32];
+    suite
+        .hkdf_provider
+        .expander_for_okm(&derived)
+        .expand_slice(
+            &[
+                &32_u16.to_be_bytes(),
+                &[14],
+                b"tls13 exporter",
+                &[hash_of_nothing.as_ref().len() as u8],
+                hash_of_nothing.as_ref(),
+            ],
+            &mut binding,
+        )
+        .ok()?;
+    Some(binding)
+}
+
+fn encode(data: &mut EncodeTlsData<'_, rustls::server::ServerConnectionData>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let written = match data.encode(&mut []) {
+        Err(EncodeError::InsufficientSize(missing)) => {
+            out.resize(start + missing.required_size, 0);
+            data.encode(&mut out[start..]).expect("the room is as large as was asked for")
+        }
+        // A chunk without bytes.
+        Ok(written) => written,
+        Err(EncodeError::AlreadyEncoded) => 0,
+    };
+    out.truncate(start + written);
+}
+
+/// Lets `write` write into room at the end of `out`, which grows if `bytes_max` was not enough.
+fn encrypt(
+    out: &mut Vec<u8>,
+    bytes_max: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+) -> Result<(), TlsError> {
+    let start = out.len();
+    let mut room = bytes_max;
+    loop {
+        out.resize(start + room, 0);
+        match write(&mut out[start..]) {
+            Ok(written) => {
+                out.truncate(start + written);
+                return Ok(());
+            }
+            // A key update that waits to be sent goes first.
+            Err(EncryptError::InsufficientSize(missing)) if missing.required_size > room => {
+                room = missing.required_size;
+            }
+            Err(_) => {
+                out.truncate(start);
+                return Err(TlsError::KeysExhausted);
+            }
+        }
+    }
+}
+
+fn begins_with_whole_record(input: &[u8]) -> bool {
+    match input {
+        [_, _, _, high, low, ..] => input.len() >= RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low])),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
