@@ -1,3 +1,4 @@
 //! The server: hosts, sessions, routing, XEP modules, administration. Joins `magpie-proto` and `magpie-store`.
 
+pub mod accounts;
 pub mod config;
