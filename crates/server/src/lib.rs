@@ -1,4 +1,5 @@
 //! The server: hosts, sessions, routing, XEP modules, administration. Joins `magpie-proto` and `magpie-store`.
 
 pub mod accounts;
+pub mod admin;
 pub mod config;
