@@ -7,6 +7,7 @@ pub mod acks;
 pub mod error;
 pub mod jid;
 pub mod ns;
+pub mod precis;
 pub mod sasl;
 pub mod stream;
 pub mod xeps;
