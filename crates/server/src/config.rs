@@ -2,34 +2,50 @@
 //!
 //! Durations and sizes carry their unit in the name. Every field has a default, so that an empty file serves `localhost`.
 
+mod reference;
+pub mod schema;
+mod validate;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use magpie_proto::sasl::{Hash, ScramPolicy};
 use serde::{Deserialize, Serialize};
 
-/// All of `magpie.toml`.
+pub use reference::{Key, Section, reference};
+pub use validate::ConfigError;
+
+/// The hashes by the names that the configuration uses.
+const HASHES: [(&str, Hash); 3] = [("sha-1", Hash::Sha1), ("sha-256", Hash::Sha256), ("sha-512", Hash::Sha512)];
+
+/// The hash that the configuration names so: `sha-1`, `sha-256`, `sha-512`.
+pub fn parse_hash(name: &str) -> Option<Hash> {
+    HASHES.iter().find(|(known, _)| *known == name).map(|(_, hash)| *hash)
+}
+
+/// All of `magpie.toml`. Every key can be left out. Relative paths begin at the folder of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The served domains.
+    /// The served domains. `--domain` on the command line takes their place.
     pub domains: Vec<String>,
-    /// Accounts that may administer the server.
+    /// Accounts that may administer the server, as `juliet@example.org`.
     pub admins: Vec<String>,
-    /// The data folder.
+    /// The data folder, made on first start. `--data` on the command line takes its place.
     pub data: PathBuf,
     /// Where connections are accepted.
     pub listen: Vec<Listen>,
     /// Certificates by domain; a domain without one uses `certs/DOMAIN.crt` and `.key` in the data folder, made on first start.
     pub certificate: Vec<Certificate>,
-    /// XEP-0077
+    /// Accounts that people make themselves (XEP-0077).
     pub registration: Registration,
-    /// Authentication.
+    /// Passwords and how they are checked.
     pub auth: Auth,
-    /// Limits.
+    /// What a peer may ask for, each with the answer to one who asks for more.
     pub limits: Limits,
-    /// XEP-0157: addresses to publish.
+    /// Where people reach those who run the server (XEP-0157): URIs, as `mailto:abuse@example.org`.
     pub contact: Contact,
-    /// Metrics and health.
+    /// Figures for monitoring, and whether the server is well.
     pub metrics: Metrics,
 }
 
@@ -148,7 +164,15 @@ impl Default for Auth {
     }
 }
 
-/// `[limits]`: each has its answer written beside it.
+impl Auth {
+    /// Which keys a new password gets. A hash that [`Config::validate`] refuses is left out.
+    pub fn scram_policy(&self) -> ScramPolicy {
+        let hashes = self.hashes.iter().filter_map(|name| parse_hash(name));
+        ScramPolicy { hashes: hashes.map(|hash| (hash, self.iterations)).collect() }
+    }
+}
+
+/// `[limits]`: each has its answer written beside it; `config/validate.rs` says how small it may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -178,7 +202,7 @@ pub struct Limits {
     pub unauthenticated_max: usize,
     /// Connections from one address; one more is closed. 0: no limit.
     pub connections_per_address_max: usize,
-    /// Messages kept for an account that is offline; one more is `resource-constraint`… to the sender.
+    /// Messages kept for an account that is offline; one more is `resource-constraint` to the sender.
     pub offline_messages_max: u64,
     /// Contacts in one roster; one more is `resource-constraint`.
     pub roster_items_max: usize,
@@ -216,19 +240,19 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Contact {
-    /// Abuse.
+    /// To report abuse.
     pub abuse: Vec<String>,
-    /// Administration.
+    /// Who administers the server.
     pub admin: Vec<String>,
-    /// Feedback.
+    /// For praise and wishes.
     pub feedback: Vec<String>,
-    /// Sales.
+    /// To buy something.
     pub sales: Vec<String>,
-    /// Security.
+    /// To report a weakness.
     pub security: Vec<String>,
-    /// Status of the service.
+    /// Where disturbances are announced.
     pub status: Vec<String>,
-    /// Support.
+    /// For help.
     pub support: Vec<String>,
 }
 

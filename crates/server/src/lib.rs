@@ -1,5 +1,7 @@
 //! The server: hosts, sessions, routing, XEP modules, administration. Joins `magpie-proto` and `magpie-store`.
 
+pub mod accounts;
+pub mod admin;
 pub mod config;
 pub mod listen;
 pub mod router;

@@ -1,0 +1,49 @@
+//! `user_list`: the accounts of a domain, page by page.
+
+use magpie_proto::jid::{BareJid, parse_domain};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Context, Operation, OperationError};
+
+/// How many accounts a page has, at most and by default.
+const PAGE_MAX: usize = 1000;
+
+/// Lists accounts.
+pub struct UserList;
+
+/// Whose, and which page.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arguments {
+    /// The domain. It need not be served any more.
+    pub host: String,
+    /// The `next` of the page before; none for the first page.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// Accounts of this page, at most 1000.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+impl Operation for UserList {
+    const NAME: &'static str = "user_list";
+    const DOC: &'static str = "Lists the accounts of a domain in the order of their localparts.";
+    type Arguments = Arguments;
+
+    async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {
+        let host = parse_domain(&arguments.host)
+            .map_err(|_| OperationError::invalid(format!("\"{}\" is no domain", arguments.host)))?;
+        let limit = arguments.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+        let accounts = context.accounts.list(&host, arguments.after.as_deref(), limit).await?;
+        if accounts.is_empty() && arguments.after.is_none() && !context.serves(&host) {
+            return Err(context.not_served(&host));
+        }
+        let next = accounts.last().filter(|_| accounts.len() == limit).and_then(BareJid::local);
+        Ok(json!({
+            "host": host,
+            "accounts": accounts.iter().map(BareJid::as_str).collect::<Vec<_>>(),
+            "next": next,
+        }))
+    }
+}

@@ -1,0 +1,35 @@
+//! `user_remove`: erases an account with all its data, and ends its sessions.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{Context, Operation, OperationError};
+
+/// Erases an account.
+pub struct UserRemove;
+
+/// Which.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arguments {
+    /// Address of the account. Its domain need not be served any more.
+    pub jid: String,
+}
+
+impl Operation for UserRemove {
+    const NAME: &'static str = "user_remove";
+    const DOC: &'static str = "Erases an account with all its data and ends its sessions.";
+    type Arguments = Arguments;
+
+    async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {
+        let account = context.account(&arguments.jid)?;
+        let removed = context.accounts.remove(&account).await;
+        removed.map_err(|error| OperationError::of_account(error, &account))?;
+        if let Some(sessions) = &context.sessions {
+            sessions.on_account_removed(&account);
+        }
+        info!(%account, "account removed");
+        Ok(json!({ "jid": account.as_str() }))
+    }
+}
