@@ -2,7 +2,21 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod listen;
+pub mod mailbox;
+pub mod metrics;
+pub mod modules;
+pub mod news;
+pub mod pipeline;
+pub mod promise;
+pub mod registry;
+pub mod requests;
+pub mod roster;
 pub mod router;
+pub mod server;
+pub mod session;
 pub mod subscription;
+
+pub use server::{Server, StartError};

@@ -34,7 +34,6 @@ pub fn password_changed(server: &Server, account: &BareJid, by: Option<&SessionH
 /// An account is gone, with all that was its own.
 pub async fn account_removed(server: &Arc<Server>, account: &BareJid) {
     server.modules.offline.forget(account);
-    server.modules.blocking.forget(account);
     let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
     server.registry().end(account, &error);
 }

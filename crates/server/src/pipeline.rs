@@ -6,11 +6,11 @@ use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
 use crate::mailbox::{Delivery, Mail};
-use crate::modules::carbons;
 use crate::modules::offline::Offline;
+use crate::modules::{carbons, presence};
 use crate::promise::Promise;
-use crate::registry::{Account, Resource, SessionHandle};
-use crate::router::{self, Destination, MessageType, Route, Target};
+use crate::registry::{Account, Resource, SessionHandle, SessionId};
+use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
 use crate::server::Server;
 
 /// A stanza from a local session, on its way out.
@@ -29,12 +29,12 @@ pub struct Outgoing {
 /// A local session sends a message, presence or IQ.
 pub async fn user_sends(outgoing: Outgoing) -> Promise {
     outgoing.server.deps.metrics.stanza_in(outgoing.stanza.kind());
-    let sent = match destination(&outgoing) {
+    let sent = match recipient(&outgoing) {
         Err(error) => Err(error),
         Ok(to) => match outgoing.stanza.kind() {
-            Kind::Message => user_sends_message(&outgoing, to).await,
-            Kind::Presence => user_sends_presence(&outgoing, to).await,
-            Kind::Iq => user_sends_iq(&outgoing, to).await,
+            Kind::Message => user_sends_message(&outgoing, &to).await,
+            Kind::Presence => user_sends_presence(&outgoing, &to).await,
+            Kind::Iq => user_sends_iq(&outgoing, &to).await,
             Kind::Other => Ok(Promise::kept()),
         },
     };
@@ -46,26 +46,35 @@ pub async fn user_sends(outgoing: Outgoing) -> Promise {
     })
 }
 
-/// Where it goes. A `to` that is no address is the sender's mistake (RFC 6120 §8.1.1.1).
-fn destination(outgoing: &Outgoing) -> Result<Destination, StanzaError> {
-    let to = match outgoing.stanza.to() {
-        Some(to) => Some(Jid::parse(&to).map_err(|_| StanzaCondition::JidMalformed)?),
-        None => None,
-    };
-    Ok(router::destination(to, &outgoing.session.jid, |domain| outgoing.server.serves(domain)))
+/// Whom it is for: the sender's own account where no `to` says otherwise (RFC 6120 §10.3). A `to` that is no address is the
+/// sender's mistake (§8.1.1.1).
+fn recipient(outgoing: &Outgoing) -> Result<Jid, StanzaError> {
+    match outgoing.stanza.to() {
+        Some(to) => Jid::parse(&to).map_err(|_| StanzaCondition::JidMalformed.into()),
+        None => Ok(outgoing.session.account.clone().into()),
+    }
 }
 
-async fn user_sends_message(outgoing: &Outgoing, to: Destination) -> Result<Promise, StanzaError> {
+impl Outgoing {
+    fn destination<'a>(&self, to: &'a Jid) -> Destination<'a> {
+        let named = self.stanza.to().map(|_| to);
+        router::destination(self.stanza.kind(), named, &self.session.jid, |domain| self.server.serves(domain))
+    }
+}
+
+async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, acknowledged } = outgoing;
     // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
-    server.modules.blocking.refuse_sent(session, &to)?;
-    let promise = match &to {
-        Destination::Account(jid) => account_receives_message(server, jid, stanza, *acknowledged).await?,
-        Destination::Host(_) => host_receives_message(server, session, stanza),
-        Destination::Remote(_) => return Err(StanzaCondition::RemoteServerNotFound.into()),
+    server.modules.blocking.refuse_sent(session, to)?;
+    let promise = match outgoing.destination(to) {
+        Destination::OwnAccount | Destination::LocalAccount { .. } | Destination::Broadcast => {
+            account_receives_message(server, to, stanza, *acknowledged).await?
+        }
+        Destination::LocalHost { .. } => host_receives_message(stanza)?,
+        Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
     };
     // After the recipient has it: a copy of a message that was refused would say that it was sent.
-    carbons::copy_sent(server, session, stanza, &to);
+    carbons::copy_sent(server, session, stanza, to);
     Ok(promise)
 }
 
@@ -81,7 +90,8 @@ pub async fn account_receives_message(
     let account = to.to_bare();
     let storable = Offline::is_storable(message);
     // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
-    let exists = server.modules.blocking.refuse_received(&account, message).await?;
+    server.modules.blocking.refuse_received(&account, message).await?;
+    let exists = server.account_exists(&account).await?;
     // Counting may need the store, which cannot be asked under the registry's lock.
     let room = match storable && exists && !server.registry().with(&account, |account| takes_messages(account)) {
         true => server.modules.offline.has_room(&account).await?,
@@ -127,9 +137,9 @@ fn takes_messages(account: Option<&mut Account>) -> bool {
     account.is_some_and(|account| account.available().any(|resource| resource.priority >= 0))
 }
 
-fn as_routed(resource: &Resource) -> router::Resource<'_, usize> {
+fn as_routed(resource: &Resource) -> router::Resource<'_, SessionId> {
     router::Resource {
-        session: resource.session.id.0 as usize,
+        session: resource.session.id,
         name: resource.session.jid.resource(),
         priority: resource.is_available().then_some(resource.priority),
     }
@@ -141,11 +151,11 @@ fn deliver(
     account: &BareJid,
     entry: &mut Account,
     message: &Stanza,
-    sessions: &[usize],
+    sessions: &[SessionId],
     storable: bool,
     acknowledged: bool,
 ) -> Promise {
-    let chosen = |resource: &&mut Resource| sessions.contains(&(resource.session.id.0 as usize));
+    let chosen = |resource: &&mut Resource| sessions.contains(&resource.session.id);
     // A session that is still fetching gets it from the spool, in its turn.
     let fetching = storable && entry.resources.iter_mut().filter(chosen).any(|resource| resource.fetching);
     let detached = entry.resources.iter_mut().filter(chosen).all(|resource| resource.detached);
@@ -192,47 +202,50 @@ fn deliver(
     promise
 }
 
-/// A message to the server itself: nobody reads there. Errors and headlines are swallowed, the rest is refused.
-fn host_receives_message(_server: &Arc<Server>, session: &SessionHandle, message: &Stanza) -> Promise {
-    if !matches!(MessageType::parse(message.type_().as_deref()), MessageType::Headline)
-        && let Some(reply) = StanzaError::from(StanzaCondition::ServiceUnavailable).reply_to(message)
-    {
-        session.send(reply);
+/// A message to the server itself: nobody reads there (RFC 6121 §8.3).
+fn host_receives_message(message: &Stanza) -> Result<Promise, StanzaError> {
+    match MessageType::parse(message.type_().as_deref()) {
+        MessageType::Headline | MessageType::Error => Ok(Promise::kept()),
+        _ => Err(StanzaCondition::ServiceUnavailable.into()),
     }
-    Promise::kept()
 }
 
-async fn user_sends_presence(outgoing: &Outgoing, to: Destination) -> Result<Promise, StanzaError> {
+async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, .. } = outgoing;
-    let kind = stanza.type_();
-    match (stanza.to().is_some(), kind.as_deref()) {
-        (false, None) => server.modules.presence.user_is_available(server, session, stanza).await,
-        (false, Some("unavailable")) => server.modules.presence.user_is_unavailable(server, session, stanza).await,
-        (true, Some("subscribe" | "subscribed" | "unsubscribe" | "unsubscribed")) => {
-            server.modules.roster.user_sends_subscription(server, session, stanza, &to).await
+    let kind = PresenceType::parse(stanza.type_().as_deref()).ok_or(StanzaCondition::BadRequest)?;
+    let directed = stanza.to().is_some();
+    match kind {
+        PresenceType::Available if !directed => server.modules.presence.user_is_available(server, session, stanza).await,
+        PresenceType::Unavailable if !directed => {
+            server.modules.presence.user_is_unavailable(server, session, stanza).await
         }
-        (true, None | Some("unavailable" | "probe" | "error")) => {
-            // Directed presence to a blocked contact would show what blocking hides (XEP-0191 §3.3).
-            server.modules.blocking.refuse_sent(session, &to)?;
-            server.modules.presence.user_sends_directed(server, session, stanza, &to).await
+        PresenceType::Subscription(kind) if directed => {
+            // A request to a blocked contact goes nowhere (XEP-0191 §3.3).
+            server.modules.blocking.refuse_sent(session, to)?;
+            server.modules.roster.user_sends_subscription(server, session, kind, stanza, to).await
+        }
+        PresenceType::Available | PresenceType::Unavailable | PresenceType::Probe | PresenceType::Error if directed => {
+            // Directed presence would show a blocked contact what blocking hides (XEP-0191 §3.3).
+            server.modules.blocking.refuse_sent(session, to)?;
+            server.modules.presence.user_sends_directed(server, session, kind, stanza, to).await
         }
         _ => Err(StanzaCondition::BadRequest.into()),
     }
 }
 
-async fn user_sends_iq(outgoing: &Outgoing, to: Destination) -> Result<Promise, StanzaError> {
+async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, .. } = outgoing;
-    let from = Jid::from(session.jid.clone());
-    let asked = match to {
-        Destination::Host(jid) => jid.to_bare(),
-        Destination::Account(jid) if jid.resource().is_none() => jid.to_bare(),
-        Destination::Account(jid) => {
-            // An IQ between users: a blocked contact gets nothing and is told nothing (XEP-0191 §3.3).
-            server.modules.blocking.refuse_sent(session, &Destination::Account(jid.clone()))?;
-            return account_receives_iq(server, &jid, stanza).await;
+    match outgoing.destination(to) {
+        Destination::LocalAccount { target: Target::Full(_), .. } => {
+            // A blocked contact is asked nothing and answered nothing (XEP-0191 §3.3).
+            server.modules.blocking.refuse_sent(session, to)?;
+            return account_receives_iq(server, to, stanza).await;
         }
-        Destination::Remote(_) => return Err(StanzaCondition::RemoteServerNotFound.into()),
-    };
+        Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
+        _ => {}
+    }
+    let from = Jid::from(session.jid.clone());
+    let asked = to.to_bare();
     let reply = server.requests.answer(server, Some(Arc::clone(session)), from, asked, stanza.clone()).await;
     if let Some(reply) = reply {
         session.send(reply);
@@ -243,15 +256,31 @@ async fn user_sends_iq(outgoing: &Outgoing, to: Destination) -> Result<Promise, 
 /// An IQ reaches a local account's session.
 async fn account_receives_iq(server: &Arc<Server>, to: &Jid, iq: &Stanza) -> Result<Promise, StanzaError> {
     let account = to.to_bare();
-    server.modules.blocking.refuse_received(&account, iq).await?;
+    let kind = IqType::parse(iq.type_().as_deref()).ok_or(StanzaCondition::BadRequest)?;
+    match server.modules.blocking.refuse_received(&account, iq).await {
+        Ok(()) => {}
+        // Replies from a blocked contact are dropped in silence (XEP-0191 §3.2).
+        Err(_) if matches!(kind, IqType::Result | IqType::Error) => return Ok(Promise::kept()),
+        Err(error) => return Err(error),
+    }
+    let from = iq.from().and_then(|from| Jid::parse(&from).ok());
     let resource = to.resource().unwrap_or_default();
-    let delivered = server.registry().with(&account, |entry| {
-        entry
-            .and_then(|entry| entry.named(resource))
-            .is_some_and(|resource| resource.session.mailbox.deliver(Delivery::new(iq.clone())))
-    });
-    // RFC 6121 §8.5.3.2.3: nobody there.
-    if delivered { Ok(Promise::kept()) } else { Err(StanzaCondition::ServiceUnavailable.into()) }
+    server.registry().with_any(&account, |entry| {
+        let shared = from.is_some_and(|from| presence::is_shared(entry, &account, resource, &from));
+        let resources = entry.resources.iter().map(as_routed);
+        // Whether the account exists makes no difference where nobody is there.
+        match router::route_iq(kind, true, Target::Full(resource), shared, resources) {
+            Route::Sessions(sessions) => {
+                let resource = entry.resource(sessions[0]);
+                match resource.is_some_and(|resource| resource.session.mailbox.deliver(Delivery::new(iq.clone()))) {
+                    true => Ok(Promise::kept()),
+                    false => Err(StanzaCondition::ServiceUnavailable.into()),
+                }
+            }
+            Route::Refuse(condition) => Err(condition.into()),
+            Route::Offline | Route::Server | Route::Drop => Ok(Promise::kept()),
+        }
+    })
 }
 
 /// A session has ended with stanzas that its client never acknowledged: they are routed again (XEP-0198 §8), except what is spooled, which waits there.
@@ -262,10 +291,13 @@ pub async fn session_leaves_undelivered(server: &Arc<Server>, session: &SessionH
         let stanza = delivery.stanza;
         match stanza.kind() {
             Kind::Message if Offline::is_storable(&stanza) => {
-                let to = Jid::from(session.jid.clone());
+                // Its session is gone, and the sender was not told: whoever is there now shall have it.
+                let to = Jid::from(session.account.clone());
                 match account_receives_message(server, &to, &stanza, false).await {
                     Ok(promise) => {
-                        if let Some(Err(error)) = keep(promise).await {
+                        if let Some(ticket) = promise.ticket
+                            && let Err(error) = ticket.await
+                        {
                             tracing::error!(%error, account = %session.account, "a message could not be kept");
                         }
                     }

@@ -227,11 +227,36 @@ impl Registry {
         all
     }
 
-    /// Tells every session of an account to end.
-    pub fn end(&self, account: &BareJid, error: &magpie_proto::StreamError) {
-        for session in self.sessions(account) {
+    /// Tells every session of an account but one to end.
+    pub fn end_others(&self, account: &BareJid, but: Option<SessionId>, error: &magpie_proto::StreamError) {
+        for session in self.sessions(account).into_iter().filter(|session| Some(session.id) != but) {
             // A session that is gone already needs no telling.
             let _ = session.mailbox.put(Mail::End(error.clone()));
         }
+    }
+
+    /// Tells every session of an account to end.
+    pub fn end(&self, account: &BareJid, error: &magpie_proto::StreamError) {
+        self.end_others(account, None, error);
+    }
+
+    /// Keeps what is known of an account, sessions or not, until the guard is dropped: for a change that the store must see
+    /// before anybody reads the account from there again.
+    pub fn pin(self: &Arc<Self>, account: &BareJid) -> Pin {
+        self.shard(account).lock().entry(account.clone()).or_default().pins += 1;
+        Pin { registry: Arc::clone(self), account: account.clone() }
+    }
+}
+
+/// Keeps an account in the registry.
+#[derive(Debug)]
+pub struct Pin {
+    registry: Arc<Registry>,
+    account: BareJid,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.registry.with_any(&self.account, |account| account.pins -= 1);
     }
 }

@@ -15,7 +15,6 @@ use crate::accounts;
 use crate::modules::offline::refusal;
 use crate::registry::{Registry, SessionHandle};
 use crate::requests::{Reply, Request, Requests, To, Verb};
-use crate::router::Destination;
 use crate::server::Deps;
 
 const NS: &str = "urn:xmpp:blocking";
@@ -104,8 +103,7 @@ impl Blocking {
     }
 
     /// A step: what the user sends to a blocked contact goes nowhere, and the user is told (§3.3).
-    pub fn refuse_sent(&self, session: &SessionHandle, to: &Destination) -> Result<(), StanzaError> {
-        let (Destination::Account(to) | Destination::Host(to) | Destination::Remote(to)) = to;
+    pub fn refuse_sent(&self, session: &SessionHandle, to: &Jid) -> Result<(), StanzaError> {
         // Nobody can be shut out of the own account.
         if to.to_bare() == session.account {
             return Ok(());

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use magpie_proto::xeps::{forwarding, hints};
 use magpie_proto::xml::{Element, Kind, Stanza};
-use magpie_proto::{BareJid, ns};
+use magpie_proto::{BareJid, Jid, ns};
 
 use super::{About, Module};
 use crate::mailbox::Delivery;
-use crate::registry::{Account, Registry, Resource, SessionHandle};
+use crate::registry::{Account, Registry, Resource, SessionHandle, SessionId};
 use crate::requests::{Reply, Request, Requests, To, Verb};
-use crate::router::Destination;
 use crate::server::{Deps, Server};
 
 const NS: &str = "urn:xmpp:carbons:2";
@@ -59,9 +58,9 @@ impl Carbons {
 }
 
 /// A step: a message that a session sent, to the sender's other sessions.
-pub fn copy_sent(server: &Server, sender: &SessionHandle, message: &Stanza, to: &Destination) {
+pub fn copy_sent(server: &Server, sender: &SessionHandle, message: &Stanza, to: &Jid) {
     // What goes to the own account is copied where it arrives.
-    if matches!(to, Destination::Account(to) if to.to_bare() == sender.account) || !is_eligible(message) {
+    if to.to_bare() == sender.account || !is_eligible(message) {
         return;
     }
     server.registry().with(&sender.account, |account| {
@@ -72,7 +71,7 @@ pub fn copy_sent(server: &Server, sender: &SessionHandle, message: &Stanza, to: 
 }
 
 /// A step: a message that arrived for an account, to the sessions that did not get it. Runs under the registry's lock for the account.
-pub fn copy_received(account: &Account, name: &BareJid, message: &Stanza, recipients: &[u64]) {
+pub fn copy_received(account: &Account, name: &BareJid, message: &Stanza, recipients: &[SessionId]) {
     // A room sends a private message to each session that is in it (§6.1).
     let from_occupant = message.child("x", NS_MUC_USER).is_some_and(|x| x.element().children().next().is_none());
     if account.resources.len() < 2 || from_occupant || !is_eligible(message) {
@@ -80,7 +79,7 @@ pub fn copy_received(account: &Account, name: &BareJid, message: &Stanza, recipi
     }
     let sender = message.from();
     let others = account.resources.iter().filter(|resource| {
-        !recipients.contains(&resource.session.id.0)
+        !recipients.contains(&resource.session.id)
             // Its own message needs no copy.
             && sender.as_deref() != Some(resource.session.jid.as_str())
     });

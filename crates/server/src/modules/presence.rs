@@ -1,0 +1,365 @@
+//! RFC 6121 §4: Presence
+//!
+//! Who is available, and who is told of it. A broadcast shares one stanza among all its recipients; only the address is
+//! written anew for each. Both ends of a local subscription are in one server, so that a probe (§4.3) is a look into the registry.
+
+use std::sync::Arc;
+
+use magpie_proto::xml::{Attr, Element, Stanza};
+use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
+
+use super::{About, Module};
+use crate::mailbox::{Delivery, Mail};
+use crate::promise::Promise;
+use crate::registry::{Account, Resource, SessionHandle};
+use crate::roster::Roster;
+use crate::router::{self, PresenceType, Route, Target};
+use crate::server::{Deps, Server};
+use crate::subscription::SubscriptionStanza;
+
+/// Addresses that directed presence of one session is remembered for; one more is `resource-constraint`.
+const DIRECTED_MAX: usize = 1024;
+
+/// The module.
+pub struct Presence;
+
+impl Module for Presence {
+    const ABOUT: &'static [About] = &[];
+
+    fn new(_deps: &Deps) -> Self {
+        Self
+    }
+}
+
+/// What a session must be told when it becomes available.
+struct Arrival {
+    roster: Arc<Roster>,
+    others: Vec<Stanza>,
+}
+
+impl Presence {
+    /// Presence without `to` and `type`: the session is available, or shows something new (§4.2, §4.4).
+    pub async fn user_is_available(
+        &self,
+        server: &Arc<Server>,
+        session: &Arc<SessionHandle>,
+        stanza: &Stanza,
+    ) -> Result<Promise, StanzaError> {
+        let priority = priority(stanza)?;
+        let arrival = server.registry().with(&session.account, |account| {
+            let account = account?;
+            let others = account.available().filter(|other| other.session.id != session.id);
+            let others: Vec<Stanza> = others.filter_map(|other| other.presence.clone()).collect();
+            let roster = account.roster.clone()?;
+            let resource = account.resource(session.id)?;
+            let initial = !resource.is_available();
+            let willing = !initial && resource.priority >= 0;
+            resource.presence = Some(stanza.clone());
+            resource.priority = priority;
+            if priority >= 0 && !willing {
+                // In the same breath: whatever is routed from here on finds the session, or the spool before it looks.
+                resource.fetching = true;
+                let _ = session.mailbox.put(Mail::LookIntoSpool);
+            }
+            Some((Arrival { roster, others }, initial))
+        });
+        let Some((arrival, initial)) = arrival else { return Ok(Promise::kept()) };
+        self.broadcast(server, session, &arrival.roster, stanza).await;
+        if initial {
+            self.greet(server, session, arrival).await;
+        }
+        Ok(Promise::kept())
+    }
+
+    /// `unavailable` without `to`: the session goes, though its stream may stay (§4.5).
+    pub async fn user_is_unavailable(
+        &self,
+        server: &Arc<Server>,
+        session: &Arc<SessionHandle>,
+        stanza: &Stanza,
+    ) -> Result<Promise, StanzaError> {
+        let gone = server.registry().with(&session.account, |account| {
+            let account = account?;
+            let roster = account.roster.clone();
+            let resource = account.resource(session.id)?;
+            let was_available = resource.presence.take().is_some();
+            Some((roster, was_available, resource.directed.take()))
+        });
+        if let Some((roster, was_available, directed)) = gone {
+            let directed = directed.map(|directed| directed.into_iter().collect::<Vec<_>>()).unwrap_or_default();
+            self.tell_of_end(server, session, roster, was_available, &directed, stanza).await;
+        }
+        Ok(Promise::kept())
+    }
+
+    /// A session is over; what it did not say itself the server says for it (§4.5.3).
+    pub async fn session_ended(&self, server: &Arc<Server>, resource: &Resource) {
+        let session = &resource.session;
+        let directed = resource.directed.as_ref().map(|directed| directed.iter().cloned().collect::<Vec<_>>());
+        let directed = directed.unwrap_or_default();
+        if !resource.is_available() && directed.is_empty() {
+            return;
+        }
+        let roster = match server.modules.roster.of(&session.account).await {
+            Ok(roster) => Some(roster),
+            Err(error) => {
+                tracing::error!(%error, account = %session.account, "the roster cannot be read");
+                None
+            }
+        };
+        let stanza = unavailable(&session.jid);
+        self.tell_of_end(server, session, roster, resource.is_available(), &directed, &stanza).await;
+    }
+
+    async fn tell_of_end(
+        &self,
+        server: &Arc<Server>,
+        session: &Arc<SessionHandle>,
+        roster: Option<Arc<Roster>>,
+        was_available: bool,
+        directed: &[Jid],
+        stanza: &Stanza,
+    ) {
+        if let Some(roster) = roster.filter(|_| was_available) {
+            self.broadcast(server, session, &roster, stanza).await;
+        }
+        for to in directed {
+            self.deliver(server, stanza, &session.jid, to);
+        }
+    }
+
+    /// Presence with `to`: to somebody in particular, subscribed or not (§4.6), or a question (§4.3).
+    pub async fn user_sends_directed(
+        &self,
+        server: &Arc<Server>,
+        session: &Arc<SessionHandle>,
+        kind: PresenceType,
+        stanza: &Stanza,
+        to: &Jid,
+    ) -> Result<Promise, StanzaError> {
+        let contact = to.to_bare();
+        if !server.serves(contact.domain()) {
+            return Err(StanzaCondition::RemoteServerNotFound.into());
+        }
+        if kind == PresenceType::Probe {
+            self.answer_probe(server, &Jid::from(session.jid.clone()), &contact).await;
+            return Ok(Promise::kept());
+        }
+        let remembered = server.registry().with(&session.account, |account| {
+            let Some(account) = account else { return true };
+            let subscribed = account.roster.as_ref().is_some_and(|roster| sees(roster, &contact));
+            let Some(resource) = account.resource(session.id) else { return true };
+            match kind {
+                // A subscriber hears of the end as it is (§4.6.3).
+                PresenceType::Available if !subscribed => {
+                    let directed = resource.directed.get_or_insert_default();
+                    directed.len() < DIRECTED_MAX && { directed.insert(to.clone()) || true }
+                }
+                PresenceType::Unavailable => {
+                    if let Some(directed) = &mut resource.directed {
+                        directed.remove(to);
+                    }
+                    true
+                }
+                _ => true,
+            }
+        });
+        if !remembered {
+            return Err(StanzaCondition::ResourceConstraint.into());
+        }
+        self.deliver(server, stanza, &session.jid, to);
+        Ok(Promise::kept())
+    }
+
+    /// A contact is blocked: to it, the user goes away (XEP-0191 §3.3).
+    pub async fn hide_from(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
+        self.send_if_seen(server, account, contact, false).await;
+    }
+
+    /// A contact is unblocked: it sees the user again.
+    pub async fn show_to(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
+        self.send_if_seen(server, account, contact, true).await;
+    }
+
+    async fn send_if_seen(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid, available: bool) {
+        let roster = server.registry().with(account, |account| account.and_then(|account| account.roster.clone()));
+        let Some(roster) = roster else { return };
+        // A blocked domain stands for all contacts there.
+        let contacts: Vec<Jid> = match contact.local() {
+            Some(_) => vec![contact.clone()],
+            None => {
+                let there = roster.all().filter(|item| item.jid.domain() == contact.domain());
+                there.map(|item| item.jid.clone().into()).collect()
+            }
+        };
+        for contact in contacts.iter().filter(|contact| sees(&roster, &contact.to_bare())) {
+            match available {
+                true => self.send_available(server, account, contact).await,
+                false => self.send_unavailable(server, account, contact).await,
+            }
+        }
+    }
+
+    /// Sends the current presence of each available resource of the account.
+    pub async fn send_available(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
+        for (jid, stanza) in current(server, account) {
+            self.deliver(server, &stanza, &jid, contact);
+        }
+    }
+
+    /// Sends `unavailable` from each available resource of the account.
+    pub async fn send_unavailable(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
+        for (jid, _) in current(server, account) {
+            self.deliver(server, &unavailable(&jid), &jid, contact);
+        }
+    }
+
+    /// §4.3.2: somebody asks whether the account is available.
+    pub async fn answer_probe(&self, server: &Arc<Server>, from: &Jid, account: &BareJid) {
+        let asker = from.to_bare();
+        if asker != *account {
+            let exists = server.account_exists(account).await.unwrap_or(false);
+            let allowed = match exists {
+                true => match server.modules.roster.of(account).await {
+                    Ok(roster) => sees(&roster, &asker),
+                    Err(_) => return,
+                },
+                false => false,
+            };
+            if !allowed {
+                // An account that is not there and one that keeps to itself sound alike.
+                server.modules.roster.send(server, account, &asker, SubscriptionStanza::Unsubscribed).await;
+                return;
+            }
+            if server.modules.blocking.blocks(account, from).await.unwrap_or(true) {
+                return;
+            }
+        }
+        let current = current(server, account);
+        if current.is_empty() {
+            let nobody = Element::new("presence", ns::CLIENT).with_attr("from", account).with_attr("type", "unavailable");
+            let account = Jid::from(account.clone());
+            self.deliver_from(server, &Stanza::new(&nobody), &account, from);
+        }
+        for (jid, stanza) in current {
+            self.deliver(server, &stanza, &jid, from);
+        }
+    }
+
+    /// To all subscribers, and to the account's own available resources (§4.2.2, §4.4.2, §4.5.2).
+    async fn broadcast(&self, server: &Arc<Server>, session: &SessionHandle, roster: &Roster, stanza: &Stanza) {
+        let blocked = server
+            .registry()
+            .with(&session.account, |account| account.and_then(|account| account.blocked.clone()))
+            .unwrap_or_default();
+        for item in roster.all().filter(|item| item.state.subscription.has_from()) {
+            let contact = Jid::from(item.jid.clone());
+            // A blocked contact sees nothing (XEP-0191 §3.3).
+            if !blocked.blocks(&contact) {
+                self.deliver(server, stanza, &session.jid, &contact);
+            }
+        }
+        let own = Jid::from(session.account.clone());
+        self.deliver(server, stanza, &session.jid, &own);
+    }
+
+    /// What a session that becomes available is told: who of its contacts is there (§4.3), its account's other resources, and who waits for an
+    /// answer (§3.1.3).
+    async fn greet(&self, server: &Arc<Server>, session: &Arc<SessionHandle>, arrival: Arrival) {
+        let to: Arc<str> = Arc::from(session.jid.as_str());
+        for other in arrival.others {
+            session.mailbox.deliver(Delivery::to(other, Arc::clone(&to)));
+        }
+        let own = Jid::from(session.account.clone());
+        for item in arrival.roster.all().filter(|item| item.state.subscription.has_to()) {
+            let seen = server.registry().with(&item.jid, |contact| {
+                let Some(contact) = contact else { return Vec::new() };
+                let allowed = contact.roster.as_ref().is_some_and(|roster| sees(roster, &session.account));
+                let blocked = contact.blocked.as_ref().is_some_and(|list| list.blocks(&own));
+                match allowed && !blocked {
+                    true => contact.available().filter_map(|resource| resource.presence.clone()).collect(),
+                    false => Vec::new(),
+                }
+            });
+            for presence in seen {
+                session.mailbox.deliver(Delivery::to(presence, Arc::clone(&to)));
+            }
+        }
+        for (_, request) in arrival.roster.requests(&session.account) {
+            if let Ok(request) = Stanza::parse(request.as_bytes()) {
+                session.send(request);
+            }
+        }
+    }
+
+    fn deliver(&self, server: &Server, stanza: &Stanza, from: &FullJid, to: &Jid) {
+        self.deliver_from(server, stanza, &Jid::from(from.clone()), to);
+    }
+
+    /// Presence reaches a local account or one of its resources.
+    fn deliver_from(&self, server: &Server, stanza: &Stanza, from: &Jid, to: &Jid) {
+        let account = to.to_bare();
+        let kind = PresenceType::parse(stanza.type_().as_deref()).unwrap_or(PresenceType::Available);
+        server.registry().with(&account, |entry| {
+            let Some(entry) = entry else { return };
+            if entry.blocked.as_ref().is_some_and(|list| list.blocks(from)) && from.to_bare() != account {
+                return;
+            }
+            let target = to.resource().map_or(Target::Bare, Target::Full);
+            let resources = entry.resources.iter().enumerate().map(|(index, resource)| router::Resource {
+                session: index,
+                name: resource.session.jid.resource(),
+                priority: resource.is_available().then_some(resource.priority),
+            });
+            if let Route::Sessions(sessions) = router::route_presence(kind, true, target, resources) {
+                let to: Arc<str> = Arc::from(to.as_str());
+                for index in sessions {
+                    let mailbox = &entry.resources[index].session.mailbox;
+                    mailbox.deliver(Delivery::to(stanza.clone(), Arc::clone(&to)));
+                }
+            }
+        });
+    }
+}
+
+/// Whether the sender of an IQ may know that the resource is there (RFC 6121 §8.5.3.1): it belongs to the account, is subscribed, or was
+/// sent directed presence.
+pub fn is_shared(account: &Account, name: &BareJid, resource: &str, from: &Jid) -> bool {
+    let bare = from.to_bare();
+    bare == *name
+        || account.roster.as_ref().is_some_and(|roster| sees(roster, &bare))
+        || account.named(resource).and_then(|resource| resource.directed.as_ref()).is_some_and(|directed| {
+            directed.contains(from) || directed.contains(&Jid::from(bare))
+        })
+}
+
+/// Whether the contact may see the presence of the roster's owner.
+fn sees(roster: &Roster, contact: &BareJid) -> bool {
+    roster.state(contact).subscription.has_from()
+}
+
+fn current(server: &Server, account: &BareJid) -> Vec<(FullJid, Stanza)> {
+    server.registry().with(account, |account| {
+        let Some(account) = account else { return Vec::new() };
+        let available = account.available();
+        available.filter_map(|r| Some((r.session.jid.clone(), r.presence.clone()?))).collect()
+    })
+}
+
+fn unavailable(jid: &FullJid) -> Stanza {
+    let stanza = Element::new("presence", ns::CLIENT).with_attr("from", jid).with_attr("type", "unavailable");
+    let stanza = Stanza::new(&stanza);
+    debug_assert!(stanza.attr(Attr::From).is_some());
+    stanza
+}
+
+/// §4.7.2.3: an integer from -128 to 127; none means 0.
+fn priority(stanza: &Stanza) -> Result<i8, StanzaError> {
+    match stanza.child("priority", ns::CLIENT) {
+        None => Ok(0),
+        Some(child) => {
+            let text = child.element().text();
+            text.trim().parse().map_err(|_| StanzaError::new(StanzaCondition::BadRequest, "priority: -128 to 127"))
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! RFC 6121 §2 and §3: Roster, and the subscriptions that stand in it
+//!
+//! The roster of an account with sessions is in the registry; a change is made there, under the account's lock, and handed to
+//! the store in the same breath, so that rows, pushes and versions have one order. An account without sessions is brought in for the
+//! time of the change. `roster.rs` has the roster as a value, `subscription.rs` the state machine.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use magpie_proto::xml::{Attr, Element, Kind, Stanza};
+use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
+use magpie_store::{Batch, Map, Store, StoreError, Ticket, Value};
+
+use super::{About, Module};
+use crate::accounts;
+use crate::mailbox::Delivery;
+use crate::modules::offline::refusal;
+use crate::promise::Promise;
+use crate::registry::{self, Account, Registry, SessionHandle};
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::roster::{Item, Journal, Push, Roster, RosterLimits, RosterSet, Since};
+use crate::server::{Deps, Server, random_text};
+use crate::subscription::{Announce, SubscriptionStanza};
+
+/// The module.
+pub struct RosterModule {
+    store: Store,
+    items: Map<Item>,
+    journals: Value<Journal>,
+    registry: Arc<Registry>,
+    deps: Deps,
+}
+
+impl Module for RosterModule {
+    const ABOUT: &'static [About] = &[About {
+        xep: None,
+        title: "RFC 6121: Instant Messaging and Presence",
+        version: "2011",
+        host_features: &[ns::ROSTER],
+        account_features: &[],
+    }];
+
+    fn new(deps: &Deps) -> Self {
+        Self {
+            store: deps.store.clone(),
+            items: deps.store.map("roster"),
+            journals: deps.store.value("roster-journal"),
+            registry: Arc::clone(&deps.registry),
+            deps: deps.clone(),
+        }
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        requests.own(To::OwnAccount, Verb::Get, ("query", ns::ROSTER), self, Self::get);
+        requests.own(To::OwnAccount, Verb::Set, ("query", ns::ROSTER), self, Self::set);
+    }
+}
+
+/// A change that was made to a roster, and is on its way to the store.
+struct Changed<R> {
+    result: R,
+    ticket: Ticket,
+    /// Keeps the roster in the registry until the store has it.
+    _pin: registry::Pin,
+}
+
+impl RosterModule {
+    /// Brings the roster of an account into the registry, where the account is there.
+    pub async fn load_into_registry(&self, account: &BareJid) -> Result<(), StoreError> {
+        if self.registry.with(account, |account| account.is_none_or(|account| account.roster.is_some())) {
+            return Ok(());
+        }
+        let owner = accounts::owner(account);
+        let journal = self.journals.get(&owner).await?;
+        let items = self.items.list(&owner).await?;
+        let first_version = self.store.next_id().0;
+        let roster = Roster::load(journal, items.into_iter().map(|(_, item)| item), first_version);
+        self.registry.with(account, |account| {
+            if let Some(account) = account {
+                // Somebody who was faster may have changed it already.
+                account.roster.get_or_insert_with(|| Arc::new(roster));
+            }
+        });
+        Ok(())
+    }
+
+    /// The roster of an account.
+    pub async fn of(&self, account: &BareJid) -> Result<Arc<Roster>, StoreError> {
+        let _pin = self.registry.pin(account);
+        self.load_into_registry(account).await?;
+        let roster = self.registry.with(account, |account| account.and_then(|account| account.roster.clone()));
+        roster.ok_or(StoreError::Closed)
+    }
+
+    /// Changes what concerns one contact. `change` runs under the account's lock and sends what must be in step with it.
+    async fn change<R>(
+        &self,
+        account: &BareJid,
+        contact: &BareJid,
+        change: impl FnOnce(&mut Roster, &RosterLimits) -> Result<R, StanzaCondition>,
+        tell: impl FnOnce(&R, &Account),
+    ) -> Result<Changed<R>, StanzaError> {
+        let pin = self.registry.pin(account);
+        self.load_into_registry(account).await.map_err(refusal)?;
+        let limits = self.limits();
+        let owner = accounts::owner(account);
+        let (result, ticket) = self.registry.with(account, |entry| {
+            let Some((entry, known)) = entry.and_then(|entry| entry.roster.clone().map(|roster| (entry, roster))) else {
+                return Err(StanzaCondition::InternalServerError);
+            };
+            let mut roster = Roster::clone(&known);
+            let result = change(&mut roster, &limits)?;
+            let mut batch = Batch::new();
+            if roster != *known {
+                match roster.get(contact) {
+                    Some(item) => self.items.put(&mut batch, &owner, contact.as_str(), item),
+                    None => self.items.delete(&mut batch, &owner, contact.as_str()),
+                }
+                if roster.version() != known.version() {
+                    self.journals.put(&mut batch, &owner, roster.journal());
+                }
+            }
+            entry.roster = Some(Arc::new(roster));
+            tell(&result, entry);
+            Ok((result, self.store.commit(batch)))
+        })?;
+        Ok(Changed { result, ticket, _pin: pin })
+    }
+
+    fn limits(&self) -> RosterLimits {
+        RosterLimits { items_max: self.deps.config.load().limits.roster_items_max, ..RosterLimits::default() }
+    }
+
+    async fn get(self: Arc<Self>, request: Request) -> Reply {
+        let session = request.session()?;
+        let ver = request.payload.attr("ver");
+        // Under one lock: no push falls between the answer and the interest in pushes.
+        let since = self.registry.with(&session.account, |account| {
+            let account = account?;
+            account.resource(session.id)?.interested = true;
+            let roster = account.roster.clone()?;
+            let since = roster.since(ver);
+            if let Since::Full = since {
+                return Some(Some(roster.query()));
+            }
+            request.answer(None);
+            if let Since::Delta(pushes) = since {
+                for push in &pushes {
+                    session.send(push_to(session, push));
+                }
+            }
+            Some(None)
+        });
+        since.ok_or_else(|| StanzaCondition::InternalServerError.into())
+    }
+
+    async fn set(self: Arc<Self>, request: Request) -> Reply {
+        let session = request.session()?;
+        let account = &session.account;
+        match RosterSet::parse(&request.payload, account, &self.limits())? {
+            RosterSet::Update { jid, name, groups } => {
+                let contact = jid.clone();
+                let changed = self.change(
+                    account,
+                    &contact,
+                    |roster, limits| roster.update(jid, name, groups, limits),
+                    |push, account| push_to_interested(account, push),
+                );
+                changed.await?.ticket.await.map_err(refusal)?;
+            }
+            RosterSet::Remove { jid } => {
+                let changed = self.change(
+                    account,
+                    &jid,
+                    |roster, _| roster.remove(&jid),
+                    |(_, push), account| push_to_interested(account, push),
+                );
+                let changed = changed.await?;
+                let (removal, _) = changed.result;
+                let server = &request.server;
+                self.announce(server, account, &jid, removal.announce).await;
+                if removal.unsubscribe {
+                    self.send(server, account, &jid, SubscriptionStanza::Unsubscribe).await;
+                }
+                if removal.unsubscribed {
+                    self.send(server, account, &jid, SubscriptionStanza::Unsubscribed).await;
+                }
+                changed.ticket.await.map_err(refusal)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// A session sends `subscribe`, `subscribed`, `unsubscribe` or `unsubscribed` (§3).
+    pub async fn user_sends_subscription(
+        &self,
+        server: &Arc<Server>,
+        session: &SessionHandle,
+        kind: SubscriptionStanza,
+        stanza: &Stanza,
+        to: &Jid,
+    ) -> Result<Promise, StanzaError> {
+        let account = &session.account;
+        let contact = to.to_bare();
+        if contact == *account {
+            return Ok(Promise::kept());
+        }
+        if !server.serves(contact.domain()) {
+            return Err(StanzaCondition::RemoteServerNotFound.into());
+        }
+        let changed = self.change(
+            account,
+            &contact,
+            |roster, limits| {
+                let outbound = roster.send(&contact, kind, limits)?;
+                let push = outbound.push.then(|| roster.push(&contact));
+                Ok((outbound, push))
+            },
+            |(_, push), account| {
+                if let Some(push) = push {
+                    push_to_interested(account, push);
+                }
+            },
+        );
+        let Changed { result: (outbound, _), ticket, .. } = changed.await?;
+        if outbound.announce == Announce::Unavailable {
+            self.announce(server, account, &contact, outbound.announce).await;
+        }
+        if outbound.route {
+            // §3.1.2: from bare JID to bare JID.
+            let stanza = stanza.with(Attr::From, Some(account.as_str())).with(Attr::To, Some(contact.as_str()));
+            self.account_receives_subscription(server, &contact, account, kind, stanza).await;
+        }
+        if outbound.announce == Announce::Available {
+            self.announce(server, account, &contact, outbound.announce).await;
+        }
+        Ok(Promise { ticket: Some(ticket), otherwise: None })
+    }
+
+    /// A subscription stanza reaches a local account.
+    pub fn account_receives_subscription<'a>(
+        &'a self,
+        server: &'a Arc<Server>,
+        account: &'a BareJid,
+        from: &'a BareJid,
+        kind: SubscriptionStanza,
+        stanza: Stanza,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        // The answer to one may be another, so the future refers to itself.
+        Box::pin(async move {
+            if let Err(error) = self.receive(server, account, from, kind, stanza).await {
+                tracing::debug!(%account, %from, kind = kind.name(), %error, "subscription stanza dropped");
+            }
+        })
+    }
+
+    async fn receive(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        from: &BareJid,
+        kind: SubscriptionStanza,
+        stanza: Stanza,
+    ) -> Result<(), StanzaError> {
+        // §8.5.1: there is nobody; silence. A blocked contact hears as little (XEP-0191 §3.2).
+        let blocked = server.modules.blocking.blocks(account, &from.clone().into()).await.map_err(refusal)?;
+        if blocked || !server.account_exists(account).await? {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(stanza.bytes()).into_owned();
+        let changed = self.change(
+            account,
+            from,
+            |roster, limits| {
+                let inbound = roster.receive(from, kind, &text, limits)?;
+                let push = inbound.push.then(|| roster.push(from));
+                Ok((inbound, push))
+            },
+            |(inbound, push), account| {
+                if inbound.deliver {
+                    for resource in &account.resources {
+                        // §3.1.3: a request is for whoever is there; the rest is for whoever has the roster.
+                        let wanted = match kind {
+                            SubscriptionStanza::Subscribe => resource.is_available(),
+                            _ => resource.interested,
+                        };
+                        if wanted {
+                            resource.session.send(stanza.clone());
+                        }
+                    }
+                }
+                if let Some(push) = push {
+                    push_to_interested(account, push);
+                }
+            },
+        );
+        let Changed { result: (inbound, _), ticket, _pin } = changed.await?;
+        if inbound.announce == Announce::Unavailable {
+            self.announce(server, account, from, inbound.announce).await;
+        }
+        if let Some(reply) = inbound.auto_reply {
+            self.send(server, account, from, reply).await;
+        }
+        if inbound.announce == Announce::Available {
+            self.announce(server, account, from, inbound.announce).await;
+        }
+        ticket.await.map_err(refusal)
+    }
+
+    /// Sends a subscription stanza in the account's name.
+    pub async fn send(&self, server: &Arc<Server>, account: &BareJid, contact: &BareJid, kind: SubscriptionStanza) {
+        let stanza = Element::new("presence", ns::CLIENT)
+            .with_attr("from", account)
+            .with_attr("to", contact)
+            .with_attr("type", kind.name())
+            .with_attr("id", random_text(6));
+        let stanza = Stanza::new(&stanza);
+        debug_assert_eq!(stanza.kind(), Kind::Presence);
+        if server.serves(contact.domain()) {
+            self.account_receives_subscription(server, contact, account, kind, stanza).await;
+        }
+    }
+
+    async fn announce(&self, server: &Arc<Server>, account: &BareJid, contact: &BareJid, announce: Announce) {
+        let contact = Jid::from(contact.clone());
+        match announce {
+            Announce::Nothing => {}
+            Announce::Available => server.modules.presence.send_available(server, account, &contact).await,
+            Announce::Unavailable => server.modules.presence.send_unavailable(server, account, &contact).await,
+        }
+    }
+}
+
+fn push_to_interested(account: &Account, push: &Push) {
+    for resource in account.resources.iter().filter(|resource| resource.interested) {
+        resource.session.mailbox.deliver(Delivery::new(push_to(&resource.session, push)));
+    }
+}
+
+/// §2.1.6: a roster push.
+fn push_to(session: &SessionHandle, push: &Push) -> Stanza {
+    Stanza::new(
+        &Element::new("iq", ns::CLIENT)
+            .with_attr("type", "set")
+            .with_attr("id", random_text(6))
+            .with_attr("to", session.jid.as_str())
+            .with(push.query()),
+    )
+}
