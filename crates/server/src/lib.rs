@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod auth;
 pub mod config;
 pub mod listen;
 pub mod router;
