@@ -110,3 +110,117 @@ fn decode(text: &str) -> Result<Vec<u8>, SaslFailure> {
         _ => BASE64.decode(text).map_err(|_| SaslFailure::IncorrectEncoding),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sasl::{ChannelBindings, Hash};
+
+    fn parse(xml: &str) -> Option<Result<Request, SaslFailure>> {
+        Request::parse(&Stanza::parse(xml.as_bytes()).unwrap())
+    }
+
+    fn auth(content: &str) -> Result<Option<Vec<u8>>, SaslFailure> {
+        let xml = format!("<auth xmlns='{}' mechanism='PLAIN'>{content}</auth>", ns::SASL);
+        parse(&xml).unwrap().map(|request| match request {
+            Request::Auth { mechanism, initial } if mechanism == "PLAIN" => initial,
+            request => panic!("{request:?}"),
+        })
+    }
+
+    fn response(content: &str) -> Result<Vec<u8>, SaslFailure> {
+        let xml = format!("<response xmlns='{}'>{content}</response>", ns::SASL);
+        parse(&xml).unwrap().map(|request| match request {
+            Request::Response(data) => data,
+            request => panic!("{request:?}"),
+        })
+    }
+
+    #[test]
+    fn an_empty_auth_has_no_initial_response_and_an_equals_sign_an_empty_one() {
+        assert_eq!(auth(""), Ok(None));
+        assert_eq!(auth("="), Ok(Some(Vec::new())));
+        assert_eq!(auth("AGp1bGlldAByMG0zMG15cjBtMzA="), Ok(Some(b"\0juliet\0r0m30myr0m30".to_vec())));
+        assert_eq!(response(""), Ok(Vec::new()));
+        assert_eq!(response("="), Ok(Vec::new()));
+        assert_eq!(response("biws"), Ok(b"n,,".to_vec()));
+    }
+
+    #[test]
+    fn what_is_not_base64_is_an_incorrect_encoding() {
+        for wrong in ["A", "AGp1bGlldAByMG0zMG15cjBtMzA", "bi ws", " biws", "bi_s", "biw=s", "==", "biwt=", "AB=="] {
+            assert_eq!(auth(wrong), Err(SaslFailure::IncorrectEncoding), "{wrong}");
+            assert_eq!(response(wrong), Err(SaslFailure::IncorrectEncoding), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn requests_are_told_from_other_elements() {
+        let sasl = ns::SASL;
+        assert_eq!(parse(&format!("<abort xmlns='{sasl}'/>")), Some(Ok(Request::Abort)));
+        assert_eq!(
+            parse(&format!("<auth xmlns='{sasl}'/>")),
+            Some(Ok(Request::Auth { mechanism: String::new(), initial: None }))
+        );
+        assert_eq!(parse(&format!("<success xmlns='{sasl}'/>")), None);
+        assert_eq!(parse("<auth xmlns='urn:example' mechanism='PLAIN'/>"), None);
+        assert_eq!(parse("<message><body>hello</body></message>"), None);
+    }
+
+    #[test]
+    fn debug_tells_no_password() {
+        let request = parse(&format!("<auth xmlns='{}' mechanism='PLAIN'>AGp1AHIw</auth>", ns::SASL)).unwrap().unwrap();
+        let text = format!("{request:?}");
+        assert_eq!(text, "Auth { mechanism: \"PLAIN\", .. }");
+        assert_eq!(format!("{:?}", Request::Response(b"secret".to_vec())), "Response(..)");
+    }
+
+    #[test]
+    fn features_name_mechanisms_and_binding_types() {
+        let bindings = ChannelBindings { tls_exporter: Some([1; 32]), tls_server_end_point: Some(vec![2; 32]) };
+        let offer = Offer::new("example.com", bindings, &[Hash::Sha1], true, false);
+        assert_eq!(
+            mechanisms(&offer).to_xml(ns::CLIENT),
+            "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+             <mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism>\
+             </mechanisms>"
+        );
+        assert_eq!(
+            channel_bindings(&offer).unwrap().to_xml(ns::CLIENT),
+            "<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'>\
+             <channel-binding type='tls-exporter'/><channel-binding type='tls-server-end-point'/>\
+             </sasl-channel-binding>"
+        );
+        let offer = Offer::new("example.com", ChannelBindings::default(), &[Hash::Sha1], true, false);
+        assert_eq!(channel_bindings(&offer), None);
+    }
+
+    #[test]
+    fn answers_carry_their_data() {
+        let sasl = ns::SASL;
+        assert_eq!(challenge(b"").to_xml(ns::CLIENT), format!("<challenge xmlns='{sasl}'/>"));
+        assert_eq!(challenge(b"r=1").to_xml(ns::CLIENT), format!("<challenge xmlns='{sasl}'>cj0x</challenge>"));
+        assert_eq!(success(None).to_xml(ns::CLIENT), format!("<success xmlns='{sasl}'/>"));
+        assert_eq!(success(Some(b"")).to_xml(ns::CLIENT), format!("<success xmlns='{sasl}'>=</success>"));
+        assert_eq!(success(Some(b"v=1")).to_xml(ns::CLIENT), format!("<success xmlns='{sasl}'>dj0x</success>"));
+    }
+
+    #[test]
+    fn every_failure_has_its_element() {
+        for condition in SaslFailure::ALL {
+            assert_eq!(
+                failure(condition, None).to_xml(ns::CLIENT),
+                format!("<failure xmlns='{}'><{}/></failure>", ns::SASL, condition.name())
+            );
+        }
+        assert_eq!(
+            failure(SaslFailure::AccountDisabled, Some("Call 212-555-1212")).to_xml(ns::CLIENT),
+            format!(
+                "<failure xmlns='{}'><account-disabled/><text xml:lang='en'>Call 212-555-1212</text></failure>",
+                ns::SASL
+            )
+        );
+    }
+}
