@@ -4,5 +4,6 @@ pub mod accounts;
 pub mod admin;
 pub mod config;
 pub mod listen;
+pub mod roster;
 pub mod router;
 pub mod subscription;
