@@ -78,6 +78,16 @@ impl State {
         (self.subscription, self.pending_out, self.approved)
     }
 
+    /// The same without what cannot be: a request that is pending where the subscription is there already. Foreign
+    /// rosters can say so.
+    pub fn normalized(self) -> Self {
+        Self {
+            pending_out: self.pending_out && !self.subscription.has_to(),
+            pending_in: self.pending_in && !self.subscription.has_from(),
+            ..self
+        }
+    }
+
     fn with_to(self, to: bool) -> Self {
         Self { subscription: Subscription::new(to, self.subscription.has_from()), pending_out: false, ..self }
     }

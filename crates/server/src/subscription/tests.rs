@@ -250,6 +250,16 @@ fn removal_ends_what_is_subscribed_and_what_is_pending() {
 }
 
 #[test]
+fn normalization_drops_a_pending_request_where_the_subscription_is_there() {
+    for old in STATES.into_iter().chain(STATES.map(approved)) {
+        assert_eq!(old.normalized(), old);
+    }
+    assert_eq!(state(Subscription::Both, true, true).normalized(), BOTH);
+    assert_eq!(state(Subscription::To, true, true).normalized(), TO_IN);
+    assert_eq!(state(Subscription::From, true, true).normalized(), FROM_OUT);
+}
+
+#[test]
 fn names_are_read_as_they_are_written() {
     for stanza in [Subscribe, Subscribed, Unsubscribe, Unsubscribed] {
         assert_eq!(SubscriptionStanza::parse(stanza.name()), Some(stanza));
