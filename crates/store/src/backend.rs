@@ -1,0 +1,32 @@
+//! What a backend does: carry out batches, and read each shape.
+
+use crate::batch::Batch;
+use crate::ids::LogId;
+use crate::reading::Reading;
+use crate::statistics::Statistics;
+use crate::ticket::Ticket;
+
+/// Implements each shape once. Records are bytes here; their types are the shapes' business.
+pub(crate) trait Backend: Send + Sync {
+    /// Queues the batch. Never blocks for long; batches become durable in the order of this call.
+    fn commit(&self, batch: Batch) -> Ticket;
+
+    fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>>;
+    /// Owners of a value, in byte order.
+    fn owners(&self, name: &'static str, prefix: &str, after: Option<&str>, limit: usize) -> Reading<Vec<String>>;
+    fn count_owners(&self, name: &'static str, prefix: &str) -> Reading<u64>;
+
+    fn entry(&self, name: &'static str, owner: &str, key: &str) -> Reading<Option<Vec<u8>>>;
+    /// Entries of a map, in byte order of the keys.
+    fn entries(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Vec<u8>)>>;
+
+    /// Entries of a log after an id, oldest first.
+    fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries>;
+    fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64>;
+
+    fn statistics(&self) -> Statistics;
+    /// Commits what is queued and lets everything go. Doing it again does nothing.
+    fn close(&self);
+}
+
+pub(crate) type Entries = Vec<(LogId, Vec<u8>)>;

@@ -1,0 +1,117 @@
+//! Ids that are ordered by time and unique without coordination.
+//!
+//! From the top: 44 bits of Unix milliseconds (the highest stays zero until the year 2248, so that an id is a positive
+//! 64-bit integer in every database), 12 bits of counter, 8 bits of node. There is one node so far: 0.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const NODE_BITS: u32 = 8;
+const COUNTER_BITS: u32 = 12;
+const TIME_SHIFT: u32 = NODE_BITS + COUNTER_BITS;
+
+/// The id of a log entry: ordered by time, unique in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId(pub u64);
+
+impl LogId {
+    /// The largest id that a log takes.
+    pub const MAX: Self = Self(i64::MAX as u64);
+
+    /// The smallest id of this moment, in Unix milliseconds: where a range by time begins.
+    pub const fn at_millis(millis: u64) -> Self {
+        if millis > Self::MAX.millis() { Self::MAX } else { Self(millis << TIME_SHIFT) }
+    }
+
+    /// When it was given, in Unix milliseconds.
+    pub const fn millis(self) -> u64 {
+        self.0 >> TIME_SHIFT
+    }
+}
+
+/// How far the ids may run ahead of what is stored of them. After a crash they go on from there, so this is also by how much
+/// their time can then be wrong.
+const AHEAD_MILLIS: u64 = 1000;
+
+/// Gives ids. What is counted is the id without its node bits.
+pub(crate) struct Ids {
+    last: AtomicU64,
+}
+
+impl Ids {
+    /// Every id given from now on is larger than `last`.
+    pub(crate) fn after(last: LogId) -> Self {
+        Self { last: AtomicU64::new(last.0 >> NODE_BITS) }
+    }
+
+    pub(crate) fn next(&self) -> LogId {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        self.next_at(now)
+    }
+
+    /// A full counter borrows from the next millisecond.
+    pub(crate) fn next_at(&self, millis: u64) -> LogId {
+        let now = LogId::at_millis(millis).0 >> NODE_BITS;
+        let next = |last: u64| now.max(last + 1);
+        // Orders nothing but itself, so it may be relaxed.
+        let last = self.last.fetch_update(Relaxed, Relaxed, |last| Some(next(last))).expect("always gives a value");
+        LogId(next(last) << NODE_BITS)
+    }
+
+    /// The largest id that was given.
+    pub(crate) fn last(&self) -> LogId {
+        LogId(self.last.load(Relaxed) << NODE_BITS)
+    }
+
+    /// What to store so that nothing up to it need be stored again.
+    pub(crate) fn ceiling(&self) -> LogId {
+        LogId(self.last().0 + (AHEAD_MILLIS << TIME_SHIFT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_grow_within_a_millisecond_and_when_the_clock_goes_back() {
+        let ids = Ids::after(LogId(0));
+        let mut before = LogId(0);
+        for millis in [5, 5, 5, 6, 2, 6, 7] {
+            let id = ids.next_at(millis);
+            assert!(id > before, "{id:?} after {before:?}");
+            before = id;
+        }
+        assert_eq!(before.millis(), 7);
+    }
+
+    #[test]
+    fn a_full_counter_borrows_from_the_next_millisecond() {
+        let ids = Ids::after(LogId(0));
+        let given: Vec<_> = (0..5000).map(|_| ids.next_at(9)).collect();
+        assert!(given.is_sorted() && given.windows(2).all(|pair| pair[0] != pair[1]));
+        assert_eq!((given[0].millis(), given[4999].millis()), (9, 10));
+    }
+
+    #[test]
+    fn an_id_begins_with_its_time_and_leaves_the_node_free() {
+        let ids = Ids::after(LogId(0));
+        let id = ids.next_at(1_800_000_000_000);
+        assert_eq!(id, LogId::at_millis(1_800_000_000_000));
+        assert_eq!(ids.next_at(0).0 - id.0, 1 << NODE_BITS);
+        assert_eq!(LogId::at_millis(u64::MAX), LogId::MAX);
+    }
+
+    #[test]
+    fn ids_of_many_threads_are_all_different() {
+        let ids = Ids::after(LogId(0));
+        let mut all = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..2000).map(|_| ids.next()).collect::<Vec<_>>())).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("does not panic")).collect::<Vec<_>>()
+        });
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 8000);
+    }
+}

@@ -1,0 +1,222 @@
+//! A store that forgets. Without faults it has no thread: a commit is done when it returns, and a read is ready at once,
+//! so that a run of the server from a seed stays one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::backend::{Backend, Entries};
+use crate::batch::{Batch, Change, Operation};
+use crate::error::StoreError;
+use crate::faults::Faults;
+use crate::ids::LogId;
+use crate::reading::Reading;
+use crate::statistics::{Counters, Statistics};
+use crate::ticket::{Outcome, Ticket};
+use crate::writer::{Commit, Writer};
+
+pub(crate) struct Memory {
+    tables: Arc<Mutex<Tables>>,
+    /// Only where faults are wanted: a slow commit has to be slow for somebody else.
+    writer: Option<Writer>,
+    faults: Faults,
+    counters: Arc<Counters>,
+    closed: AtomicBool,
+}
+
+/// Everything of an owner is in one place, and goes with it.
+#[derive(Default)]
+struct Tables(BTreeMap<String, Rows>);
+
+#[derive(Default)]
+struct Rows {
+    values: BTreeMap<&'static str, Vec<u8>>,
+    maps: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
+    logs: BTreeMap<&'static str, BTreeMap<LogId, Vec<u8>>>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self {
+            tables: Arc::default(),
+            writer: None,
+            faults: Faults::new(),
+            counters: Arc::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn with_writer(faults: Faults, queue_bytes_max: usize) -> io::Result<Self> {
+        let memory = Self { faults: faults.clone(), ..Self::new() };
+        let commit = Box::new(memory.tables.clone());
+        let writer = Writer::start(commit, queue_bytes_max, faults, memory.counters.clone())?;
+        Ok(Self { writer: Some(writer), ..memory })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> Reading<T> {
+        self.counters.begin_read();
+        if self.closed.load(SeqCst) {
+            return Reading::ready(Err(StoreError::Closed));
+        }
+        if let Some(fault) = self.faults.fail_read() {
+            return Reading::ready(Err(fault));
+        }
+        Reading::ready(Ok(read(&self.tables.lock())))
+    }
+
+    fn read_owner<T: Default>(&self, owner: &str, read: impl FnOnce(&Rows) -> T) -> Reading<T> {
+        self.read(|tables| tables.0.get(owner).map(read).unwrap_or_default())
+    }
+}
+
+impl Backend for Memory {
+    fn commit(&self, batch: Batch) -> Ticket {
+        if let Some(writer) = &self.writer {
+            return writer.commit(batch);
+        }
+        if batch.is_empty() {
+            return Ticket::done();
+        }
+        let since = Instant::now();
+        let outcome = if self.closed.load(SeqCst) { Err(StoreError::Closed) } else { self.tables.lock().apply(&batch) };
+        self.counters.outcome(batch.writes(), &outcome);
+        self.counters.committed(since.elapsed());
+        Ticket::settled(outcome)
+    }
+
+    fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {
+        self.read_owner(owner, |rows| rows.values.get(name).cloned())
+    }
+
+    fn owners(&self, name: &'static str, prefix: &str, after: Option<&str>, limit: usize) -> Reading<Vec<String>> {
+        self.read(|tables| {
+            let from = match after {
+                Some(after) if after >= prefix => Bound::Excluded(after),
+                _ => Bound::Included(prefix),
+            };
+            let owners = tables.0.range::<str, _>((from, Bound::Unbounded));
+            let owners = owners.take_while(|(owner, _)| owner.starts_with(prefix));
+            let owners = owners.filter(|(_, rows)| rows.values.contains_key(name));
+            owners.map(|(owner, _)| owner.clone()).take(limit).collect()
+        })
+    }
+
+    fn count_owners(&self, name: &'static str, prefix: &str) -> Reading<u64> {
+        self.read(|tables| {
+            let owners = tables.0.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+            let owners = owners.take_while(|(owner, _)| owner.starts_with(prefix));
+            owners.filter(|(_, rows)| rows.values.contains_key(name)).count() as u64
+        })
+    }
+
+    fn entry(&self, name: &'static str, owner: &str, key: &str) -> Reading<Option<Vec<u8>>> {
+        self.read_owner(owner, |rows| rows.maps.get(name)?.get(key).cloned())
+    }
+
+    fn entries(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Vec<u8>)>> {
+        self.read_owner(owner, |rows| {
+            let map = rows.maps.get(name).into_iter().flatten();
+            map.map(|(key, record)| (key.clone(), record.clone())).collect()
+        })
+    }
+
+    fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.read_owner(owner, |rows| {
+            let log = rows.logs.get(name).into_iter().flat_map(|log| log.range((after, Bound::Unbounded)));
+            log.take(limit).map(|(id, record)| (*id, record.clone())).collect()
+        })
+    }
+
+    fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64> {
+        self.read_owner(owner, |rows| rows.logs.get(name).map_or(0, BTreeMap::len) as u64)
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.writer.as_ref().map_or_else(|| self.counters.statistics(0, 0), Writer::statistics)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, SeqCst);
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+    }
+}
+
+impl Commit for Arc<Mutex<Tables>> {
+    fn commit(&mut self, batches: &[Batch]) -> Outcome {
+        let mut tables = self.lock();
+        let outcomes: Vec<_> = batches.iter().map(|batch| tables.apply(batch)).collect();
+        if outcomes.iter().all(Result::is_ok) { Outcome::Committed } else { Outcome::Each(outcomes) }
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        if batch.is_out_of_range() {
+            return Err(StoreError::Backend("a log id is larger than LogId::MAX".into()));
+        }
+        if !batch.operations().all(|operation| self.holds(operation)) {
+            return Err(StoreError::Conflict);
+        }
+        batch.operations().for_each(|operation| self.write(operation));
+        Ok(())
+    }
+
+    fn holds(&self, operation: Operation<'_>) -> bool {
+        match operation {
+            Operation::Value { name, owner, change: Change::Expect(expected) } => {
+                let found = self.0.get(owner).and_then(|rows| rows.values.get(name));
+                found.map(Vec::as_slice) == expected
+            }
+            Operation::Map { name, owner, key, change: Change::Expect(expected) } => {
+                let found = self.0.get(owner).and_then(|rows| rows.maps.get(name)?.get(key));
+                found.map(Vec::as_slice) == expected
+            }
+            _ => true,
+        }
+    }
+
+    fn write(&mut self, operation: Operation<'_>) {
+        match operation {
+            Operation::Value { name, owner, change: Change::Put(record) } => {
+                self.rows(owner).values.insert(name, record.to_vec());
+            }
+            Operation::Value { name, owner, change: Change::Delete } => {
+                self.rows(owner).values.remove(name);
+            }
+            Operation::Map { name, owner, key, change: Change::Put(record) } => {
+                self.rows(owner).maps.entry(name).or_default().insert(key.to_string(), record.to_vec());
+            }
+            Operation::Map { name, owner, key, change: Change::Delete } => {
+                self.rows(owner).maps.entry(name).or_default().remove(key);
+            }
+            Operation::Value { change: Change::Expect(_), .. } | Operation::Map { change: Change::Expect(_), .. } => {}
+            Operation::MapClear { name, owner } => {
+                self.rows(owner).maps.remove(name);
+            }
+            Operation::LogAppend { name, owner, id, record } => {
+                self.rows(owner).logs.entry(name).or_default().insert(id, record.to_vec());
+            }
+            Operation::LogDelete { name, owner, id } => {
+                self.rows(owner).logs.entry(name).or_default().remove(&id);
+            }
+            Operation::LogClear { name, owner } => {
+                self.rows(owner).logs.remove(name);
+            }
+            Operation::Erase { owner } => {
+                self.0.remove(owner);
+            }
+        }
+    }
+
+    fn rows(&mut self, owner: &str) -> &mut Rows {
+        self.0.entry(owner.to_string()).or_default()
+    }
+}

@@ -1,0 +1,230 @@
+//! SQLite: one file in a data folder, one thread that writes it, a few that read.
+//!
+//! The write-ahead log is synced with each commit (`synchronous=FULL`): what a ticket acknowledged survives a loss of
+//! power as far as the disk keeps its word.
+
+mod queries;
+mod readers;
+mod schema;
+mod writer;
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags};
+
+use self::readers::Readers;
+use self::schema::refused;
+use self::writer::SqliteCommit;
+use crate::backend::{Backend, Entries};
+use crate::batch::Batch;
+use crate::error::{OpenError, StoreError};
+use crate::faults::Faults;
+use crate::ids::{Ids, LogId};
+use crate::lock::Lock;
+use crate::reading::Reading;
+use crate::statistics::{Counters, Statistics};
+use crate::store::Options;
+use crate::ticket::Ticket;
+use crate::writer::Writer;
+
+const DATABASE: &str = "store.db";
+const LOCK: &str = "lock";
+
+/// Pages of the write-ahead log after which it is copied into the database. Larger ones copy a page that changes often
+/// less often.
+const CHECKPOINT_PAGES: u32 = 4000;
+/// What the write-ahead log is cut to after it had to grow, in bytes.
+const LOG_BYTES_KEPT: u32 = 64 * 1024 * 1024;
+const WRITER_CACHE_KIBIBYTES: i32 = 8 * 1024;
+const STATEMENTS_CACHED: usize = 32;
+
+pub(crate) struct Sqlite {
+    writer: Writer,
+    readers: Readers,
+    faults: Faults,
+    counters: Arc<Counters>,
+    /// The writer's thread has it too, so that it is held for as long as the file can change.
+    lock: Mutex<Option<Arc<Lock>>>,
+}
+
+impl Sqlite {
+    pub(crate) fn open(dir: &Path, options: Options) -> Result<(Self, Arc<Ids>), OpenError> {
+        create_folder(dir)?;
+        let lock = Arc::new(Lock::take(&dir.join(LOCK))?);
+        let path = dir.join(DATABASE);
+        check_version(&path)?;
+        keep_private(dir, 0o700)?;
+        create_file(dir, &path)?;
+
+        let mut connection =
+            Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE)).map_err(refused)?;
+        prepare(&connection).map_err(refused)?;
+        schema::migrate(&mut connection, schema::MIGRATIONS)?;
+        if let Some(bytes) = options.database_bytes_max {
+            limit(&connection, bytes).map_err(refused)?;
+        }
+        let readers = Readers::start(options.readers, || {
+            let reader =
+                Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(refused)?;
+            reader.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+            Ok(reader)
+        })?;
+
+        let counters = Arc::<Counters>::default();
+        let (commit, ids) = SqliteCommit::new(connection, counters.clone(), lock.clone()).map_err(refused)?;
+        let writer =
+            Writer::start(Box::new(commit), options.queue_bytes_max, options.faults.clone(), counters.clone())?;
+        let lock = Mutex::new(Some(lock));
+        Ok((Self { writer, readers, faults: options.faults, counters, lock }, ids))
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Reading<T> {
+        self.counters.begin_read();
+        match self.faults.fail_read() {
+            Some(fault) => Reading::ready(Err(fault)),
+            None => self.readers.read(query),
+        }
+    }
+}
+
+impl Backend for Sqlite {
+    fn commit(&self, batch: Batch) -> Ticket {
+        self.writer.commit(batch)
+    }
+
+    fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {
+        let owner = owner.to_string();
+        self.read(move |connection| queries::value(connection, name, &owner))
+    }
+
+    fn owners(&self, name: &'static str, prefix: &str, after: Option<&str>, limit: usize) -> Reading<Vec<String>> {
+        let (prefix, after) = (prefix.to_string(), after.map(str::to_string));
+        self.read(move |connection| queries::owners(connection, name, &prefix, after.as_deref(), limit))
+    }
+
+    fn count_owners(&self, name: &'static str, prefix: &str) -> Reading<u64> {
+        let prefix = prefix.to_string();
+        self.read(move |connection| queries::count_owners(connection, name, &prefix))
+    }
+
+    fn entry(&self, name: &'static str, owner: &str, key: &str) -> Reading<Option<Vec<u8>>> {
+        let (owner, key) = (owner.to_string(), key.to_string());
+        self.read(move |connection| queries::entry(connection, name, &owner, &key))
+    }
+
+    fn entries(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Vec<u8>)>> {
+        let owner = owner.to_string();
+        self.read(move |connection| queries::entries(connection, name, &owner))
+    }
+
+    fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries> {
+        let owner = owner.to_string();
+        self.read(move |connection| queries::range(connection, name, &owner, after, limit))
+    }
+
+    fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64> {
+        let owner = owner.to_string();
+        self.read(move |connection| queries::count_entries(connection, name, &owner))
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.writer.statistics()
+    }
+
+    fn close(&self) {
+        // The readers first: the last connection to go copies the write-ahead log into the database, and only the
+        // writer's can.
+        self.readers.close();
+        self.writer.close();
+        self.lock.lock().take();
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The threads keep to their own connections, so that SQLite need not lock them.
+fn flags(access: OpenFlags) -> OpenFlags {
+    access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // What was deleted is overwritten where its page is written anyway.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIBIBYTES)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    Ok(())
+}
+
+fn limit(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    // A limit of 0 would change nothing.
+    let pages = u32::try_from(bytes / u64::from(page_bytes)).unwrap_or(u32::MAX - 1).max(1);
+    connection.pragma_update(None, "max_page_count", pages)
+}
+
+/// Refuses a newer version before anything in it is written.
+fn check_version(path: &Path) -> Result<(), OpenError> {
+    if !path.try_exists()? {
+        return Ok(());
+    }
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(refused)?;
+    schema::check(schema::version(&connection)?, schema::MIGRATIONS.len())
+}
+
+fn create_folder(dir: &Path) -> io::Result<()> {
+    if dir.try_exists()? {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    // A new name is durable once the folder that holds it was synced.
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// SQLite gives the files beside the database the same permissions.
+fn create_file(dir: &Path, path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    keep_private(path, 0o600)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Takes away what others may do. Where the file is somebody else's who gave it to us, it is theirs to decide.
+fn keep_private(path: &Path, mode: u32) -> io::Result<()> {
+    let found = fs::metadata(path)?.permissions().mode() & 0o777;
+    if found & !mode == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(path, Permissions::from_mode(found & mode)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(path = %path.display(), mode = format!("{found:o}"), "others can reach the data");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// What the rest of the program needs to tell apart.
+fn failure(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Backend(error.to_string()),
+    }
+}

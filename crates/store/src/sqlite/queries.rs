@@ -1,0 +1,138 @@
+//! What is read, each in one statement that seeks in an index.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::backend::Entries;
+use crate::ids::LogId;
+
+const VALUE: &str = "SELECT record FROM value_rows WHERE owner = ?1 AND name = ?2";
+const OWNERS: &str = "SELECT owner FROM value_rows WHERE name = ?1 AND owner >= ?2 ORDER BY owner LIMIT ?3";
+const COUNT_OWNERS: &str = "SELECT count(*) FROM value_rows WHERE name = ?1 AND owner >= ?2";
+const COUNT_OWNERS_TO: &str = "SELECT count(*) FROM value_rows WHERE name = ?1 AND owner >= ?2 AND owner < ?3";
+const ENTRY: &str = "SELECT record FROM map_rows WHERE owner = ?1 AND name = ?2 AND key = ?3";
+const ENTRIES: &str = "SELECT key, record FROM map_rows WHERE owner = ?1 AND name = ?2 ORDER BY key";
+const RANGE: &str = "SELECT id, record FROM log_rows WHERE owner = ?1 AND name = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
+const COUNT_ENTRIES: &str = "SELECT count(*) FROM log_rows WHERE owner = ?1 AND name = ?2";
+
+pub(super) fn value(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.prepare_cached(VALUE)?.query_row([owner, name], |row| row.get(0)).optional()
+}
+
+pub(super) fn owners(
+    connection: &Connection,
+    name: &str,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> rusqlite::Result<Vec<String>> {
+    let from = match after {
+        // Nothing lies between a string and the same with a zero byte behind it.
+        Some(after) if after >= prefix => &format!("{after}\0"),
+        _ => prefix,
+    };
+    let mut statement = connection.prepare_cached(OWNERS)?;
+    let mut rows = statement.query(params![name, from, limit_of(limit)])?;
+    let mut owners = Vec::new();
+    while let Some(row) = rows.next()? {
+        let owner: String = row.get(0)?;
+        if !owner.starts_with(prefix) {
+            break;
+        }
+        owners.push(owner);
+    }
+    Ok(owners)
+}
+
+pub(super) fn count_owners(connection: &Connection, name: &str, prefix: &str) -> rusqlite::Result<u64> {
+    match prefix_end(prefix) {
+        Some(end) => connection.prepare_cached(COUNT_OWNERS_TO)?.query_row([name, prefix, &end], count),
+        None => connection.prepare_cached(COUNT_OWNERS)?.query_row([name, prefix], count),
+    }
+}
+
+pub(super) fn entry(connection: &Connection, name: &str, owner: &str, key: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.prepare_cached(ENTRY)?.query_row([owner, name, key], |row| row.get(0)).optional()
+}
+
+pub(super) fn entries(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+    let mut statement = connection.prepare_cached(ENTRIES)?;
+    statement.query_map([owner, name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+pub(super) fn range(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    after: Option<LogId>,
+    limit: usize,
+) -> rusqlite::Result<Entries> {
+    let after = after.map_or(-1, |after| id_of(after.min(LogId::MAX)));
+    let mut statement = connection.prepare_cached(RANGE)?;
+    let rows = statement.query_map(params![owner, name, after, limit_of(limit)], |row| {
+        Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
+    })?;
+    rows.collect()
+}
+
+pub(super) fn count_entries(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<u64> {
+    connection.prepare_cached(COUNT_ENTRIES)?.query_row([owner, name], count)
+}
+
+fn count(row: &Row<'_>) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(0).map(i64::cast_unsigned)
+}
+
+/// As it is stored. Up to [`LogId::MAX`] the order is the same.
+pub(super) fn id_of(id: LogId) -> i64 {
+    id.0.cast_signed()
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The first string after all that begin with the prefix, where there is one. The order of UTF-8 is that of the characters.
+fn prefix_end(prefix: &str) -> Option<String> {
+    let mut end = prefix.to_string();
+    while let Some(last) = end.pop() {
+        // The range skips what is no character.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn every_statement_seeks_in_an_index_and_sorts_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+        for query in [VALUE, OWNERS, COUNT_OWNERS, COUNT_OWNERS_TO, ENTRY, ENTRIES, RANGE, COUNT_ENTRIES] {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let mut rows = statement.raw_query();
+            let mut plan = Vec::<String>::new();
+            while let Some(row) = rows.next().unwrap() {
+                plan.push(row.get(3).unwrap());
+            }
+            assert!(!plan.is_empty(), "{query}");
+            assert!(plan.iter().all(|step| step.starts_with("SEARCH ")), "{query}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_lies_after_all_it_begins_and_before_all_others() {
+        assert_eq!(prefix_end("a/"), Some("a0".into()));
+        assert_eq!(prefix_end("a\u{d7ff}"), Some("a\u{e000}".into()));
+        assert_eq!(prefix_end("a\u{10ffff}\u{10ffff}"), Some("b".into()));
+        assert_eq!(prefix_end("\u{10ffff}"), None);
+        assert_eq!(prefix_end(""), None);
+    }
+}

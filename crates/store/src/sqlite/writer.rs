@@ -1,0 +1,249 @@
+//! One commit group in one transaction.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::failure;
+use super::queries::id_of;
+use crate::batch::{Batch, Change, Operation};
+use crate::cancel::cancelled;
+use crate::error::StoreError;
+use crate::ids::{Ids, LogId};
+use crate::lock::Lock;
+use crate::statistics::Counters;
+use crate::ticket::Outcome;
+use crate::writer::Commit;
+
+const PUT_VALUE: &str = "INSERT INTO value_rows (owner, name, record) VALUES (?1, ?2, ?3)
+    ON CONFLICT (owner, name) DO UPDATE SET record = excluded.record";
+const DELETE_VALUE: &str = "DELETE FROM value_rows WHERE owner = ?1 AND name = ?2";
+const EXPECT_VALUE: &str = "SELECT record IS ?3 FROM value_rows WHERE owner = ?1 AND name = ?2";
+const PUT_ENTRY: &str = "INSERT INTO map_rows (owner, name, key, record) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (owner, name, key) DO UPDATE SET record = excluded.record";
+const DELETE_ENTRY: &str = "DELETE FROM map_rows WHERE owner = ?1 AND name = ?2 AND key = ?3";
+const CLEAR_MAP: &str = "DELETE FROM map_rows WHERE owner = ?1 AND name = ?2";
+const EXPECT_ENTRY: &str = "SELECT record IS ?4 FROM map_rows WHERE owner = ?1 AND name = ?2 AND key = ?3";
+const APPEND: &str = "INSERT INTO log_rows (owner, name, id, record) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (owner, name, id) DO UPDATE SET record = excluded.record";
+const DELETE_FROM_LOG: &str = "DELETE FROM log_rows WHERE owner = ?1 AND name = ?2 AND id = ?3";
+const CLEAR_LOG: &str = "DELETE FROM log_rows WHERE owner = ?1 AND name = ?2";
+/// All tables with an owner; a test looks for others.
+const ERASE: [&str; 3] = [
+    "DELETE FROM value_rows WHERE owner = ?1",
+    "DELETE FROM map_rows WHERE owner = ?1",
+    "DELETE FROM log_rows WHERE owner = ?1",
+];
+const GET_COUNTER: &str = "SELECT count FROM counters WHERE name = ?1";
+const SET_COUNTER: &str = "INSERT INTO counters (name, count) VALUES (?1, ?2)
+    ON CONFLICT (name) DO UPDATE SET count = excluded.count";
+/// No id above this one has been given by the program that wrote the database.
+const ID_CEILING: &str = "id ceiling";
+
+pub(super) struct SqliteCommit {
+    connection: Connection,
+    counters: Arc<Counters>,
+    ids: Arc<Ids>,
+    /// As stored in the database.
+    id_ceiling: LogId,
+    failing: bool,
+    /// After the connection: fields are dropped in this order.
+    _lock: Arc<Lock>,
+}
+
+/// Why a transaction came to nothing.
+enum Failure {
+    /// A statement of it: without the batch it belongs to it may succeed.
+    Statement(StoreError),
+    /// Its begin or its commit: nothing is gained by trying again.
+    Transaction(StoreError),
+}
+
+impl SqliteCommit {
+    /// Gives the ids that go on after those that the database knows.
+    pub(super) fn new(
+        connection: Connection,
+        counters: Arc<Counters>,
+        lock: Arc<Lock>,
+    ) -> rusqlite::Result<(Self, Arc<Ids>)> {
+        let stored: Option<i64> = connection.query_row(GET_COUNTER, [ID_CEILING], |row| row.get(0)).optional()?;
+        let id_ceiling = LogId(stored.unwrap_or(0).cast_unsigned());
+        let ids = Arc::new(Ids::after(id_ceiling));
+        Ok((Self { connection, counters, ids: ids.clone(), id_ceiling, failing: false, _lock: lock }, ids))
+    }
+
+    /// Writes the batches in one transaction, but for the operations at the places in `skipped`.
+    fn transaction(&mut self, batches: &[Batch], skipped: &[(usize, usize)]) -> Result<Outcome, Failure> {
+        self.connection
+            .prepare_cached("BEGIN IMMEDIATE")
+            .and_then(|mut begin| begin.execute([]))
+            .map_err(transaction)?;
+        let written = self.write_all(batches, skipped).and_then(|outcome| {
+            self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(transaction)?;
+            Ok(outcome)
+        });
+        match written {
+            Ok((outcome, ceiling)) => {
+                self.id_ceiling = ceiling;
+                Ok(outcome)
+            }
+            Err(failure) => {
+                // Some errors have rolled back already.
+                if !self.connection.is_autocommit()
+                    && let Err(error) = self.connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(%error, "a transaction cannot be rolled back");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn write_all(&self, batches: &[Batch], skipped: &[(usize, usize)]) -> Result<(Outcome, LogId), Failure> {
+        let mut skipped = skipped.iter().peekable();
+        let mut outcomes = Vec::new();
+        for (index, batch) in batches.iter().enumerate() {
+            let holds = !batch.has_conditions() || self.all_hold(batch).map_err(statement)?;
+            for (place, operation) in batch.operations().enumerate() {
+                let skip = skipped.next_if_eq(&&(index, place)).is_some();
+                if holds && !skip {
+                    self.write(operation).map_err(statement)?;
+                }
+            }
+            if !holds {
+                outcomes.resize(index, Ok(()));
+                outcomes.push(Err(StoreError::Conflict));
+            }
+        }
+        let ceiling = self.raise_ceiling().map_err(transaction)?;
+        if outcomes.is_empty() {
+            return Ok((Outcome::Committed, ceiling));
+        }
+        outcomes.resize(batches.len(), Ok(()));
+        Ok((Outcome::Each(outcomes), ceiling))
+    }
+
+    fn all_hold(&self, batch: &Batch) -> rusqlite::Result<bool> {
+        for operation in batch.operations() {
+            let (found, expected) = match operation {
+                Operation::Value { name, owner, change: Change::Expect(expected) } => {
+                    let mut statement = self.connection.prepare_cached(EXPECT_VALUE)?;
+                    (statement.query_row(params![owner, name, expected], |row| row.get(0)).optional()?, expected)
+                }
+                Operation::Map { name, owner, key, change: Change::Expect(expected) } => {
+                    let mut statement = self.connection.prepare_cached(EXPECT_ENTRY)?;
+                    (statement.query_row(params![owner, name, key, expected], |row| row.get(0)).optional()?, expected)
+                }
+                _ => continue,
+            };
+            if found != expected.map(|_| true) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn write(&self, operation: Operation<'_>) -> rusqlite::Result<()> {
+        let statement = |sql| self.connection.prepare_cached(sql);
+        match operation {
+            Operation::Value { name, owner, change: Change::Put(record) } => {
+                statement(PUT_VALUE)?.execute(params![owner, name, record])?;
+            }
+            Operation::Value { name, owner, change: Change::Delete } => {
+                statement(DELETE_VALUE)?.execute([owner, name])?;
+            }
+            Operation::Map { name, owner, key, change: Change::Put(record) } => {
+                statement(PUT_ENTRY)?.execute(params![owner, name, key, record])?;
+            }
+            Operation::Map { name, owner, key, change: Change::Delete } => {
+                statement(DELETE_ENTRY)?.execute([owner, name, key])?;
+            }
+            Operation::Value { change: Change::Expect(_), .. } | Operation::Map { change: Change::Expect(_), .. } => {}
+            Operation::MapClear { name, owner } => {
+                statement(CLEAR_MAP)?.execute([owner, name])?;
+            }
+            Operation::LogAppend { name, owner, id, record } => {
+                statement(APPEND)?.execute(params![owner, name, id_of(id), record])?;
+            }
+            Operation::LogDelete { name, owner, id } => {
+                statement(DELETE_FROM_LOG)?.execute(params![owner, name, id_of(id)])?;
+            }
+            Operation::LogClear { name, owner } => {
+                statement(CLEAR_LOG)?.execute([owner, name])?;
+            }
+            Operation::Erase { owner } => {
+                for sql in ERASE {
+                    statement(sql)?.execute([owner])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A full disk fails every group: only the first one and the end of it are news.
+    fn report(&mut self, batches: usize, outcome: &Outcome) {
+        let error =
+            (0..batches).find_map(|index| outcome.of(index).err().filter(|error| *error != StoreError::Conflict));
+        match &error {
+            Some(error) if !self.failing => tracing::error!(%error, batches, "commits fail"),
+            None if self.failing => tracing::info!("commits succeed again"),
+            _ => {}
+        }
+        self.failing = error.is_some();
+    }
+
+    /// Every id in this transaction has been given, so none of them is above the ceiling that it leaves.
+    fn raise_ceiling(&self) -> rusqlite::Result<LogId> {
+        if self.ids.last() <= self.id_ceiling {
+            return Ok(self.id_ceiling);
+        }
+        let ceiling = self.ids.ceiling();
+        self.connection.prepare_cached(SET_COUNTER)?.execute(params![ID_CEILING, id_of(ceiling)])?;
+        Ok(ceiling)
+    }
+}
+
+impl Commit for SqliteCommit {
+    fn commit(&mut self, batches: &[Batch]) -> Outcome {
+        let skipped = cancelled(batches);
+        let outcome = match self.transaction(batches, &skipped) {
+            Ok(outcome) => {
+                self.counters.cancelled(skipped.len());
+                outcome
+            }
+            // Nothing is skipped then: the batch that deletes may be the one that fails.
+            Err(Failure::Statement(_)) if batches.len() > 1 => Outcome::Each(
+                batches.iter().map(|batch| self.transaction(std::slice::from_ref(batch), &[])?.of(0)).collect(),
+            ),
+            Err(failure) => Outcome::Failed(failure.into()),
+        };
+        self.report(batches.len(), &outcome);
+        outcome
+    }
+
+    fn finish(&mut self) {
+        // What was reserved and not used need not be skipped after a restart that was no crash.
+        let last = self.ids.last();
+        if last != self.id_ceiling
+            && let Err(error) = self.connection.execute(SET_COUNTER, params![ID_CEILING, id_of(last)])
+        {
+            tracing::warn!(%error, "the id ceiling stays where it was");
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Statement(error) | Failure::Transaction(error) => error,
+        }
+    }
+}
+
+fn statement(error: rusqlite::Error) -> Failure {
+    Failure::Statement(failure(error))
+}
+
+fn transaction(error: rusqlite::Error) -> Failure {
+    Failure::Transaction(failure(error))
+}

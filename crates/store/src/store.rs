@@ -1,0 +1,131 @@
+//! A data folder, or memory, behind one handle.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::batch::Batch;
+use crate::error::OpenError;
+use crate::faults::Faults;
+use crate::ids::{Ids, LogId};
+use crate::memory::Memory;
+use crate::record::Record;
+use crate::shapes::{Log, Map, Value};
+use crate::sqlite::Sqlite;
+use crate::statistics::Statistics;
+use crate::ticket::Ticket;
+
+/// A data folder, or memory. Cheap to clone. The last clone to go, shapes included, closes it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Box<dyn Backend>,
+    ids: Arc<Ids>,
+}
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Memory that batches may take while they wait for the disk, in bytes. Beyond it a commit fails with
+    /// [`StoreError::Full`](crate::StoreError::Full).
+    pub queue_bytes_max: usize,
+    /// Size of the database beyond which a commit fails with [`StoreError::Full`](crate::StoreError::Full), in bytes.
+    /// The write-ahead log beside it comes on top.
+    pub database_bytes_max: Option<u64>,
+    /// Threads that read, at least 1.
+    pub readers: usize,
+    /// For tests.
+    pub faults: Faults,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { queue_bytes_max: 256 * 1024 * 1024, database_bytes_max: None, readers: 3, faults: Faults::new() }
+    }
+}
+
+impl Store {
+    /// Opens or creates the folder and takes its lock.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(dir, Options::default())
+    }
+
+    /// As [`Store::open`], but not by the defaults.
+    pub fn open_with(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let (sqlite, ids) = Sqlite::open(dir, options)?;
+        Ok(Self::of(Box::new(sqlite), ids))
+    }
+
+    /// A store that forgets, for tests. Without threads: a commit is done when it returns.
+    pub fn memory() -> Self {
+        Self::of(Box::new(Memory::new()), Arc::new(Ids::after(LogId(0))))
+    }
+
+    /// A store that forgets and fails, for tests. Its commits take a thread, as those of a data folder do.
+    pub fn memory_with(faults: Faults) -> Self {
+        let memory = Memory::with_writer(faults, Options::default().queue_bytes_max);
+        Self::of(Box::new(memory.expect("a test can start a thread")), Arc::new(Ids::after(LogId(0))))
+    }
+
+    fn of(backend: Box<dyn Backend>, ids: Arc<Ids>) -> Self {
+        Self { inner: Arc::new(Inner { backend, ids }) }
+    }
+
+    /// One record an owner.
+    pub fn value<T: Record>(&self, name: &'static str) -> Value<T> {
+        Value::new(self.clone(), name)
+    }
+
+    /// Records by key, an owner.
+    pub fn map<T: Record>(&self, name: &'static str) -> Map<T> {
+        Map::new(self.clone(), name)
+    }
+
+    /// Records in order of time, an owner.
+    pub fn log<T: Record>(&self, name: &'static str) -> Log<T> {
+        Log::new(self.clone(), name)
+    }
+
+    /// A new id, larger than every id given before, also across restarts (unless the clock went far back).
+    ///
+    /// What a restart cannot lose are ids of which something was committed; after a crash the next ids may be up to a
+    /// second ahead of the clock.
+    pub fn next_id(&self) -> LogId {
+        self.inner.ids.next()
+    }
+
+    /// As [`Store::next_id`], with the time in Unix milliseconds as an argument.
+    pub fn next_id_at(&self, millis: u64) -> LogId {
+        self.inner.ids.next_at(millis)
+    }
+
+    /// Hands the batch to the writer. Never blocks. Batches become durable in the order of this call, each whole or not at all.
+    pub fn commit(&self, batch: Batch) -> Ticket {
+        self.inner.backend.commit(batch)
+    }
+
+    /// What it did so far.
+    pub fn statistics(&self) -> Statistics {
+        self.inner.backend.statistics()
+    }
+
+    /// Commits what is queued, closes the files, releases the lock. What comes later fails with
+    /// [`StoreError::Closed`](crate::StoreError::Closed).
+    pub fn close(&self) {
+        self.inner.backend.close();
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.inner.backend
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
