@@ -1,1 +1,18 @@
-//! Vocabulary without behaviour: delay, forwarding, data forms.
+//! Vocabulary without behaviour: what several modules read and write inside their payloads.
+
+/// XEP-0115: Entity Capabilities
+pub mod caps;
+/// XEP-0004: Data Forms
+pub mod data_forms;
+/// XEP-0082: XMPP Date and Time Profiles
+pub mod date_time;
+/// XEP-0203: Delayed Delivery
+pub mod delay;
+/// XEP-0030: Service Discovery
+pub mod disco;
+/// XEP-0297: Stanza Forwarding
+pub mod forwarding;
+/// XEP-0334: Message Processing Hints
+pub mod hints;
+/// XEP-0059: Result Set Management
+pub mod result_sets;
