@@ -10,4 +10,4 @@ pub mod transport;
 pub use buffers::{Buffers, PooledBuf};
 pub use certificates::{CertificateError, Certificates};
 pub use tls::{TlsConnection, TlsError, TlsProgress};
-pub use transport::{Bindings, ReadOutcome, Transport};
+pub use transport::{ReadOutcome, Transport};

@@ -10,6 +10,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_proto::sasl::ChannelBindings;
 use rustix::net::{RecvFlags, SendFlags};
 use rustls::ServerConfig;
 use tokio::io::Interest;
@@ -57,21 +58,6 @@ pub enum ReadOutcome {
     Closed,
 }
 
-/// What binds an authentication to this connection (RFC 5056).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bindings {
-    /// RFC 9266: `tls-exporter`; with TLS 1.3.
-    pub tls_exporter: Option<[u8; 32]>,
-    /// RFC 5929 §4: `tls-server-end-point`, of the certificate that this connection was given.
-    pub tls_server_end_point: Option<Vec<u8>>,
-}
-
-impl From<Bindings> for magpie_proto::sasl::ChannelBindings {
-    fn from(bindings: Bindings) -> Self {
-        Self { tls_exporter: bindings.tls_exporter, tls_server_end_point: bindings.tls_server_end_point }
-    }
-}
-
 struct Tls {
     connection: TlsConnection,
     /// The beginning of a record whose rest has not come yet.
@@ -104,27 +90,21 @@ impl Transport {
     /// Begins TLS after `<proceed/>` was queued (RFC 6120 §5.4.2.3). What is queued already goes out in clear; all that is
     /// read from now on is TLS.
     ///
-    /// No clear byte can wait inside the transport. Bytes that [`Transport::try_read`] delivered behind `<starttls/>` were
-    /// sent by somebody who did not wait for `<proceed/>`, perhaps to have them taken for encrypted ones (the flaw of
-    /// CVE-2011-0411): they are passed as `rest`, and there must be none.
+    /// No clear byte waits inside the transport. Bytes that [`Transport::try_read`] delivered behind `<starttls/>` were sent by
+    /// somebody who did not wait for `<proceed/>`, perhaps to have them taken for encrypted ones (the flaw of CVE-2011-0411):
+    /// the caller must throw them away or end the connection.
     ///
     /// # Errors
-    /// If `rest` is not empty, TLS is there already, or the configuration is unusable: the connection must be closed.
-    pub fn start_tls(&mut self, config: Arc<ServerConfig>, rest: &[u8]) -> io::Result<()> {
-        let refused = if !rest.is_empty() {
-            "bytes were sent in clear after <starttls/>"
-        } else if self.tls.is_some() {
-            "TLS within TLS"
-        } else {
-            match Tls::accept(config) {
-                Ok(tls) => {
-                    self.tls = Some(tls);
-                    return Ok(());
-                }
-                Err(error) => return Err(self.fail(io::Error::other(error))),
-            }
-        };
-        Err(self.fail(io::Error::new(io::ErrorKind::InvalidData, refused)))
+    /// If TLS is there already, or the configuration is unusable: the connection must be closed.
+    pub fn start_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
+        if self.tls.is_some() {
+            return Err(self.fail(io::Error::new(io::ErrorKind::InvalidInput, "TLS within TLS")));
+        }
+        match Tls::accept(config) {
+            Ok(tls) => self.tls = Some(tls),
+            Err(error) => return Err(self.fail(io::Error::other(error))),
+        }
+        Ok(())
     }
 
     /// Waits until there may be something to read, or room to write what is unsent. Without `read`, which is how the owner
@@ -202,6 +182,21 @@ impl Transport {
         self.drop_empty();
     }
 
+    /// Queues what `write` appends to a buffer, as [`Transport::queue`] does; without TLS there is no copy in between.
+    pub fn queue_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.failed {
+            return;
+        }
+        if self.tls.is_some() {
+            let mut plain = self.buffers.take();
+            write(&mut plain);
+            self.queue(&plain);
+        } else {
+            write(Self::room(&mut self.unsent, &mut self.sent, &self.buffers));
+            self.drop_empty();
+        }
+    }
+
     /// Writes what is unsent, as far as the system takes it. Returns whether nothing is left.
     ///
     /// # Errors
@@ -260,10 +255,15 @@ impl Transport {
         self.tls.as_ref().map(|tls| &tls.connection)
     }
 
-    /// What binds an authentication to this connection; nothing without TLS.
-    pub fn bindings(&self) -> Bindings {
-        let Some(tls) = self.tls.as_ref().filter(|_| self.is_encrypted()) else { return Bindings::default() };
-        Bindings {
+    /// The server name that the client asked for under TLS (RFC 6066 §3): lower case, A-labels.
+    pub fn server_name(&self) -> Option<&str> {
+        self.tls_connection()?.server_name()
+    }
+
+    /// What binds an authentication to this connection (RFC 5056), of the certificate that it was given; nothing without TLS.
+    pub fn bindings(&self) -> ChannelBindings {
+        let Some(tls) = self.tls.as_ref().filter(|_| self.is_encrypted()) else { return ChannelBindings::default() };
+        ChannelBindings {
             tls_exporter: tls.connection.tls_exporter(),
             tls_server_end_point: tls.connection.certificate().and_then(end_point_binding),
         }
