@@ -176,6 +176,13 @@ impl Accounts {
         self.change(account, |batch| batch.erase(&owner)).await
     }
 
+    /// Deletes all that any module keeps of an address that has no credentials (RFC 4505). Nobody waits for it.
+    pub fn erase(&self, address: &BareJid) {
+        let mut batch = Batch::new();
+        batch.erase(&owner(address));
+        drop(self.inner.store.commit(batch));
+    }
+
     /// Accounts of the host in byte order of their localparts, after the localpart `after`, at most `limit`.
     pub async fn list(&self, host: &str, after: Option<&str>, limit: usize) -> Result<Vec<BareJid>, StoreError> {
         let prefix = host_prefix(host);

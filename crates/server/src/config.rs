@@ -37,6 +37,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Certificates by domain; a domain without one uses `certs/DOMAIN.crt` and `.key` in the data folder, made on first start.
     pub certificate: Vec<Certificate>,
+    /// Domains that are served elsewhere now: a client is told where (`see-other-host`).
+    pub moved: Vec<Moved>,
     /// Accounts that people make themselves (XEP-0077).
     pub registration: Registration,
     /// Passwords and how they are checked.
@@ -70,6 +72,7 @@ impl Default for Config {
                 },
             ],
             certificate: Vec::new(),
+            moved: Vec::new(),
             registration: Registration::default(),
             auth: Auth::default(),
             limits: Limits::default(),
@@ -126,6 +129,16 @@ pub struct Certificate {
     pub chain: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+}
+
+/// One `[[moved]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moved {
+    /// The domain that was served here.
+    pub domain: String,
+    /// The host, with a port where it is not 5222, that serves it now.
+    pub to: String,
 }
 
 /// `[registration]`

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use magpie_proto::Element;
+
 use crate::requests::{Requests, TwoOwners};
 use crate::server::Deps;
 
@@ -28,6 +30,11 @@ pub trait Module: Send + Sync + Sized + 'static {
     /// Made once, when the server starts.
     fn new(deps: &Deps) -> Self;
 
+    /// What it offers on a stream after authentication (RFC 6120 §4.3.2).
+    fn stream_features(&self, _domain: &str) -> Vec<Element> {
+        Vec::new()
+    }
+
     /// Claims its requests.
     fn register(self: &Arc<Self>, _requests: &mut Requests) {}
 }
@@ -50,6 +57,13 @@ macro_rules! modules {
                 Ok((modules, requests.checked()?))
             }
 
+            /// What the modules offer after authentication, each for itself.
+            pub fn stream_features(&self, domain: &str) -> Vec<Element> {
+                let mut features = Vec::new();
+                $(features.extend(self.$name.stream_features(domain));)*
+                features
+            }
+
             /// What the modules say of themselves.
             pub const ABOUT: &'static [&'static [About]] = &[$(<$name::$type as Module>::ABOUT,)*];
         }
@@ -67,4 +81,10 @@ modules! {
     blocking: Blocking,
     /// XEP-0280: Message Carbons
     carbons: Carbons,
+    /// XEP-0198: Stream Management
+    stream_management: StreamManagement,
+    /// XEP-0352: Client State Indication
+    client_state: ClientStateIndication,
+    /// XEP-0199: XMPP Ping
+    ping: Ping,
 }

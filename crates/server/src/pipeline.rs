@@ -215,7 +215,9 @@ async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, S
     let kind = PresenceType::parse(stanza.type_().as_deref()).ok_or(StanzaCondition::BadRequest)?;
     let directed = stanza.to().is_some();
     match kind {
-        PresenceType::Available if !directed => server.modules.presence.user_is_available(server, session, stanza).await,
+        PresenceType::Available if !directed => {
+            server.modules.presence.user_is_available(server, session, stanza).await
+        }
         PresenceType::Unavailable if !directed => {
             server.modules.presence.user_is_unavailable(server, session, stanza).await
         }
@@ -321,4 +323,3 @@ fn bounce(server: &Arc<Server>, stanza: &Stanza, error: &StanzaError) {
         }
     });
 }
-

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use magpie_proto::xml::{Attr, Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
@@ -50,9 +51,18 @@ pub struct Request {
     pub payload: Element,
     /// The whole stanza.
     pub stanza: Stanza,
+    answered: Arc<AtomicBool>,
 }
 
 impl Request {
+    /// Answers now, for a module that has more to send after its answer. What it returns is not sent any more.
+    pub fn answer(&self, payload: Option<Element>) {
+        if let Some(session) = &self.session {
+            self.answered.store(true, Ordering::Relaxed);
+            session.send(result(&self.stanza, payload));
+        }
+    }
+
     /// The asking session. Requests to the own account always have one.
     pub fn session(&self) -> Result<&Arc<SessionHandle>, StanzaError> {
         self.session.as_ref().ok_or_else(|| StanzaCondition::Forbidden.into())
@@ -138,6 +148,7 @@ impl Requests {
         } else {
             To::Account
         };
+        let answered = Arc::new(AtomicBool::new(false));
         let reply = match self.find(&iq, target, verb) {
             Ok((owner, payload)) => {
                 let request = Request {
@@ -149,12 +160,14 @@ impl Requests {
                     verb,
                     payload,
                     stanza: iq.clone(),
+                    answered: Arc::clone(&answered),
                 };
                 owner(request).await
             }
             Err(error) => Err(error),
         };
         match reply {
+            _ if answered.load(Ordering::Relaxed) => None,
             Ok(payload) => Some(result(&iq, payload)),
             Err(error) => error.reply_to(&iq),
         }

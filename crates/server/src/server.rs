@@ -1,20 +1,44 @@
 //! The server: its hosts, what they share, and how it starts, reloads and stops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use magpie_proto::BareJid;
-use magpie_store::Store;
+use magpie_proto::sasl::{Hash, ScramKeys};
+use magpie_proto::xml::Element;
+use magpie_proto::{BareJid, StanzaError, StreamCondition, StreamError};
+use magpie_store::{Batch, Store, StoreError};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tracing::{info, warn};
 
 use crate::accounts::Accounts;
-use crate::config::Config;
+use crate::admin::ReloadReport;
+use crate::auth::LoginThrottle;
+use crate::config::{Config, ListenKind};
+use crate::listen::buffers::Buffers;
+use crate::listen::certificates::{CertificateError, Certificates};
+use crate::listen::tcp::Listener;
+use crate::listen::transport::Transport;
+use crate::mailbox::Mail;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
+use crate::modules::offline::refusal;
 use crate::registry::Registry;
-use crate::requests::Requests;
+use crate::requests::{Requests, TwoOwners};
+use crate::session::{self, Gate};
+
+/// Buffers kept for the next connection that needs one: 16 MiB.
+const POOLED_BUFFERS_MAX: usize = 1024;
+
+/// Accounts and addresses whose failed logins are remembered.
+const THROTTLED_MAX: usize = 65_536;
+
+/// How long a stop waits for sessions to end.
+const STOP_SECONDS_MAX: u64 = 15;
 
 /// What a module may keep from the start.
 #[derive(Clone)]
@@ -39,17 +63,228 @@ pub struct Server {
     pub modules: Modules,
     /// Who owns which request.
     pub requests: Requests,
+    certificates: Arc<Certificates>,
+    throttle: Mutex<LoginThrottle>,
+    password_checks: Semaphore,
+    /// From which the salts of accounts that do not exist are made.
+    fake_secret: [u8; 32],
+    buffers: Buffers,
+    addresses: Mutex<Vec<(ListenKind, SocketAddr)>>,
+    stopping: watch::Sender<bool>,
+    /// Every connection holds a copy of the sender; when all are gone the receiver ends.
+    running: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// which one
+        address: SocketAddr,
+        /// why
+        error: std::io::Error,
+    },
+    /// A certificate is missing or wrong.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A mistake in the program.
+    #[error(transparent)]
+    TwoOwners(#[from] TwoOwners),
+    /// The address for metrics is none, or cannot be had.
+    #[error("cannot serve metrics on {address}: {error}")]
+    Metrics {
+        /// as configured
+        address: String,
+        /// why
+        error: std::io::Error,
+    },
 }
 
 impl Server {
+    /// Starts the server on an open store: it listens when this returns.
+    pub async fn start(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
+        let certificates = Certificates::load(&config.data, &config.domains, &config.certificate)?;
+        let secret = store.value::<Vec<u8>>("secret");
+        let fake_secret = match secret.get("fake-salt").await?.and_then(|bytes| bytes.try_into().ok()) {
+            Some(known) => known,
+            None => {
+                let mut fresh = [0; 32];
+                fill(&mut fresh);
+                let mut batch = Batch::new();
+                secret.put(&mut batch, "fake-salt", &fresh.to_vec());
+                store.commit(batch).await?;
+                fresh
+            }
+        };
+        let metrics = Arc::new(Metrics::default());
+        let deps = Deps {
+            accounts: Accounts::new(&store, config.auth.scram_policy()),
+            store,
+            registry: Arc::new(Registry::default()),
+            metrics: Arc::clone(&metrics),
+            config: Arc::new(ArcSwap::from_pointee(config.clone())),
+        };
+        let (modules, requests) = Modules::new(&deps)?;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let server = Arc::new(Self {
+            throttle: Mutex::new(LoginThrottle::new(config.auth.failures_per_minute_max, THROTTLED_MAX)),
+            deps,
+            modules,
+            requests,
+            certificates,
+            password_checks: Semaphore::new(cores),
+            fake_secret,
+            buffers: Buffers::new(POOLED_BUFFERS_MAX),
+            addresses: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            running: Mutex::new(Some(mpsc::channel(1))),
+        });
+        for listen in &config.listen {
+            let error = |error| StartError::Listen { address: listen.address, error };
+            let listener = Listener::bind(listen.address).map_err(error)?;
+            let address = listener.address().map_err(error)?;
+            server.addresses.lock().push((listen.kind, address));
+            server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
+            info!(%address, kind = ?listen.kind, "listening");
+        }
+        Ok(server)
+    }
+
+    fn accept_from(self: &Arc<Self>, listener: Listener, gate: Gate) {
+        let server = Arc::clone(self);
+        let Some(running) = self.running.lock().as_ref().map(|(sender, _)| sender.clone()) else { return };
+        let limits = {
+            let server = Arc::clone(self);
+            move || server.config().limits.connections_per_address_max
+        };
+        let stopping = self.stopping.subscribe();
+        tokio::spawn(listener.run(limits, stopping, move |socket, peer, admission| {
+            let negotiating = server.deps.metrics.negotiating_now();
+            if negotiating >= server.config().limits.unauthenticated_max {
+                warn!(%peer, negotiating, "too many connections that have not logged in; one more is closed");
+                return;
+            }
+            let transport = match gate.direct {
+                false => Transport::plain(socket, peer, server.buffers.clone()),
+                true => {
+                    let config = server.certificates.direct_tls_config();
+                    match Transport::tls(socket, peer, server.buffers.clone(), config) {
+                        Ok(transport) => transport,
+                        Err(error) => {
+                            warn!(%peer, %error, "TLS cannot start");
+                            return;
+                        }
+                    }
+                }
+            };
+            let (server, running) = (Arc::clone(&server), running.clone());
+            tokio::spawn(async move {
+                session::serve(server, transport, gate).await;
+                drop((admission, running));
+            });
+        }));
+    }
+
+    /// Applies a new configuration as far as a running server can.
+    pub async fn reload(&self, new: Config) -> ReloadReport {
+        let old = self.config().clone();
+        let mut report = ReloadReport::default();
+        let restart = [
+            ("domains", old.domains != new.domains),
+            ("data", old.data != new.data),
+            ("listen", old.listen != new.listen),
+            ("certificate", old.certificate != new.certificate),
+            ("metrics", old.metrics != new.metrics),
+            ("auth.failures_per_minute_max", old.auth.failures_per_minute_max != new.auth.failures_per_minute_max),
+        ];
+        report.needs_restart.extend(restart.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
+        let live = [
+            ("admins", old.admins != new.admins),
+            ("moved", old.moved != new.moved),
+            ("registration", old.registration != new.registration),
+            ("auth", old.auth != new.auth),
+            ("limits", old.limits != new.limits),
+            ("contact", old.contact != new.contact),
+        ];
+        report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
+        self.deps.accounts.set_policy(new.auth.scram_policy());
+        // What needs a restart stays as it was, so that every reader sees what is in force.
+        let new = Config {
+            domains: old.domains.clone(),
+            data: old.data.clone(),
+            listen: old.listen.clone(),
+            certificate: old.certificate.clone(),
+            metrics: old.metrics.clone(),
+            ..new
+        };
+        self.deps.config.store(Arc::new(new));
+        let certificates = self.certificates.reload();
+        report.reloaded.extend(certificates.changed.iter().map(|domain| format!("certificate of {domain}")));
+        report.errors.extend(certificates.failed.iter().map(|(domain, error)| format!("{domain}: {error}")));
+        report
+    }
+
+    /// Ends every stream with `system-shutdown`, keeps what was not delivered, and closes the store.
+    pub async fn shutdown(&self) {
+        self.stopping.send_replace(true);
+        let error = StreamError::from(StreamCondition::SystemShutdown);
+        for session in self.registry().all() {
+            // A session that is ending by itself needs no telling.
+            let _ = session.mailbox.put(Mail::End(error.clone()));
+        }
+        let running = self.running.lock().take();
+        if let Some((sender, mut receiver)) = running {
+            drop(sender);
+            let ended = tokio::time::timeout(Duration::from_secs(STOP_SECONDS_MAX), receiver.recv());
+            if ended.await.is_err() {
+                warn!(sessions = self.registry().all().len(), "some sessions did not end in time");
+            }
+        }
+        let store = self.deps.store.clone();
+        let closed = tokio::task::spawn_blocking(move || store.close());
+        if closed.await.is_err() {
+            warn!("the store did not close");
+        }
+    }
+
+    /// Where connections are accepted.
+    pub fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
+        self.addresses.lock().clone()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> arc_swap::Guard<Arc<Config>> {
         self.deps.config.load()
     }
 
     /// Who is connected.
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Arc<Registry> {
         &self.deps.registry
+    }
+
+    /// The certificates.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
+    }
+
+    /// Where buffers come from.
+    pub fn buffers(&self) -> Buffers {
+        self.buffers.clone()
+    }
+
+    /// Who failed to log in how often.
+    pub fn throttle(&self) -> MutexGuard<'_, LoginThrottle> {
+        self.throttle.lock()
+    }
+
+    /// Becomes true when the server stops.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
     }
 
     /// Whether the domain is served here.
@@ -61,9 +296,41 @@ impl Server {
     pub fn is_admin(&self, account: &BareJid) -> bool {
         self.config().admins.iter().any(|admin| admin == account.as_str())
     }
+
+    /// Whether there is such an account.
+    pub async fn account_exists(&self, account: &BareJid) -> Result<bool, StanzaError> {
+        // Who is logged in exists, as far as anybody needs to know.
+        let online =
+            self.registry().with(account, |account| account.is_some_and(|account| !account.resources.is_empty()));
+        match online {
+            true => Ok(true),
+            false => self.deps.accounts.exists(account).await.map_err(refusal),
+        }
+    }
+
+    /// What the server offers after authentication, besides what every server does.
+    pub fn stream_features(&self, domain: &str) -> Vec<Element> {
+        self.modules.stream_features(domain)
+    }
+
+    /// Keys for an account that does not exist, of the hash asked for, or of that which a real account would be asked by.
+    pub fn fake_keys(&self, account: &str, hash: Option<Hash>) -> ScramKeys {
+        let policy = self.deps.accounts.policy();
+        let strongest = policy.hashes.iter().map(|(hash, _)| *hash).max();
+        let hash = hash.or(strongest).unwrap_or(Hash::Sha256);
+        let configured = policy.hashes.iter().find(|(known, _)| *known == hash);
+        let iterations = configured.map_or(4096, |(_, iterations)| *iterations);
+        ScramKeys::fake(&self.fake_secret, account, hash, iterations)
+    }
+
+    /// Checks a password where it blocks nobody, a few at a time.
+    pub async fn check_password(&self, keys: Box<ScramKeys>, password: String) -> bool {
+        let Ok(_turn) = self.password_checks.acquire().await else { return false };
+        tokio::task::spawn_blocking(move || keys.check_password(&password)).await.unwrap_or(false)
+    }
 }
 
-/// Seconds and milliseconds since 1970.
+/// Time since 1970.
 pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -71,6 +338,10 @@ pub fn now() -> Duration {
 /// Fresh randomness as printable text: `bytes` of it.
 pub fn random_text(bytes: usize) -> String {
     let mut random = vec![0; bytes];
-    SystemRandom::new().fill(&mut random).expect("the system's random source does not fail once it is seeded");
+    fill(&mut random);
     BASE64_URL_SAFE_NO_PAD.encode(random)
+}
+
+fn fill(random: &mut [u8]) {
+    SystemRandom::new().fill(random).expect("the system's random source does not fail once it is seeded");
 }

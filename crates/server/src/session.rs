@@ -517,7 +517,7 @@ impl Session {
         let (Some(acks), Some(connection)) = (&mut self.acks, &mut self.connection) else { return Flow::End };
         connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
         acks.resumed();
-        for delivery in acks.outbound.iter() {
+        for delivery in acks.outbound.unacked() {
             connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
         }
         info!(jid = %self.handle.jid, resumed = true, "session resumed");
@@ -542,7 +542,7 @@ impl Session {
         }
         if let Some(acks) = self.acks.take() {
             self.server.modules.stream_management.forget(&acks);
-            undelivered.extend(acks.outbound.into_unacked());
+            undelivered.extend(acks.outbound);
         }
         undelivered.append(&mut self.unflushed);
         undelivered.extend(self.client_state.give_back());

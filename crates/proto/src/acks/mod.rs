@@ -179,6 +179,11 @@ impl Inbound {
         self.pending.front().map_or(self.received, |first| first.0) as u32
     }
 
+    /// How many were received, modulo 2^32: what [`Self::handled`] comes to once all of them are settled.
+    pub fn received_count(&self) -> u32 {
+        self.received as u32
+    }
+
     /// Whether nothing is pending.
     pub fn all_settled(&self) -> bool {
         self.pending.is_empty()

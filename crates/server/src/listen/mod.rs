@@ -4,6 +4,7 @@
 
 pub mod buffers;
 pub mod certificates;
+pub mod tcp;
 pub mod tls;
 pub mod transport;
 

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use magpie_proto::xeps::{forwarding, hints};
+use magpie_proto::xeps::forwarding::Forwarded;
+use magpie_proto::xeps::hints::Hints;
 use magpie_proto::xml::{Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, ns};
 
@@ -95,7 +96,7 @@ fn copy<'a>(to: impl Iterator<Item = &'a Resource>, account: &BareJid, message: 
     if let Some(kind) = message.type_() {
         wrapper.set_attr("type", kind);
     }
-    let carbon = Element::new(direction, NS).with(forwarding::forwarded(message, None));
+    let carbon = Element::new(direction, NS).with(Forwarded::new(message.clone()).element());
     let carbon = Stanza::new(&wrapper.with(carbon));
     for resource in wanted {
         // A copy that finds no room is dropped: the message itself is with its recipient.
@@ -105,7 +106,7 @@ fn copy<'a>(to: impl Iterator<Item = &'a Resource>, account: &BareJid, message: 
 
 /// §6.1, all of its rules.
 fn is_eligible(message: &Stanza) -> bool {
-    if message.kind() != Kind::Message || message.child("private", NS).is_some() || hints::no_copy(message) {
+    if message.kind() != Kind::Message || message.child("private", NS).is_some() || Hints::of(message).no_copy {
         return false;
     }
     // A copy of a copy would never end.

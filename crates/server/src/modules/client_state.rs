@@ -3,7 +3,7 @@
 //! While a client says that nobody looks at it, what can wait waits: presence (the newest of each sender) and chat states. Anything
 //! that matters releases it all, in order, so that the phone's radio wakes once.
 
-use magpie_proto::xml::{Kind, Stanza};
+use magpie_proto::xml::{Element, Kind, Stanza};
 
 use super::{About, Module};
 use crate::mailbox::Delivery;
@@ -29,6 +29,10 @@ impl Module for ClientStateIndication {
 
     fn new(_deps: &Deps) -> Self {
         Self
+    }
+
+    fn stream_features(&self, _domain: &str) -> Vec<Element> {
+        vec![Element::new("csi", NS)]
     }
 }
 

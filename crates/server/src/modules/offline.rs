@@ -9,7 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_proto::xeps::{delay, hints};
+use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::delay::{self, Delay};
+use magpie_proto::xeps::hints::{self, Hints};
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Log, LogId, Record, Store, StoreError, Ticket};
@@ -50,11 +52,9 @@ impl Record for Spooled {
 
 impl Spooled {
     /// The message as it is delivered late, with the time of its arrival (XEP-0203).
-    pub fn delayed(&self, host: &str) -> Stanza {
-        if self.stanza.children().any(|child| child.is("delay", delay::NS)) {
-            return self.stanza.clone();
-        }
-        self.stanza.with_child(&delay::element(Some(host), self.received, Some("Offline Storage")))
+    pub fn delayed(&self, host: &BareJid) -> Stanza {
+        let stamp = DateTime::from_unix_millis(self.received.as_millis() as i64);
+        self.stanza.with_child(&Delay::new(stamp, host.clone()).with_reason("Offline Storage").element())
     }
 }
 
@@ -109,13 +109,14 @@ impl Offline {
     /// Whether a message is worth keeping for an account that is away (§3): one with a body or another payload that a person or device misses, no
     /// chat state alone, no headline, error or groupchat message, none that forbids it (XEP-0334).
     pub fn is_storable(message: &Stanza) -> bool {
-        if message.kind() != Kind::Message || hints::no_store(message) {
+        let hints = Hints::of(message);
+        if message.kind() != Kind::Message || hints.no_store {
             return false;
         }
         match message.type_().as_deref() {
             Some("error" | "headline" | "groupchat") => false,
             _ => {
-                hints::store(message)
+                hints.store
                     || message.children().any(|child| {
                         !matches!(
                             child.ns,
@@ -222,7 +223,7 @@ impl Offline {
         }
         let rows = self.spool.range(&owner, after, CHUNK).await?;
         let after = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == CHUNK);
-        let host = session.jid.domain().to_owned();
+        let host = session.account.to_domain();
         let messages = self.registry.with(&session.account, |account| {
             let Some(account) = account else { return Vec::new() };
             let mut claimed = Vec::new();

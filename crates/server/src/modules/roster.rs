@@ -51,6 +51,10 @@ impl Module for RosterModule {
         }
     }
 
+    fn stream_features(&self, _domain: &str) -> Vec<Element> {
+        vec![Element::new("ver", ns::ROSTER_VERSIONING), Element::new("sub", ns::PRE_APPROVAL)]
+    }
+
     fn register(self: &Arc<Self>, requests: &mut Requests) {
         requests.own(To::OwnAccount, Verb::Get, ("query", ns::ROSTER), self, Self::get);
         requests.own(To::OwnAccount, Verb::Set, ("query", ns::ROSTER), self, Self::set);

@@ -103,7 +103,7 @@ impl Acks {
             ("enable" | "resume", Some(_)) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("resume", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("r", Some(acks)) => {
-                acks.owed = Some(acks.inbound.count());
+                acks.owed = Some(acks.inbound.received_count());
                 Answer::Nothing
             }
             ("a", Some(acks)) => match element.element().attr("h").and_then(|h| h.parse().ok()) {
@@ -161,10 +161,10 @@ impl Acks {
     /// The client has handled `h` stanzas. Gives back what it thereby acknowledges; a count that is too high ends the stream (§4).
     pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, StreamError> {
         self.requested = false;
-        self.outbound.ack(h).map(|acknowledged| acknowledged.into_iter().collect()).map_err(|error| {
-            let text = format!("h='{}', but only {} stanzas were sent", error.h, error.sent);
-            StreamError::new(StreamCondition::UndefinedCondition, text)
-        })
+        match self.outbound.ack(h) {
+            Ok(acknowledged) => Ok(acknowledged.collect()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The answer to a request of the client, once all that came before it is handled.

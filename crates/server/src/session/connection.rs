@@ -1,12 +1,13 @@
 //! A socket and the stream on it.
 
 use std::io;
+use std::sync::Arc;
 
 use magpie_proto::FullJid;
+use magpie_proto::StreamError;
 use magpie_proto::stream::{ClientStream, Event, ResumeFailure};
-use magpie_proto::{StreamError};
 
-use crate::listen::transport::{ReadOutcome, Transport};
+use crate::listen::{Buffers, PooledBuf, ReadOutcome, Transport};
 use crate::server::random_text;
 
 /// A connection whose bytes are a client's stream.
@@ -16,16 +17,18 @@ pub struct Connection {
     pub transport: Transport,
     /// What they mean.
     pub stream: ClientStream,
-    /// Bytes that the stream has not taken yet; empty at rest.
-    input: Vec<u8>,
-    /// How many of them it has taken.
+    buffers: Buffers,
+    /// Bytes that the stream has not taken yet, from `taken` on.
+    input: Option<PooledBuf>,
     taken: usize,
+    /// What was written since the last flush: it goes out as one run, and under TLS as few records.
+    output: Option<PooledBuf>,
 }
 
 impl Connection {
     /// A stream on a fresh socket.
-    pub fn new(transport: Transport, stream: ClientStream) -> Self {
-        Self { transport, stream, input: Vec::new(), taken: 0 }
+    pub fn new(transport: Transport, stream: ClientStream, buffers: Buffers) -> Self {
+        Self { transport, stream, buffers, input: None, taken: 0, output: None }
     }
 
     /// Waits until the socket can be read (where asked for) or, while something is unsent, written. Cancel-safe.
@@ -35,7 +38,12 @@ impl Connection {
 
     /// Reads what is there; whether anything was. An error when the peer is gone.
     pub fn read(&mut self) -> io::Result<bool> {
-        match self.transport.try_read(&mut self.input)? {
+        let input = self.input.get_or_insert_with(|| self.buffers.take());
+        let outcome = self.transport.try_read(input);
+        if input.is_empty() {
+            self.input = None;
+        }
+        match outcome? {
             ReadOutcome::Data(_) => Ok(true),
             ReadOutcome::WouldBlock => Ok(false),
             ReadOutcome::Closed => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -44,48 +52,55 @@ impl Connection {
 
     /// The next event in what was read.
     pub fn next(&mut self) -> Option<Event> {
-        if self.taken == self.input.len() && !self.stream.is_closed() {
-            self.forget_input();
-            return None;
-        }
-        let mut rest = &self.input[self.taken..];
+        let input = self.input.as_deref()?;
+        let mut rest = &input[self.taken..];
         let event = self.stream.next(&mut rest, &mut || random_text(18));
-        self.taken = self.input.len() - rest.len();
-        if event.is_none() {
-            self.forget_input();
+        self.taken = input.len() - rest.len();
+        if rest.is_empty() || event.is_none() {
+            self.input = None;
+            self.taken = 0;
         }
         self.queue_output();
         event
     }
 
-    /// Throws away what the peer sent in clear after it asked for TLS: nobody vouches for it (RFC 6120 §5.4.3.3).
-    pub fn forget_input(&mut self) {
-        self.input = Vec::new();
-        self.taken = 0;
+    /// Begins TLS. What the peer sent in clear behind its wish ends the connection: nobody vouches for it (RFC 6120 §5.4.3.3).
+    pub fn start_tls(&mut self, config: Arc<rustls::ServerConfig>) -> io::Result<()> {
+        let rest = self.input.take();
+        let rest = rest.as_deref().map_or(&[][..], |rest| &rest[std::mem::take(&mut self.taken)..]);
+        self.transport.start_tls(config, rest)
+    }
+
+    /// Whom the client's TLS hello named.
+    pub fn server_name(&self) -> Option<&str> {
+        self.transport.tls_connection().and_then(|tls| tls.server_name())
     }
 
     /// Writes to the stream.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.transport.queue_with(write);
+        write(self.output.get_or_insert_with(|| self.buffers.take()));
     }
 
-    /// Hands what the stream wants to say to the transport.
-    pub fn queue_output(&mut self) {
+    /// Takes what the stream itself wants to say.
+    fn queue_output(&mut self) {
         let output = self.stream.take_output();
         if !output.is_empty() {
-            self.transport.queue(&output);
+            self.write(|out| out.extend_from_slice(&output));
         }
     }
 
     /// Writes what the socket takes; whether nothing is left.
     pub fn flush(&mut self) -> io::Result<bool> {
         self.queue_output();
+        if let Some(output) = self.output.take() {
+            self.transport.queue(&output);
+        }
         self.transport.try_flush()
     }
 
     /// Bytes that wait for the socket.
     pub fn unsent_bytes(&self) -> usize {
-        self.transport.unsent_bytes()
+        self.transport.unsent_bytes() + self.output.as_deref().map_or(0, Vec::len)
     }
 
     /// Ends the stream with an error.
@@ -113,7 +128,9 @@ impl Connection {
     }
 
     /// Writes what is left, within a time limit, and closes the socket.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        // A peer that is gone gets nothing, which is no news.
+        let _ = self.flush();
         self.transport.close().await;
     }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_proto::sasl::{Hash, Identity, Offer, SaslFailure, ScramKeys};
+use magpie_proto::sasl::{Hash, Identity, Offer, SaslFailure};
 use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, ResumeFailure, StartTls, StreamLimits};
 use magpie_proto::xml::XmlLimits;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
@@ -60,7 +60,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
 async fn negotiate(server: Arc<Server>, transport: Transport, gate: Gate) -> Option<Session> {
     let limits = server.config().limits.clone();
     let stream = ClientStream::new(before_auth(&limits), gate.direct);
-    let negotiation = Negotiation::new(&server, gate, Connection::new(transport, stream));
+    let negotiation = Negotiation::new(&server, gate, Connection::new(transport, stream, server.buffers()));
     negotiation.run().await
 }
 
@@ -169,9 +169,8 @@ impl Negotiation {
                 if !self.write_out().await {
                     return Next::Over;
                 }
-                self.connection.forget_input();
                 let config = self.server.certificates().server_config(Some(&self.domain));
-                match self.connection.transport.start_tls(config) {
+                match self.connection.start_tls(config) {
                     Ok(()) => self.connection.stream.tls_started(),
                     Err(error) => {
                         info!(address = %self.address, %error, "TLS cannot start");
@@ -189,8 +188,10 @@ impl Negotiation {
             Event::AuthenticationFailed { failure, username, mechanism } => {
                 info!(address = %self.address, domain = %self.domain, username, mechanism, failure = failure.name(), "authentication failed");
                 self.server.deps.metrics.authentication(&mechanism, false);
-                if let (Some(username), SaslFailure::NotAuthorized) = (username, failure) {
-                    self.server.throttle().failed(&self.account_name(&username), self.address, std::time::Instant::now());
+                if failure == SaslFailure::NotAuthorized {
+                    // A name that no account can have counts for the address alone.
+                    let account = username.map_or_else(String::new, |username| self.account_name(&username));
+                    self.server.throttle().failed(&account, self.address, std::time::Instant::now());
                 }
             }
             Event::Bind { resource } => return self.bind(resource).await,
@@ -218,7 +219,7 @@ impl Negotiation {
     fn open(&mut self, opening: Opening) {
         let config = self.server.config();
         // §4.7.2: a client that names no host gets the one whose certificate it was shown, or the only one there is.
-        let named = opening.to.clone().or_else(|| self.connection.transport.server_name().map(str::to_owned));
+        let named = opening.to.clone().or_else(|| self.connection.server_name().map(str::to_owned));
         let domain = match (named, config.domains.as_slice()) {
             (Some(named), _) => jid::parse_domain(&named).unwrap_or(named),
             (None, [only]) => only.clone(),
@@ -228,8 +229,8 @@ impl Negotiation {
                 return;
             }
         };
-        if let Some(elsewhere) = config.moved.get(&domain) {
-            let error = StreamCondition::SeeOtherHost(elsewhere.clone()).into();
+        if let Some(moved) = config.moved.iter().find(|moved| moved.domain == domain) {
+            let error = StreamCondition::SeeOtherHost(moved.to.clone()).into();
             drop(config);
             self.fail(error);
             return;
@@ -251,7 +252,7 @@ impl Negotiation {
         let anonymous = config.auth.anonymous.contains(&domain);
         let hashes: Vec<Hash> = config.auth.hashes.iter().filter_map(|name| Hash::parse(name)).collect();
         let plain = config.auth.plain && (secure || optional);
-        let bindings = self.connection.transport.bindings();
+        let bindings = self.connection.transport.bindings().into();
         let bytes_max = match opening.account {
             Some(_) => config.limits.stanza_bytes_max,
             None => config.limits.stanza_bytes_max_before_auth,
@@ -325,7 +326,9 @@ impl Negotiation {
             self.fail(StreamCondition::InternalServerError.into());
             return Next::More;
         };
-        self.server.throttle().succeeded(account.as_str(), self.address, std::time::Instant::now());
+        if !self.anonymous {
+            self.server.throttle().succeeded(account.as_str(), self.address, std::time::Instant::now());
+        }
         self.server.deps.metrics.authentication(mechanism, true);
         info!(address = %self.address, %account, mechanism, "authenticated");
         self.connection.stream.authenticated(account.clone());
@@ -386,7 +389,8 @@ impl Negotiation {
     }
 
     fn resume(&mut self, previd: String, h: u32) -> Next {
-        let found = self.account.as_ref().and_then(|account| self.server.modules.stream_management.find(account, &previd));
+        let found =
+            self.account.as_ref().and_then(|account| self.server.modules.stream_management.find(account, &previd));
         match found {
             Some(handle) => Next::Resume { handle, previd, h },
             None => {
