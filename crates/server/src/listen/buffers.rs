@@ -19,7 +19,8 @@ const POOLED_MAX: usize = 256;
 /// The pool. A clone is another handle to the same pool.
 #[derive(Clone)]
 pub struct Buffers {
-    shards: Arc<[Shard]>,
+    // A thin pointer, because every connection has one.
+    shards: Arc<Vec<Shard>>,
 }
 
 /// One free list, alone on its cache lines.
@@ -35,7 +36,7 @@ impl Buffers {
     /// A pool that keeps at most `pooled_max` unused buffers of [`BUFFER_BYTES`] each.
     pub fn new(pooled_max: usize) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from).min(64);
-        let shards = (0..shards)
+        let shards: Vec<_> = (0..shards)
             .map(|_| Shard {
                 free: Mutex::default(),
                 free_max: pooled_max.div_ceil(shards),
@@ -43,7 +44,7 @@ impl Buffers {
                 returned: AtomicUsize::new(0),
             })
             .collect();
-        Self { shards }
+        Self { shards: Arc::new(shards) }
     }
 
     /// An empty buffer with room for [`BUFFER_BYTES`].

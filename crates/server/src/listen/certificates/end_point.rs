@@ -4,13 +4,13 @@
 //! nothing, as that signature names no hash; SHA-512, which works inside it, is what GnuTLS and others use. Where no single
 //! hash can be named the binding is not defined, and not offered.
 
-use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
+use aws_lc_rs::digest::{Algorithm, SHA224, SHA256, SHA384, SHA512, digest};
 use rustls_pki_types::CertificateDer;
 use x509_parser::oid_registry::{
     OID_HASH_SHA1, OID_NIST_HASH_SHA256, OID_NIST_HASH_SHA384, OID_NIST_HASH_SHA512, OID_PKCS1_MD5WITHRSAENC,
-    OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA,
-    OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
-    OID_SIG_ED25519,
+    OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_PKCS1_SHA224WITHRSA, OID_PKCS1_SHA256WITHRSA,
+    OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA224, OID_SIG_ECDSA_WITH_SHA256,
+    OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512, OID_SIG_ED25519,
 };
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 use x509_parser::x509::AlgorithmIdentifier;
@@ -35,12 +35,14 @@ fn hash_of(signature: &AlgorithmIdentifier<'_>) -> Option<&'static Algorithm> {
             _ => None,
         };
     }
-    let by_oid: [(_, &'static Algorithm); 9] = [
+    let by_oid: [(_, &'static Algorithm); 11] = [
         (OID_PKCS1_MD5WITHRSAENC, &SHA256),
         (OID_PKCS1_SHA1WITHRSA, &SHA256),
+        (OID_PKCS1_SHA224WITHRSA, &SHA224),
         (OID_PKCS1_SHA256WITHRSA, &SHA256),
         (OID_PKCS1_SHA384WITHRSA, &SHA384),
         (OID_PKCS1_SHA512WITHRSA, &SHA512),
+        (OID_SIG_ECDSA_WITH_SHA224, &SHA224),
         (OID_SIG_ECDSA_WITH_SHA256, &SHA256),
         (OID_SIG_ECDSA_WITH_SHA384, &SHA384),
         (OID_SIG_ECDSA_WITH_SHA512, &SHA512),

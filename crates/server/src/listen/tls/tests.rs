@@ -115,7 +115,7 @@ impl Pair {
         bytes
     }
 
-    fn to_client(&mut self, mut bytes: &[u8]) {
+    fn show_client(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             self.client.read_tls(&mut bytes).unwrap();
             let state = self.client.process_new_packets().unwrap();
@@ -136,7 +136,7 @@ impl Pair {
             let mut out = Vec::new();
             let result = self.server.receive(&mut self.input, &mut self.plain, &mut out);
             self.input_bytes_max = self.input_bytes_max.max(self.input.len());
-            self.to_client(&out);
+            self.show_client(&out);
             peer_closed |= result?.peer_closed;
         }
         Ok(peer_closed)
@@ -163,7 +163,7 @@ impl Pair {
     fn hear(&mut self, plain: &[u8]) {
         let mut out = Vec::new();
         self.server.send(plain, &mut out).unwrap();
-        self.to_client(&out);
+        self.show_client(&out);
     }
 }
 
