@@ -66,14 +66,15 @@ impl Connection {
 
     /// Begins TLS. What the peer sent in clear behind its wish ends the connection: nobody vouches for it (RFC 6120 §5.4.3.3).
     pub fn start_tls(&mut self, config: Arc<rustls::ServerConfig>) -> io::Result<()> {
-        let rest = self.input.take();
-        let rest = rest.as_deref().map_or(&[][..], |rest| &rest[std::mem::take(&mut self.taken)..]);
-        self.transport.start_tls(config, rest)
+        match self.input.take() {
+            None => self.transport.start_tls(config),
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "bytes were sent in clear after <starttls/>")),
+        }
     }
 
     /// Whom the client's TLS hello named.
     pub fn server_name(&self) -> Option<&str> {
-        self.transport.tls_connection().and_then(|tls| tls.server_name())
+        self.transport.server_name()
     }
 
     /// Writes to the stream.
