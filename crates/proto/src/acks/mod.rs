@@ -55,6 +55,16 @@ impl<T> Outbound<T> {
         self.unacked.iter()
     }
 
+    /// The same as [`Self::unacked`].
+    pub fn iter(&self) -> vec_deque::Iter<'_, T> {
+        self.unacked.iter()
+    }
+
+    /// The session ends: what was never acknowledged, oldest first, for whoever takes care of it now (§4).
+    pub fn into_unacked(self) -> VecDeque<T> {
+        self.unacked
+    }
+
     /// How many are not acknowledged.
     pub fn len(&self) -> usize {
         self.unacked.len()
@@ -91,16 +101,7 @@ impl<'a, T> IntoIterator for &'a Outbound<T> {
     type Item = &'a T;
     type IntoIter = vec_deque::Iter<'a, T>;
     fn into_iter(self) -> Self::IntoIter {
-        self.unacked()
-    }
-}
-
-/// The session ends: what was never acknowledged, oldest first, for whoever takes care of it now (§4).
-impl<T> IntoIterator for Outbound<T> {
-    type Item = T;
-    type IntoIter = vec_deque::IntoIter<T>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.unacked.into_iter()
+        self.iter()
     }
 }
 
@@ -179,8 +180,9 @@ impl Inbound {
         self.pending.front().map_or(self.received, |first| first.0) as u32
     }
 
-    /// How many were received, modulo 2^32: what [`Self::handled`] comes to once all of them are settled.
-    pub fn received_count(&self) -> u32 {
+    /// How many were received, settled or not, modulo 2^32: once [`Self::handled`] has come so far, everything before this moment
+    /// is settled.
+    pub fn count(&self) -> u32 {
         self.received as u32
     }
 

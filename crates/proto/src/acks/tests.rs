@@ -69,7 +69,7 @@ fn an_ack_that_nobody_looks_at_still_settles() {
     let mut out = outbound(0, 0..3);
     drop(out.ack(2).unwrap());
     assert_eq!((out.len(), out.acked()), (1, 2));
-    assert_eq!(out.into_iter().collect::<Vec<_>>(), [2]);
+    assert_eq!(out.into_unacked(), [2]);
 }
 
 #[test]
@@ -208,6 +208,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(received.handled(), (start + prefix(&flags)) as u32);
+            prop_assert_eq!(received.count(), (start + flags.len() as u64) as u32);
             prop_assert_eq!(received.pending(), flags.iter().filter(|&&settled| !settled).count());
             prop_assert_eq!(received.all_settled(), flags.iter().all(|&settled| settled));
         }

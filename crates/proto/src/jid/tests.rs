@@ -153,6 +153,8 @@ fn what_is_no_domain_is_refused() {
         "％.example",
         "＠.example",
         "a\u{301d}.example",
+        "a\u{20d0}.example",
+        "a\u{1d165}.example",
         &label,
         &name,
     ] {

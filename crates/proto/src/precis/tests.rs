@@ -115,6 +115,7 @@ fn contextual_code_points_need_their_surroundings() {
         assert!(matches!(username(bad), Err(PrecisError::Forbidden(_))), "{bad:?}");
         assert!(matches!(opaque(bad), Err(PrecisError::Forbidden(_))), "{bad:?}");
     }
+    assert_eq!(username("\u{628}\u{200c}a"), Err(PrecisError::Forbidden('\u{200c}')), "nothing after it joins");
     // The middle dot stands between two letters only once these are small.
     assert_eq!(username("PARAL\u{b7}LEL").unwrap(), "paral\u{b7}lel");
 }

@@ -51,13 +51,19 @@ impl DateTime {
     }
 }
 
+/// Since 1970.
+impl From<Duration> for DateTime {
+    fn from(since_1970: Duration) -> Self {
+        Self::from_unix_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
 impl From<SystemTime> for DateTime {
     fn from(time: SystemTime) -> Self {
-        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Self::from_unix_millis(match time.duration_since(UNIX_EPOCH) {
-            Ok(after) => millis(after),
-            Err(before) => -millis(before.duration()),
-        })
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => Self::from(after),
+            Err(before) => Self::from_unix_millis(-Self::from(before.duration()).unix_millis),
+        }
     }
 }
 
@@ -249,6 +255,8 @@ mod tests {
         assert_eq!(DateTime::from_unix(i64::MIN, 0).to_string(), "0000-01-01T00:00:00Z");
         assert_eq!(DateTime::from(UNIX_EPOCH - Duration::from_millis(10)).unix_millis(), -10);
         assert_eq!(DateTime::from(UNIX_EPOCH + Duration::from_millis(10)).unix_millis(), 10);
+        assert_eq!(DateTime::from(Duration::from_secs(1_000_000_000)).to_string(), "2001-09-09T01:46:40Z");
+        assert_eq!(DateTime::from(Duration::MAX).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]

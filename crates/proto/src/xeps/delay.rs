@@ -20,6 +20,19 @@ pub struct Delay {
     pub reason: Option<String>,
 }
 
+/// `<delay/>`, for a stanza that is held up since `stamp`.
+pub fn element(from: Option<&str>, stamp: impl Into<DateTime>, reason: Option<&str>) -> Element {
+    let mut element = Element::new("delay", NS);
+    if let Some(from) = from {
+        element.set_attr("from", from);
+    }
+    element.set_attr("stamp", stamp.into().to_string());
+    match reason {
+        Some(reason) => element.with_text(reason),
+        None => element,
+    }
+}
+
 impl Delay {
     /// A delay since `stamp`, by `from`.
     pub fn new(stamp: DateTime, from: impl Into<Jid>) -> Self {
@@ -33,15 +46,7 @@ impl Delay {
 
     /// As an element.
     pub fn element(&self) -> Element {
-        let mut element = Element::new("delay", NS);
-        if let Some(from) = &self.from {
-            element.set_attr("from", from);
-        }
-        element.set_attr("stamp", self.stamp.to_string());
-        match &self.reason {
-            Some(reason) => element.with_text(reason.as_str()),
-            None => element,
-        }
+        element(self.from.as_ref().map(Jid::as_str), self.stamp, self.reason.as_deref())
     }
 
     /// Parses the element; `None` where it is another one, or has no stamp. A `from` that is no address is left out.

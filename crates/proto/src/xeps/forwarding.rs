@@ -18,6 +18,11 @@ pub struct Forwarded {
     pub stanza: Stanza,
 }
 
+/// `<forwarded/>` around a stanza, which keeps its namespace (§3.1), and the moment at which it came.
+pub fn forwarded(stanza: &Stanza, delay: Option<&Delay>) -> Element {
+    Element::new("forwarded", NS).with_all(delay.map(Delay::element)).with(stanza.element())
+}
+
 impl Forwarded {
     /// The stanza, with no word on when it came.
     pub fn new(stanza: Stanza) -> Self {
@@ -29,9 +34,9 @@ impl Forwarded {
         Self { delay: Some(delay), ..self }
     }
 
-    /// As an element. The stanza keeps its namespace (§3.1).
+    /// As an element.
     pub fn element(&self) -> Element {
-        Element::new("forwarded", NS).with_all(self.delay.as_ref().map(Delay::element)).with(self.stanza.element())
+        forwarded(&self.stanza, self.delay.as_ref())
     }
 
     /// Parses the element; `None` where it is another one, or has not exactly one stanza.

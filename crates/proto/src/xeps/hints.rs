@@ -68,6 +68,26 @@ impl Hints {
     }
 }
 
+/// Whether a message has `<no-permanent-store/>`.
+pub fn no_permanent_store(message: &Stanza) -> bool {
+    Hints::of(message).no_permanent_store
+}
+
+/// Whether a message has `<no-store/>`.
+pub fn no_store(message: &Stanza) -> bool {
+    Hints::of(message).no_store
+}
+
+/// Whether a message has `<no-copy/>`.
+pub fn no_copy(message: &Stanza) -> bool {
+    Hints::of(message).no_copy
+}
+
+/// Whether a message has `<store/>`.
+pub fn store(message: &Stanza) -> bool {
+    Hints::of(message).store
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -85,6 +105,15 @@ mod tests {
         assert_eq!(hints(Hint::NoCopy), Hints { no_copy: true, ..none });
         assert_eq!(hints(Hint::Store), Hints { store: true, ..none });
         assert_eq!(Hints::of(&Stanza::new(&message)), none);
+
+        let asked = |hint: Hint| {
+            let stanza = Stanza::new(&message.clone().with(hint.element()));
+            [no_permanent_store, no_store, no_copy, store].map(|has| has(&stanza))
+        };
+        assert_eq!(asked(Hint::NoPermanentStore), [true, false, false, false]);
+        assert_eq!(asked(Hint::NoStore), [false, true, false, false]);
+        assert_eq!(asked(Hint::NoCopy), [false, false, true, false]);
+        assert_eq!(asked(Hint::Store), [false, false, false, true]);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Acks {
             ("enable" | "resume", Some(_)) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("resume", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("r", Some(acks)) => {
-                acks.owed = Some(acks.inbound.received_count());
+                acks.owed = Some(acks.inbound.count());
                 Answer::Nothing
             }
             ("a", Some(acks)) => match element.element().attr("h").and_then(|h| h.parse().ok()) {
