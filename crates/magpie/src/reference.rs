@@ -12,7 +12,7 @@ pub(crate) fn as_toml() -> String {
     let default = Table::try_from(Config::default()).expect("the default configuration can be written as TOML");
     let mut text = String::from(
         "# Magpie's configuration: every key with its default.\n\
-         # What is left out has its default; an empty file is a good one.\n",
+         # What is left out has its default; an empty file is a good one. Relative paths begin at the folder of the file.\n",
     );
     for section in reference() {
         text.push('\n');
@@ -27,11 +27,11 @@ pub(crate) fn as_json() -> serde_json::Value {
 }
 
 fn add_section(text: &mut String, section: &Section, default: &Table) {
-    add_comment(text, &section.doc);
     if section.key.is_empty() {
         add_keys(text, section, default, true, "");
         return;
     }
+    add_comment(text, &section.doc);
     let value = section.key.split('.').try_fold(None, |at: Option<&Value>, name| {
         Some(Some(at.and_then(Value::as_table).unwrap_or(default).get(name)?))
     });

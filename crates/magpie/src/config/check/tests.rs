@@ -82,7 +82,8 @@ fn values_that_make_no_sense_are_pointed_at_or_else_their_table() {
     let text = "[[listen]]\naddress = \"0.0.0.0:5222\"\nkind = \"c2s\"\ntls = \"optional\"\n[limits]\nstanza_bytes_max = 100\n";
     let found = problems(text);
     assert!(found[0].starts_with("4 listen[0].tls: passwords could cross"), "{found:?}");
+    assert!(found[1].starts_with("6 limits.stanza_bytes_max: 100 is too small"), "{found:?}");
     // The key is left out and its default no longer fits: the table is pointed at.
-    assert!(found[1].starts_with("5 limits.stanza_bytes_max_before_auth: "), "{found:?}");
-    assert!(found[2].starts_with("6 limits.stanza_bytes_max: 100 is too small"), "{found:?}");
+    let found = problems("[limits]\nstanza_bytes_max = 10000\n");
+    assert!(found[0].starts_with("1 limits.stanza_bytes_max_before_auth: "), "{found:?}");
 }
