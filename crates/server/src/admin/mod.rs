@@ -4,16 +4,16 @@
 //! else lists [`OPERATIONS`]. An operation takes arguments and answers with JSON.
 
 mod error;
-mod log_level;
-mod reload;
+pub mod log_level;
+pub mod reload;
 pub mod socket;
-mod status;
-mod user_add;
-mod user_exists;
-mod user_import_batch;
-mod user_list;
-mod user_passwd;
-mod user_remove;
+pub mod status;
+pub mod user_add;
+pub mod user_exists;
+pub mod user_import_batch;
+pub mod user_list;
+pub mod user_passwd;
+pub mod user_remove;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -131,8 +131,8 @@ pub trait Sessions: Send + Sync {
 pub trait Process: Send + Sync {
     /// Seconds since the start.
     fn uptime_seconds(&self) -> u64;
-    /// Reads the configuration again and applies what can be applied.
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, OperationError>> + Send + '_>>;
+    /// Reads the configuration again, applies what can be applied, and gives it with the report.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(Config, ReloadReport), OperationError>> + Send + '_>>;
     /// What the log takes from now on, as `info,magpie_server=debug`. The error says what is wrong with the filter.
     fn set_log_filter(&self, filter: &str) -> Result<(), String>;
 }
@@ -161,7 +161,7 @@ impl Context {
     }
 
     /// From now on this configuration is in force, without the domains where those need a restart.
-    pub fn reloaded(&self, mut config: Config, report: &ReloadReport) {
+    fn reloaded(&self, mut config: Config, report: &ReloadReport) {
         if report.needs_restart.iter().any(|key| key.starts_with("domains")) {
             config.domains.clone_from(&self.config().domains);
         }

@@ -30,6 +30,8 @@ impl Operation for Reload {
     type Arguments = Arguments;
 
     async fn run(context: &Context, _: Arguments) -> Result<Value, OperationError> {
-        Ok(json!(context.process()?.reload().await?))
+        let (config, report) = context.process()?.reload().await?;
+        context.reloaded(config, &report);
+        Ok(json!(report))
     }
 }

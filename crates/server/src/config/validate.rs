@@ -243,7 +243,8 @@ impl Check<'_> {
             let message = format!("{} bytes a second are too slow to chat", limits.bytes_per_second_max);
             self.refuse("limits.bytes_per_second_max", message, "write at least 1000, or 0 for no limit");
         }
-        if limits.stanza_bytes_max_before_auth > limits.stanza_bytes_max {
+        let users = limits.stanza_bytes_max;
+        if users >= STANZA_BYTES_MIN && limits.stanza_bytes_max_before_auth > users {
             let message = "strangers may send more at once than users";
             let help = format!("write at most stanza_bytes_max, which is {}", limits.stanza_bytes_max);
             self.refuse("limits.stanza_bytes_max_before_auth", message, help);
@@ -423,9 +424,10 @@ mod tests {
     #[test]
     fn limits_leave_room_for_the_protocol() {
         let errors = wrong(|config| config.limits.stanza_bytes_max = 9_999);
-        assert_eq!(errors[0], "limits.stanza_bytes_max: 9999 is too small: RFC 6120 §13.12 demands it");
-        // And what strangers may send no longer fits below it.
-        assert!(errors[1].starts_with("limits.stanza_bytes_max_before_auth: strangers"), "{errors:?}");
+        assert_eq!(errors, ["limits.stanza_bytes_max: 9999 is too small: RFC 6120 §13.12 demands it"]);
+        // What strangers may send no longer fits below it.
+        let errors = wrong(|config| config.limits.stanza_bytes_max = 10_000);
+        assert_eq!(errors, ["limits.stanza_bytes_max_before_auth: strangers may send more at once than users"]);
         assert_eq!(wrong(|config| config.limits.bytes_per_second_max = 999).len(), 1);
         assert_eq!(wrong(|config| config.limits.unsent_bytes_max = 1000).len(), 1);
         assert_eq!(wrong(|config| config.limits.sessions_per_account_max = 0).len(), 1);

@@ -1,0 +1,180 @@
+//! The command line. It is stable: what works today works in later versions.
+//!
+//! Exit codes: 0 done, 1 failed, 2 used wrongly.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use magpie_proto::jid::{BareJid, parse_domain};
+use tracing_subscriber::EnvFilter;
+
+/// Magpie: a chat platform in one binary.
+///
+/// Without any configuration, `magpie serve` serves the domain localhost and keeps its data in magpie-data.
+#[derive(Parser)]
+#[command(name = "magpie", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Configuration; without it, magpie.toml in the working folder is read if it is there
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder, in place of the one in the configuration
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print one JSON document in place of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Serve),
+    /// Make, change, list and remove accounts
+    User(User),
+    /// Say whether the server runs, and what it serves
+    Status,
+    /// Have the running server read its configuration and certificates again
+    Reload,
+    /// Change what the running server logs, until it is restarted
+    Log {
+        /// A level (error, warn, info, debug, trace), or levels by module: info,magpie_server=debug
+        #[arg(value_parser = filter)]
+        filter: String,
+    },
+    /// Check a configuration, or print the default one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// Served domain, in place of those in the configuration; can be given several times
+    #[arg(long = "domain", value_name = "NAME", value_parser = domain)]
+    pub(crate) domains: Vec<String>,
+    /// What is logged: a level (error, warn, info, debug, trace), or levels by module: info,magpie_server=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub(crate) log: String,
+    /// How it is logged, on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct User {
+    /// Served domain, in place of those in the configuration; a running server knows its own and takes no notice
+    #[arg(long = "domain", value_name = "NAME", global = true, value_parser = domain)]
+    pub(crate) domains: Vec<String>,
+    #[command(subcommand)]
+    pub(crate) command: UserCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum UserCommand {
+    /// Make an account
+    Add {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Give an account another password; its sessions end
+    Passwd {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+        #[command(flatten)]
+        password: Password,
+    },
+    /// Erase an account with all its data; its sessions end
+    Remove {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+    },
+    /// List the accounts of a domain
+    List {
+        /// Domain
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: String,
+    },
+    /// Make the accounts of a CSV file with lines `jid,password`
+    ///
+    /// A first line `jid,password` may be there. Accounts that exist are reported and left as they are. A bad line is
+    /// reported with its number, and the others are imported.
+    Import {
+        /// CSV file in UTF-8; - is standard input
+        file: PathBuf,
+        /// Give accounts that exist the password of the file; their sessions end
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// Without either, it is asked for on the terminal.
+#[derive(Args)]
+#[group(multiple = false)]
+pub(crate) struct Password {
+    /// Password; others on this machine can see it in the list of processes
+    #[arg(long, value_name = "P")]
+    pub(crate) password: Option<String>,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration
+    Check {
+        /// Configuration; without it, the one that `magpie serve` would read
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+    },
+    /// Print the default configuration, with what each key means
+    Default,
+}
+
+fn account(text: &str) -> Result<BareJid, String> {
+    let account = BareJid::parse(text).map_err(|error| error.to_string())?;
+    if account.local().is_none() {
+        return Err("an account needs a localpart, as in juliet@example.org".to_owned());
+    }
+    Ok(account)
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    parse_domain(text).map_err(|error| error.to_string())
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,107 @@
+//! How a command fails: what is wrong and what to do, on standard error; with `--json` also as a document.
+
+use std::process::ExitCode;
+
+use magpie_server::admin::OperationError;
+use serde_json::{Value, json};
+
+use crate::output;
+
+/// A command that was not done.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    kind: String,
+    message: String,
+    help: Option<String>,
+    /// What stands on standard error in place of message and help.
+    report: Option<String>,
+    /// What the JSON document has besides.
+    details: Option<(&'static str, Value)>,
+    /// Whether the JSON document is on standard output already.
+    said: bool,
+}
+
+impl Failure {
+    /// Exit code 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            kind: "failed".to_owned(),
+            message: message.into(),
+            help: None,
+            report: None,
+            details: None,
+            said: false,
+        }
+    }
+
+    /// Exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: 2, ..Self::new(message).kind("usage") }
+    }
+
+    /// For programs.
+    pub(crate) fn kind(mut self, kind: &str) -> Self {
+        kind.clone_into(&mut self.kind);
+        self
+    }
+
+    /// What to do.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// With a report for people that says it all, and its content for programs.
+    pub(crate) fn reported(mut self, report: String, key: &'static str, details: Value) -> Self {
+        self.report = Some(report);
+        self.details = Some((key, details));
+        self
+    }
+
+    /// What failed stands in the JSON document that is printed already.
+    pub(crate) fn said(mut self) -> Self {
+        self.said = true;
+        self
+    }
+
+    /// As one text, for a log or a response.
+    pub(crate) fn text(&self) -> String {
+        self.report.clone().unwrap_or_else(|| self.message.clone())
+    }
+
+    /// Prints it, and gives the exit code.
+    pub(crate) fn report(self, json: bool) -> ExitCode {
+        match &self.report {
+            Some(report) => eprint!("{report}"),
+            None => eprintln!("magpie: {}", self.message),
+        }
+        if let (None, Some(help)) = (&self.report, &self.help) {
+            eprintln!("        {help}");
+        }
+        if json && !self.said {
+            let mut error = json!({ "kind": self.kind, "message": self.message });
+            if let Some(help) = &self.help {
+                error["help"] = help.as_str().into();
+            }
+            if let Some((key, details)) = self.details {
+                error[key] = details;
+            }
+            // The exit code says already that the command failed.
+            let _ = output::write(&format!("{:#}\n", json!({ "error": error })));
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        let kind = serde_json::to_value(error.kind).ok();
+        let failure = Self::new(error.message).kind(kind.as_ref().and_then(Value::as_str).unwrap_or("failed"));
+        match error.help {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+}

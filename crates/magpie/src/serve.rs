@@ -1,0 +1,230 @@
+//! `magpie serve`: start, signals, stop.
+
+mod log;
+mod server;
+mod welcome;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use magpie_server::accounts::Accounts;
+use magpie_server::admin::socket::{AdminSocket, socket_path};
+use magpie_server::admin::{self, Context, ErrorKind, OperationError, Process, ReloadReport};
+use magpie_server::config::Config;
+use magpie_store::Store;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::cli::{Global, Serve};
+use crate::failure::Failure;
+use crate::{config, status, target};
+use log::LogFilter;
+use server::Server;
+
+pub(crate) fn run(global: &Global, serve: &Serve) -> Result<(), Failure> {
+    let mut config = config::load_for_server(global, &serve.domains)?;
+    // Absolute, so that what is printed and logged means the same elsewhere.
+    if let Ok(absolute) = std::path::absolute(&config.data) {
+        config.data = absolute;
+    }
+    let log = log::start(serve)?;
+    let files_max = raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    runtime.block_on(Serving { global, serve, config, log, files_max }.run())
+}
+
+/// Raises the soft limit of open files to the hard one, and gives it. A connection is an open file.
+fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return limit.current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            warn!(%error, files = limit.current, "cannot raise the limit of open files");
+            limit.current
+        }
+    }
+}
+
+/// A server from its start to its stop.
+struct Serving<'a> {
+    global: &'a Global,
+    serve: &'a Serve,
+    config: Config,
+    log: LogFilter,
+    files_max: Option<u64>,
+}
+
+impl Serving<'_> {
+    async fn run(self) -> Result<(), Failure> {
+        // First of all, so that a signal during the start is not lost.
+        let mut signals = Signals::new()?;
+        let data = &self.config.data;
+        let store = Store::open(data).map_err(|error| target::cannot_open(data, &error))?;
+        let outcome = self.serve_from(&store, &mut signals).await;
+        store.close();
+        outcome
+    }
+
+    async fn serve_from(&self, store: &Store, signals: &mut Signals) -> Result<(), Failure> {
+        let socket = AdminSocket::bind(&self.config.data).map_err(|error| {
+            Failure::new(format!("cannot make {}: {error}", socket_path(&self.config.data).display()))
+                .help("the data folder must be on a file system that has Unix sockets")
+        })?;
+        let server = Server::start(self.config.clone(), store.clone())
+            .await
+            .map_err(|error| Failure::new(format!("cannot start: {error}")).kind("start"))?;
+        let server = Arc::new(server);
+        let accounts = Accounts::new(store, self.config.auth.scram_policy());
+        let process = Arc::new(Running {
+            server: Arc::clone(&server),
+            global: Global { config: self.global.config.clone(), data: self.global.data.clone(), json: false },
+            domains: self.serve.domains.clone(),
+            log: self.log.clone(),
+            started: Instant::now(),
+        });
+        let context = Context::new(accounts.clone(), self.config.clone())
+            .with_sessions(Arc::clone(&server) as Arc<dyn admin::Sessions>)
+            .with_process(process);
+        let context = Arc::new(context);
+        let (stop, stopped) = watch::channel(false);
+        let administration = tokio::spawn(socket.serve(Arc::clone(&context), stopped));
+
+        let addresses = server.addresses();
+        let mut none_yet = true;
+        for domain in &self.config.domains {
+            none_yet &= accounts.count(domain).await.is_ok_and(|count| count == 0);
+        }
+        let welcome = welcome::Welcome {
+            config: &self.config,
+            global: self.global,
+            addresses: &addresses,
+            files_max: self.files_max,
+            none_yet,
+        };
+        welcome.print()?;
+        notify(&[NotifyState::Ready]);
+
+        while signals.next().await == Wanted::Reload {
+            reload(&context).await;
+        }
+        info!("stopping");
+        notify(&[NotifyState::Stopping]);
+        let stopping = async {
+            // Nobody administers a server that is ending its sessions.
+            let _ = stop.send(true);
+            if let Err(panic) = administration.await {
+                error!(%panic, "the administration socket failed");
+            }
+            server.shutdown().await;
+        };
+        tokio::select! {
+            () = stopping => {
+                info!("stopped");
+                Ok(())
+            }
+            () = signals.stop() => Err(Failure::new("stopped at once, by a second signal: sessions were cut off")),
+        }
+    }
+}
+
+/// SIGHUP: what `magpie reload` does, with its answer in the log.
+async fn reload(context: &Context) {
+    let mut state = vec![NotifyState::Reloading];
+    state.extend(NotifyState::monotonic_usec_now().ok());
+    notify(&state);
+    match admin::run(context, "reload", serde_json::json!({})).await.map(serde_json::from_value::<ReloadReport>) {
+        Ok(Ok(report)) => {
+            let ReloadReport { reloaded, needs_restart, errors } = &report;
+            info!(?reloaded, ?needs_restart, ?errors, "reloaded");
+            eprint!("{}", status::reload_text(&report));
+        }
+        Ok(Err(error)) => error!(%error, "not reloaded"),
+        Err(error) => error!(%error, "not reloaded; the configuration is as it was"),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// Tells the service manager, where there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "cannot talk to the service manager");
+    }
+}
+
+/// What the operations ask of this process.
+struct Running {
+    server: Arc<Server>,
+    global: Global,
+    domains: Vec<String>,
+    log: LogFilter,
+    started: Instant,
+}
+
+impl Process for Running {
+    fn uptime_seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(Config, ReloadReport), OperationError>> + Send + '_>> {
+        Box::pin(async {
+            let mut config = config::load_for_server(&self.global, &self.domains)
+                .map_err(|failure| OperationError::new(ErrorKind::Failed, failure.text()))?;
+            if let Ok(absolute) = std::path::absolute(&config.data) {
+                config.data = absolute;
+            }
+            let report = self.server.reload(config.clone()).await;
+            Ok((config, report))
+        })
+    }
+
+    fn set_log_filter(&self, filter: &str) -> Result<(), String> {
+        self.log.set(filter)
+    }
+}
+
+/// The signals that the server takes.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+#[derive(PartialEq, Eq)]
+enum Wanted {
+    Reload,
+    Stop,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.interrupt.recv() => Wanted::Stop,
+            _ = self.terminate.recv() => Wanted::Stop,
+            _ = self.hangup.recv() => Wanted::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while self.next().await == Wanted::Reload {}
+    }
+}

@@ -1,0 +1,156 @@
+//! What a command works on: the running server, or the data folder when none runs.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use magpie_server::accounts::Accounts;
+use magpie_server::admin::socket::{Client, socket_path};
+use magpie_server::admin::{Context, Operation, OperationError};
+use magpie_server::config::Config;
+use magpie_store::{OpenError, Store};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::failure::Failure;
+
+/// How long a command waits for the folder while another command, or a server that starts or stops, has it.
+const WAIT_SECONDS_MAX: u64 = 2;
+
+/// Where operations run.
+pub(crate) enum Target {
+    /// In the running server.
+    Server(Client),
+    /// Here, on the data folder, which is locked meanwhile.
+    Folder(Box<Folder>),
+}
+
+/// An open data folder.
+pub(crate) struct Folder {
+    context: Context,
+    store: Store,
+    runtime: Runtime,
+}
+
+/// What to do where there is no data folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfMissing {
+    /// Make it.
+    Create,
+    /// Fail.
+    Refuse,
+}
+
+impl Target {
+    /// The running server, or the folder.
+    pub(crate) fn open(config: &Config, if_missing: IfMissing) -> Result<Self, Failure> {
+        let data = &config.data;
+        let start = Instant::now();
+        loop {
+            if let Some(client) = connect(data)? {
+                return Ok(Self::Server(client));
+            }
+            if if_missing == IfMissing::Refuse && !data.exists() {
+                return Err(no_folder(data));
+            }
+            match Store::open(data) {
+                Ok(store) => return Folder::new(config, store).map(|folder| Self::Folder(Box::new(folder))),
+                Err(OpenError::InUse { .. }) if start.elapsed() < Duration::from_secs(WAIT_SECONDS_MAX) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => return Err(cannot_open(data, &error)),
+            }
+        }
+    }
+
+    /// Runs the operation.
+    pub(crate) fn run<O: Operation>(&mut self, arguments: O::Arguments) -> Result<Value, Failure> {
+        let outcome: Result<Value, OperationError> = match self {
+            Self::Server(client) => client.call::<O>(&arguments).map_err(|error| broken(&error))?,
+            Self::Folder(folder) => folder.runtime.block_on(O::run(&folder.context, arguments)),
+        };
+        Ok(outcome?)
+    }
+}
+
+impl Folder {
+    fn new(config: &Config, store: Store) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+        let accounts = Accounts::new(&store, config.auth.scram_policy());
+        Ok(Self { context: Context::new(accounts, config.clone()), store, runtime })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.store.close();
+    }
+}
+
+/// The running server, for commands that need one.
+pub(crate) fn server(config: &Config) -> Result<Client, Failure> {
+    connect(&config.data)?.ok_or_else(|| {
+        let socket = socket_path(&config.data);
+        Failure::new(format!("no server is running: nobody answers on {}", socket.display()))
+            .kind("not-running")
+            .help("start it with `magpie serve`, or name its folder with --data or --config")
+    })
+}
+
+/// Why the folder cannot be opened, and what to do.
+pub(crate) fn cannot_open(data: &Path, error: &OpenError) -> Failure {
+    let folder = data.display();
+    match error {
+        OpenError::InUse { pid } => {
+            let by = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            let socket = socket_path(data);
+            Failure::new(format!(
+                "the data folder {folder} is in use by {by}, which does not answer on {}",
+                socket.display()
+            ))
+            .kind("in-use")
+            .help("if it is starting or stopping, try again in a moment; otherwise end it first")
+        }
+        OpenError::Newer { found, known } => Failure::new(format!(
+            "the data folder {folder} was written by a newer magpie: its format is {found}, this one knows {known}"
+        ))
+        .kind("newer-data")
+        .help("install the newer version again, or name another folder with --data"),
+        OpenError::Io(error) => Failure::new(format!("cannot open the data folder {folder}: {error}"))
+            .kind("storage")
+            .help("run it as the user of the server, or check who may write to the folder"),
+        OpenError::Backend(error) => Failure::new(format!("cannot open the data folder {folder}: {error}"))
+            .kind("storage")
+            .help("if the folder is damaged, restore it from a backup"),
+    }
+}
+
+fn connect(data: &Path) -> Result<Option<Client>, Failure> {
+    Client::connect(data).map_err(|error| {
+        let socket = socket_path(data);
+        let failure = Failure::new(format!("cannot talk to the server on {}: {error}", socket.display()));
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            failure.kind("not-allowed").help("run it as the user that runs the server, or as root")
+        } else {
+            failure.help("check that the server runs on this machine")
+        }
+    })
+}
+
+pub(crate) fn broken(error: &io::Error) -> Failure {
+    let message = match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the server takes too long to answer".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+        _ => format!("the connection to the server broke: {error}"),
+    };
+    Failure::new(message).help("its log says more; `magpie status` says whether it still runs")
+}
+
+fn no_folder(data: &Path) -> Failure {
+    Failure::new(format!("there is no data folder {}", data.display()))
+        .kind("no-data")
+        .help("name it with --data or --config; `magpie serve` and `magpie user add` make a new one")
+}
