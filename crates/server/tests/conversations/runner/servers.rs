@@ -196,7 +196,7 @@ ssl = {{ certificate = "{certificate}"; key = "{key}" }}
 c2s_direct_tls_ssl = {{ certificate = "{certificate}"; key = "{key}" }}
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
-authentication = "internal_hashed"
+authentication = "internal_plain"
 storage = "internal"
 allow_registration = {open_registration}
 modules_enabled = {{ {PROSODY_MODULES} }}
