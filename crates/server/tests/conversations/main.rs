@@ -1,0 +1,150 @@
+//! RFC 6120, RFC 6121 and the XEPs as conversations: `README.md` beside this file describes the format.
+//!
+//! `cargo xtask conversations [--against prosody] [NAME…]` runs those whose file name contains one of the names.
+
+mod runner;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use runner::perform::perform;
+use runner::script::{self, Script};
+use runner::servers::{Kind, Server, domain_of, magpie_program};
+
+/// Conversations at a time: they mostly wait.
+const THREADS: usize = 12;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Arguments {
+    kind: Kind,
+    names: Vec<String>,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut parsed = Arguments { kind: Kind::Magpie, names: Vec::new() };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--against" => match words.next().as_deref() {
+                Some("magpie") => parsed.kind = Kind::Magpie,
+                Some("prosody") => parsed.kind = Kind::Prosody,
+                other => return Err(format!("--against magpie or --against prosody, not {other:?}")),
+            },
+            option if option.starts_with('-') => return Err(format!("unknown option {option}")),
+            name => parsed.names.push(name.to_owned()),
+        }
+    }
+    Ok(parsed)
+}
+
+fn run() -> Result<bool, String> {
+    let arguments = arguments()?;
+    runner::pattern::judge_the_judge()?;
+    let (scripts, skipped) = scripts(&arguments)?;
+    for (name, reason) in &skipped {
+        println!("not for {:?}: {name} ({reason})", arguments.kind);
+    }
+    let magpie = match arguments.kind {
+        Kind::Magpie => magpie_program()?,
+        Kind::Prosody => PathBuf::new(),
+    };
+    let mut groups: BTreeMap<&BTreeMap<String, String>, Vec<&Script>> = BTreeMap::new();
+    for script in &scripts {
+        groups.entry(&script.settings).or_default().push(script);
+    }
+    let mut failed = Vec::new();
+    for (settings, group) in groups {
+        let mut server = Server::start(arguments.kind, &group, settings, &magpie)?;
+        let reports = perform_all(&group, &server);
+        let died = !server.is_alive();
+        if died || !reports.is_empty() {
+            println!("the end of the server's log:\n{}\n", server.log());
+        }
+        for (name, report) in reports {
+            println!("FAILED {report}");
+            failed.push(name);
+        }
+        if died {
+            return Err("the server ended during the conversations".into());
+        }
+    }
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    println!("{} passed, {} failed", scripts.len() - failed.len(), failed.len());
+    Ok(failed.is_empty())
+}
+
+type Skipped = Vec<(String, String)>;
+
+fn scripts(arguments: &Arguments) -> Result<(Vec<Script>, Skipped), String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .map_err(|error| format!("{}: {error}", folder.display()))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "txt"))
+        .collect();
+    paths.sort();
+    let (mut scripts, mut skipped) = (Vec::new(), Vec::new());
+    for path in paths {
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let shown = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap_or(&path);
+        let script = script::parse(shown, &text)?;
+        if !arguments.names.is_empty() && !arguments.names.iter().any(|name| script.name.contains(file_stem(name))) {
+            continue;
+        }
+        match &script.only_magpie {
+            Some(reason) if arguments.kind != Kind::Magpie => skipped.push((script.name, reason.clone())),
+            _ => scripts.push(script),
+        }
+    }
+    if scripts.is_empty() && skipped.is_empty() {
+        return Err(format!("no conversation is called {:?}", arguments.names));
+    }
+    Ok((scripts, skipped))
+}
+
+/// A name may be given as a path, as a shell completes it.
+fn file_stem(name: &str) -> &str {
+    Path::new(name).file_stem().and_then(|stem| stem.to_str()).unwrap_or(name)
+}
+
+fn perform_all(scripts: &[&Script], server: &Server) -> Vec<(String, String)> {
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let started = Instant::now();
+                    let outcome = perform(script, server.addresses, &domain_of(script));
+                    report_line(script, started.elapsed(), outcome.is_ok());
+                    if let Err(report) = outcome {
+                        reports.lock().expect("no thread panics with the lock").push((script.name.clone(), report));
+                    }
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().expect("no thread panics with the lock");
+    reports.sort();
+    reports
+}
+
+fn report_line(script: &Script, took: Duration, passed: bool) {
+    println!("{} {:<40} {:>6} ms", if passed { "ok    " } else { "FAILED" }, script.name, took.as_millis());
+}

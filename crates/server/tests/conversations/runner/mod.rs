@@ -1,0 +1,9 @@
+//! The runner of conversations: a client of its own that shares no protocol code with the server.
+
+pub(crate) mod connection;
+pub(crate) mod pattern;
+pub(crate) mod perform;
+pub(crate) mod sasl;
+pub(crate) mod script;
+pub(crate) mod servers;
+pub(crate) mod xml;

@@ -1,0 +1,233 @@
+//! The format of a conversation file, which `README.md` beside the files describes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One file.
+pub(crate) struct Script {
+    pub(crate) path: PathBuf,
+    /// The file's name without its ending: also the first label of the domain that only this file uses.
+    pub(crate) name: String,
+    /// `only magpie: …`
+    pub(crate) only_magpie: Option<String>,
+    /// `server with key = value`: configuration that the server must be started with.
+    pub(crate) settings: BTreeMap<String, String>,
+    /// The local parts that must be accounts when the conversation begins.
+    pub(crate) accounts: Vec<String>,
+    pub(crate) actors: BTreeMap<String, Actor>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Who speaks.
+#[derive(Clone)]
+pub(crate) enum Actor {
+    /// `romeo is romeo@{host}/orchard`
+    Session { local: String, resource: Option<String> },
+    /// `raw is a connection`
+    Connection,
+}
+
+pub(crate) struct Step {
+    pub(crate) line: usize,
+    pub(crate) actor: String,
+    pub(crate) action: Action,
+}
+
+pub(crate) enum Action {
+    /// A TCP connection, and nothing on it.
+    OpensConnection {
+        direct_tls: bool,
+    },
+    /// A stream header for the domain, and the server's header.
+    OpensStream,
+    /// RFC 6120 §5, with the new stream header after it.
+    NegotiatesTls,
+    /// Everything up to the stream features that come after SASL, which are read.
+    LogsIn(Login),
+    /// Everything up to a bound resource.
+    Connects(Login),
+    /// Connects, unless it is, sends initial presence and waits for its own copy of it.
+    ComesOnline,
+    Sends(String),
+    Receives(Order, String),
+    ReceivesNothing(Duration),
+    ReceivesStreamHeader(Option<String>),
+    ReceivesStreamError(String),
+    /// The server ends the stream, if it has begun one, and the connection.
+    IsClosed,
+    /// `</stream:stream>`, which the server answers.
+    Disconnects,
+    /// The connection ends without a word.
+    Drops,
+    Waits(Duration),
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Login {
+    pub(crate) tls: bool,
+    pub(crate) mechanism: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    AsWritten,
+    Any,
+    OneOf,
+}
+
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
+    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+    let mut script = Script {
+        path: path.to_owned(),
+        name,
+        only_magpie: None,
+        settings: BTreeMap::new(),
+        accounts: Vec::new(),
+        actors: BTreeMap::new(),
+        steps: Vec::new(),
+    };
+    let first = text.lines().next().unwrap_or_default();
+    if !(first.starts_with("# XEP-") || first.starts_with("# RFC ")) {
+        return Err(format!("{}:1: the first line names the document: `# XEP-0280: …`", path.display()));
+    }
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        let number = index + 1;
+        let fail = |why: &str| format!("{}:{number}: {why}: `{line}`", path.display());
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.starts_with([' ', '\t']) {
+            return Err(fail("an indented block belongs below a line that ends in `:`"));
+        }
+        let mut block = String::new();
+        while let Some((_, next)) = lines.next_if(|(_, next)| next.starts_with([' ', '\t']) || next.trim().is_empty()) {
+            block.push_str(next.trim());
+            block.push('\n');
+        }
+        let block = block.trim().to_owned();
+        if line.ends_with(':') == block.is_empty() {
+            return Err(fail("a line with a block ends in `:`, and no other does"));
+        }
+        if !declaration(line, &mut script).map_err(|why| fail(&why))? {
+            script.steps.push(step(number, line, block, &script.actors).map_err(|why| fail(&why))?);
+        }
+    }
+    if script.steps.is_empty() {
+        return Err(format!("{}: nothing happens here", path.display()));
+    }
+    Ok(script)
+}
+
+fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
+    if let Some(reason) = line.strip_prefix("only magpie: ") {
+        script.only_magpie = Some(reason.to_owned());
+        return Ok(true);
+    }
+    if let Some(setting) = line.strip_prefix("server with ") {
+        let (key, value) = setting.split_once('=').ok_or("expected `server with key = value`")?;
+        script.settings.insert(key.trim().to_owned(), value.trim().to_owned());
+        return Ok(true);
+    }
+    if let Some(account) = line.strip_suffix(" exists") {
+        let local = account.strip_suffix("@{host}").ok_or("expected `name@{host} exists`")?;
+        add_account(script, local);
+        return Ok(true);
+    }
+    let Some((name, what)) = line.split_once(" is ") else { return Ok(false) };
+    if what == "closed" {
+        return Ok(false);
+    }
+    let actor = if what == "a connection" {
+        Actor::Connection
+    } else {
+        let (local, rest) = what.split_once("@{host}").ok_or("expected `name is local@{host}/resource`")?;
+        let resource = match rest.strip_prefix('/') {
+            Some(resource) => Some(resource.to_owned()),
+            None if rest.is_empty() => None,
+            None => return Err("expected a resource after the domain".into()),
+        };
+        add_account(script, local);
+        Actor::Session { local: local.to_owned(), resource }
+    };
+    if !script.steps.is_empty() {
+        return Err("who takes part is said before anything happens".into());
+    }
+    script.actors.insert(name.to_owned(), actor);
+    Ok(true)
+}
+
+fn add_account(script: &mut Script, local: &str) {
+    if !script.accounts.iter().any(|there| there == local) {
+        script.accounts.push(local.to_owned());
+    }
+}
+
+fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>) -> Result<Step, String> {
+    if let Some(time) = text.strip_prefix("wait ") {
+        return Ok(Step { line, actor: String::new(), action: Action::Waits(duration(time)?) });
+    }
+    let (actor, words) = text.split_once(' ').ok_or("expected `who does what`")?;
+    if !actors.contains_key(actor) {
+        return Err(format!("who is {actor}?"));
+    }
+    let action = match words {
+        "opens a connection" => Action::OpensConnection { direct_tls: false },
+        "opens a TLS connection" => Action::OpensConnection { direct_tls: true },
+        "opens a stream" => Action::OpensStream,
+        "negotiates TLS" => Action::NegotiatesTls,
+        "comes online" => Action::ComesOnline,
+        "sends:" => Action::Sends(block),
+        "receives:" => Action::Receives(Order::AsWritten, block),
+        "receives in any order:" => Action::Receives(Order::Any, block),
+        "receives one of:" => Action::Receives(Order::OneOf, block),
+        "receives nothing" => Action::ReceivesNothing(Duration::from_millis(250)),
+        "receives a stream header" => Action::ReceivesStreamHeader(None),
+        "receives a stream header:" => Action::ReceivesStreamHeader(Some(block)),
+        "is closed" => Action::IsClosed,
+        "disconnects" => Action::Disconnects,
+        "drops the connection" => Action::Drops,
+        _ => {
+            if let Some(time) = words.strip_prefix("receives nothing for ") {
+                Action::ReceivesNothing(duration(time)?)
+            } else if let Some(condition) = words.strip_prefix("receives stream error ") {
+                Action::ReceivesStreamError(condition.to_owned())
+            } else if let Some(how) = words.strip_prefix("connects") {
+                Action::Connects(login(how)?)
+            } else if let Some(how) = words.strip_prefix("logs in") {
+                Action::LogsIn(login(how)?)
+            } else {
+                return Err("nobody can do that".into());
+            }
+        }
+    };
+    Ok(Step { line, actor: actor.to_owned(), action })
+}
+
+/// `` or `with STARTTLS, SCRAM-SHA-256`
+fn login(how: &str) -> Result<Login, String> {
+    let mut login = Login::default();
+    let Some(how) = how.strip_prefix(" with ") else {
+        return if how.is_empty() { Ok(login) } else { Err("expected `with STARTTLS, MECHANISM`".into()) };
+    };
+    for word in how.split(',').map(str::trim) {
+        match word {
+            "STARTTLS" => login.tls = true,
+            "PLAIN" | "SCRAM-SHA-1" | "SCRAM-SHA-256" | "SCRAM-SHA-512" => login.mechanism = Some(word.to_owned()),
+            _ => return Err(format!("what is {word}?")),
+        }
+    }
+    Ok(login)
+}
+
+/// `300 ms`, `2 s`
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_once(' ').ok_or("expected a time such as `300 ms`")?;
+    let number: u64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        _ => Err(format!("`{unit}` is neither ms nor s")),
+    }
+}

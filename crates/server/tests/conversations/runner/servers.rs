@@ -1,0 +1,261 @@
+//! The servers that conversations are held with: Magpie, or Prosody to see whether a conversation itself is right.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::connection::PASSWORD;
+use super::perform::Addresses;
+use super::script::Script;
+
+/// A server that was started for some scripts, on a folder of its own; both end with the value.
+pub(crate) struct Server {
+    pub(crate) addresses: Addresses,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+/// Which program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Magpie,
+    Prosody,
+}
+
+/// The domain that only this script uses.
+pub(crate) fn domain_of(script: &Script) -> String {
+    format!("{}.localhost", script.name.to_lowercase())
+}
+
+impl Server {
+    pub(crate) fn start(
+        kind: Kind,
+        scripts: &[&Script],
+        settings: &BTreeMap<String, String>,
+        magpie: &Path,
+    ) -> Result<Self, String> {
+        let folder = tempfile::Builder::new().prefix("conversations-").tempdir().map_err(|error| error.to_string())?;
+        let addresses = Addresses { starttls: free_address()?, direct_tls: free_address()? };
+        let log = folder.path().join("output");
+        let output = || fs::File::create(&log).map_err(|error| error.to_string());
+        let mut command = match kind {
+            Kind::Magpie => prepare_magpie(folder.path(), addresses, scripts, settings, magpie)?,
+            Kind::Prosody => prepare_prosody(folder.path(), addresses, scripts, settings)?,
+        };
+        let file = output()?;
+        let copy = file.try_clone().map_err(|error| error.to_string())?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(copy)
+            .spawn()
+            .map_err(|error| format!("cannot start {kind:?}: {error}"))?;
+        let mut server = Self { addresses, child, folder };
+        server.wait_until_it_listens()?;
+        Ok(server)
+    }
+
+    fn wait_until_it_listens(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if TcpStream::connect(self.addresses.starttls).is_ok()
+                && TcpStream::connect(self.addresses.direct_tls).is_ok()
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
+                return Err(format!("the server ended at once ({status}):\n{}", self.log()));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the server does not listen:\n{}", self.log()));
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// The last lines that it wrote.
+    pub(crate) fn log(&self) -> String {
+        let mut all = String::new();
+        for name in ["output", "prosody.log"] {
+            let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
+            all.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Whether it still runs: a conversation must not end the server.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both can only fail where the process is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_address() -> Result<SocketAddr, String> {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|error| error.to_string())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn prepare_magpie(
+    folder: &Path,
+    addresses: Addresses,
+    scripts: &[&Script],
+    settings: &BTreeMap<String, String>,
+    magpie: &Path,
+) -> Result<Command, String> {
+    let domains: Vec<String> = scripts.iter().map(|script| format!("{:?}", domain_of(script))).collect();
+    let mut values = BTreeMap::from([
+        ("domains".to_owned(), format!("[{}]", domains.join(", "))),
+        ("data".to_owned(), format!("{:?}", folder.join("data").display().to_string())),
+        ("metrics.address".to_owned(), "\"\"".to_owned()),
+        ("contact.abuse".to_owned(), "[\"mailto:abuse@shakespeare.example\"]".to_owned()),
+        // Every conversation comes from one address, and some fail to log in on purpose.
+        ("auth.failures_per_minute_max".to_owned(), "1000".to_owned()),
+    ]);
+    values.extend(settings.clone());
+    let mut config = String::new();
+    for (key, value) in values {
+        let _ = writeln!(config, "{key} = {value}");
+    }
+    let _ = write!(
+        config,
+        "[[listen]]\naddress = \"{}\"\nkind = \"c2s\"\ntls = \"optional\"\n\n[[listen]]\naddress = \"{}\"\nkind = \"c2s-tls\"\n",
+        addresses.starttls, addresses.direct_tls
+    );
+    let config_file = folder.join("magpie.toml");
+    write(&config_file, &config)?;
+
+    let mut accounts = String::from("jid,password\n");
+    for script in scripts {
+        for local in &script.accounts {
+            let _ = writeln!(accounts, "{local}@{},{PASSWORD}", domain_of(script));
+        }
+    }
+    let accounts_file = folder.join("accounts.csv");
+    write(&accounts_file, &accounts)?;
+    let import = Command::new(magpie)
+        .arg("--config")
+        .arg(&config_file)
+        .args(["user", "import"])
+        .arg(&accounts_file)
+        .current_dir(folder)
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", magpie.display()))?;
+    if !import.status.success() {
+        return Err(format!(
+            "`magpie user import` failed:\n{}{}",
+            String::from_utf8_lossy(&import.stdout),
+            String::from_utf8_lossy(&import.stderr)
+        ));
+    }
+    let mut command = Command::new(magpie);
+    command.arg("--config").arg(&config_file).current_dir(folder);
+    Ok(command)
+}
+
+const PROSODY_MODULES: &str = "\"roster\"; \"saslauth\"; \"tls\"; \"disco\"; \"private\"; \"vcard_legacy\"; \"pep\"; \
+    \"blocklist\"; \"smacks\"; \"carbons\"; \"csi_simple\"; \"ping\"; \"time\"; \"version\"; \"uptime\"; \"lastactivity\"; \
+    \"register\"; \"register_ibr\"; \"user_account_management\"; \"offline\"; \"server_contact_info\"";
+
+fn prepare_prosody(
+    folder: &Path,
+    addresses: Addresses,
+    scripts: &[&Script],
+    settings: &BTreeMap<String, String>,
+) -> Result<Command, String> {
+    let open_registration = settings.get("registration.open").is_some_and(|value| value == "true");
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "*.localhost".to_owned()])
+        .map_err(|error| error.to_string())?;
+    write(&certificate, &made.cert.pem())?;
+    write(&key, &made.signing_key.serialize_pem())?;
+    let data = folder.join("data");
+    let mut config = format!(
+        r#"run_as_root = true
+pidfile = "{pid}"
+data_path = "{data}"
+log = {{ info = "{log}" }}
+interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {port} }}
+c2s_direct_tls_ports = {{ {direct_port} }}
+ssl = {{ certificate = "{certificate}"; key = "{key}" }}
+c2s_direct_tls_ssl = {{ certificate = "{certificate}"; key = "{key}" }}
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+authentication = "internal_plain"
+storage = "internal"
+allow_registration = {open_registration}
+modules_enabled = {{ {PROSODY_MODULES} }}
+modules_disabled = {{ "s2s" }}
+contact_info = {{ abuse = {{ "mailto:abuse@shakespeare.example" }} }}
+"#,
+        pid = folder.join("prosody.pid").display(),
+        data = data.display(),
+        log = folder.join("prosody.log").display(),
+        port = addresses.starttls.port(),
+        direct_port = addresses.direct_tls.port(),
+        certificate = certificate.display(),
+        key = key.display(),
+    );
+    for script in scripts {
+        let domain = domain_of(script);
+        let _ = writeln!(config, "VirtualHost \"{domain}\"");
+        let accounts = data.join(prosody_file_name(&domain)).join("accounts");
+        fs::create_dir_all(&accounts).map_err(|error| error.to_string())?;
+        for local in &script.accounts {
+            let file = accounts.join(format!("{}.dat", prosody_file_name(local)));
+            write(&file, &format!("return {{ [\"password\"] = \"{PASSWORD}\" }};\n"))?;
+        }
+    }
+    let config_file = folder.join("prosody.cfg.lua");
+    write(&config_file, &config)?;
+    let mut command = Command::new("prosody");
+    command.arg("--config").arg(&config_file).arg("-F").current_dir(folder);
+    Ok(command)
+}
+
+/// Prosody writes every other character as `%xx`.
+fn prosody_file_name(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02x}");
+        }
+    }
+    out
+}
+
+/// `MAGPIE_BIN`, or the program of this checkout, built now.
+pub(crate) fn magpie_program() -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("MAGPIE_BIN") {
+        return Ok(path.into());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "magpie"])
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !status.success() {
+        return Err("`cargo build --package magpie` failed".into());
+    }
+    let test = std::env::current_exe().map_err(|error| error.to_string())?;
+    // target/debug/deps/conversations-0123 -> target/debug/magpie
+    let folder = test.ancestors().nth(2).ok_or("the test program lies in no target folder")?;
+    Ok(folder.join("magpie"))
+}
