@@ -542,7 +542,7 @@ impl Session {
         }
         if let Some(acks) = self.acks.take() {
             self.server.modules.stream_management.forget(&acks);
-            undelivered.extend(acks.outbound);
+            undelivered.extend(acks.outbound.into_unacked());
         }
         undelivered.append(&mut self.unflushed);
         undelivered.extend(self.client_state.give_back());

@@ -1,34 +1,31 @@
-//! Stands in for the server crate's `Server` until that starts: listens, and closes what connects.
+//! The running server, as administration sees it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use magpie_proto::jid::BareJid;
+use magpie_server::StartError;
 use magpie_server::admin::{ReloadReport, Sessions};
 use magpie_server::config::{Config, ListenKind};
 use magpie_store::Store;
-use tokio::net::TcpListener;
 
-pub(super) struct Server {
-    listeners: Vec<(ListenKind, TcpListener)>,
-}
+pub(super) struct Server(Arc<magpie_server::Server>);
 
 impl Server {
-    pub(super) async fn start(config: Config, _: Store) -> Result<Self, std::io::Error> {
-        let mut listeners = Vec::new();
-        for listen in &config.listen {
-            listeners.push((listen.kind, TcpListener::bind(listen.address).await?));
-        }
-        Ok(Self { listeners })
+    pub(super) async fn start(config: Config, store: Store) -> Result<Self, StartError> {
+        Ok(Self(magpie_server::Server::start(config, store).await?))
     }
 
-    pub(super) async fn reload(&self, _: Config) -> ReloadReport {
-        ReloadReport::default()
+    pub(super) async fn reload(&self, new: Config) -> ReloadReport {
+        self.0.reload(new).await
     }
 
-    pub(super) async fn shutdown(&self) {}
+    pub(super) async fn shutdown(&self) {
+        self.0.shutdown().await;
+    }
 
     pub(super) fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
-        self.listeners.iter().filter_map(|(kind, listener)| Some((*kind, listener.local_addr().ok()?))).collect()
+        self.0.addresses()
     }
 }
 
@@ -36,9 +33,9 @@ impl Sessions for Server {
     fn on_account_removed(&self, _: &BareJid) {}
     fn on_password_changed(&self, _: &BareJid) {}
     fn count(&self) -> usize {
-        0
+        self.0.registry().all().len()
     }
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
-        self.addresses()
+        self.0.addresses()
     }
 }
