@@ -47,6 +47,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where people reach those who run the server (XEP-0157): URIs, as `mailto:abuse@example.org`.
     pub contact: Contact,
+    /// What strangers can find out.
+    pub privacy: Privacy,
     /// Figures for monitoring, and whether the server is well.
     pub metrics: Metrics,
 }
@@ -77,6 +79,7 @@ impl Default for Config {
             auth: Auth::default(),
             limits: Limits::default(),
             contact: Contact::default(),
+            privacy: Privacy::default(),
             metrics: Metrics::default(),
         }
     }
@@ -267,6 +270,21 @@ pub struct Contact {
     pub status: Vec<String>,
     /// For help.
     pub support: Vec<String>,
+}
+
+/// `[privacy]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Privacy {
+    /// Whether an IQ request to a full JID is delivered though its sender may not see the recipient's presence. `false` is what
+    /// RFC 6121 §8.5.3.1 recommends; file transfers and calls with people who are not in the roster then fail.
+    pub strangers_may_ask: bool,
+}
+
+impl Default for Privacy {
+    fn default() -> Self {
+        Self { strangers_may_ask: true }
+    }
 }
 
 /// `[metrics]`

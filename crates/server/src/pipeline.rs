@@ -268,7 +268,8 @@ async fn account_receives_iq(server: &Arc<Server>, to: &Jid, iq: &Stanza) -> Res
     let from = iq.from().and_then(|from| Jid::parse(&from).ok());
     let resource = to.resource().unwrap_or_default();
     server.registry().with_any(&account, |entry| {
-        let shared = from.is_some_and(|from| presence::is_shared(entry, &account, resource, &from));
+        let shared = server.config().privacy.strangers_may_ask
+            || from.is_some_and(|from| presence::is_shared(entry, &account, resource, &from));
         let resources = entry.resources.iter().map(as_routed);
         // Whether the account exists makes no difference where nobody is there.
         match router::route_iq(kind, true, Target::Full(resource), shared, resources) {

@@ -210,6 +210,7 @@ impl Server {
             ("auth", old.auth != new.auth),
             ("limits", old.limits != new.limits),
             ("contact", old.contact != new.contact),
+            ("privacy", old.privacy != new.privacy),
         ];
         report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
         self.deps.accounts.set_policy(new.auth.scram_policy());

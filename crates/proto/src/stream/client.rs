@@ -13,8 +13,8 @@ use crate::sasl::{Exchange, Hash, Identity, Offer, SaslFailure, ScramKeys, Step}
 use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
 use crate::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
 
-/// Failed authentications on one stream after which it ends (RFC 6120 §6.4.5 asks for two to five tries).
-const AUTHENTICATION_FAILURES_MAX: u8 = 5;
+/// Wrong passwords on one stream after which it ends: RFC 6120 §6.4.5 allows two to five retries.
+const AUTHENTICATION_FAILURES_MAX: u8 = 6;
 
 /// What happened, or what the stream needs to go on.
 #[derive(Debug)]
@@ -95,8 +95,6 @@ pub struct Opening {
 pub struct Acceptance {
     /// `from` of our header: the served domain.
     pub domain: String,
-    /// `id` of our header: fresh and unguessable (§4.7.3).
-    pub id: String,
     /// STARTTLS.
     pub starttls: StartTls,
     /// SASL. Not used once the peer is authenticated.
@@ -155,18 +153,23 @@ struct Negotiation {
     success: Option<Vec<u8>>,
     failures: u8,
     bind_id: Option<String>,
-    lang: Option<String>,
     domain: Option<String>,
+    /// From which the ids of this connection's streams are made.
+    id: String,
+    streams: u8,
+    host: String,
 }
 
 impl ClientStream {
     /// A stream on a fresh connection; `secure` where TLS is in place already (XEP-0368).
-    pub fn new(limits: XmlLimits, secure: bool) -> Self {
+    ///
+    /// `id` is fresh and unguessable (§4.7.3), printable without XML's special characters; `host` speaks for the server until the peer has named a served domain.
+    pub fn new(limits: XmlLimits, secure: bool, id: String, host: String) -> Self {
         Self {
             tokenizer: Tokenizer::new(limits),
             output: Vec::new(),
             state: State::Header,
-            negotiation: Some(Box::new(Negotiation { secure, ..Negotiation::default() })),
+            negotiation: Some(Box::new(Negotiation { secure, id, host, ..Negotiation::default() })),
             header_sent: false,
         }
     }
@@ -216,7 +219,7 @@ impl ClientStream {
     pub fn fail(&mut self, error: StreamError) -> StreamError {
         if self.state != State::Closed {
             if !self.header_sent {
-                self.write_header("", None);
+                self.write_header();
             }
             error.write(&mut self.output);
             self.output.extend_from_slice(b"</stream:stream>");
@@ -229,7 +232,7 @@ impl ClientStream {
     pub fn close(&mut self) -> Event {
         if self.state != State::Closed {
             if !self.header_sent {
-                self.write_header("", None);
+                self.write_header();
             }
             self.output.extend_from_slice(b"</stream:stream>");
             self.state = State::Closed;
@@ -239,14 +242,14 @@ impl ClientStream {
 
     /// Answers [`Event::Opened`].
     pub fn accept(&mut self, acceptance: Acceptance) {
-        self.write_header(&acceptance.domain, Some(&acceptance.id));
+        self.negotiation().domain = Some(acceptance.domain.clone());
+        self.write_header();
         self.tokenizer.set_limits(acceptance.xml);
         let negotiation = self.negotiation();
         let features = match negotiation.account {
             None => features::before_authentication(acceptance.starttls, &acceptance.offer, acceptance.limits),
             Some(_) => features::after_authentication(&acceptance.features, acceptance.limits),
         };
-        negotiation.domain = Some(acceptance.domain.clone());
         negotiation.acceptance = Some(acceptance);
         self.write_features(&features);
         self.state = State::Negotiating;
@@ -333,7 +336,6 @@ impl ClientStream {
             return self.failed(StreamError::new(StreamCondition::UnsupportedVersion, text));
         }
         let negotiation = self.negotiation();
-        negotiation.lang.clone_from(&header.lang);
         // The host cannot change between the streams of one connection (§4.7.2).
         if let (Some(before), Some(now)) = (&negotiation.domain, &header.to)
             && negotiation.account.is_some()
@@ -468,7 +470,8 @@ impl ClientStream {
         sasl_xml::failure(failure, None).write(ns::STREAM, &mut self.output);
         self.state = State::Negotiating;
         let negotiation = self.negotiation();
-        negotiation.failures += 1;
+        // A mechanism or message that the server does not take is no guess at a password.
+        negotiation.failures += u8::from(failure == SaslFailure::NotAuthorized);
         if negotiation.failures >= AUTHENTICATION_FAILURES_MAX {
             self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many failed authentications"));
         }
@@ -517,17 +520,19 @@ impl ClientStream {
         element.write(ns::CLIENT, &mut self.output);
     }
 
-    fn write_header(&mut self, domain: &str, id: Option<&str>) {
-        let mut header = Element::new("stream", ns::CLIENT).with_attr("version", "1.0").with_attr("xml:lang", "en");
-        if !domain.is_empty() {
-            header.set_attr("from", domain);
-        }
-        if let Some(id) = id {
-            header.set_attr("id", id);
-        }
-        let attributes = header.to_xml(ns::CLIENT);
+    fn write_header(&mut self) {
+        let negotiation = self.negotiation();
+        negotiation.streams = negotiation.streams.wrapping_add(1);
+        let id = format!("{}{}", negotiation.id, negotiation.streams);
+        let from = negotiation.domain.as_ref().unwrap_or(&negotiation.host);
+        let header = Element::new("stream", ns::CLIENT)
+            .with_attr("from", from)
+            .with_attr("id", id)
+            .with_attr("version", "1.0")
+            .with_attr("xml:lang", "en")
+            .to_xml(ns::CLIENT);
         // The element is written empty: `<stream …/>`. Its attributes, escaped, are what the header needs.
-        let attributes = attributes.trim_start_matches("<stream").trim_end_matches("/>");
+        let attributes = header.trim_start_matches("<stream").trim_end_matches("/>");
         self.output.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='");
         self.output.extend_from_slice(ns::STREAM.as_bytes());
         self.output.push(b'\'');

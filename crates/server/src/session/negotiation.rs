@@ -59,7 +59,8 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
 
 async fn negotiate(server: Arc<Server>, transport: Transport, gate: Gate) -> Option<Session> {
     let limits = server.config().limits.clone();
-    let stream = ClientStream::new(before_auth(&limits), gate.direct);
+    let host = server.config().domains.first().cloned().unwrap_or_default();
+    let stream = ClientStream::new(before_auth(&limits), gate.direct, random_text(12), host);
     let negotiation = Negotiation::new(&server, gate, Connection::new(transport, stream, server.buffers()));
     negotiation.run().await
 }
@@ -263,7 +264,6 @@ impl Negotiation {
                 false => Offer::new(&domain, bindings, &hashes, plain, false),
             },
             domain,
-            id: random_text(12),
             starttls,
             features: match opening.account {
                 Some(_) => self.server.stream_features(&self.domain),

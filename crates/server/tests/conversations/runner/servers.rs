@@ -163,7 +163,7 @@ fn prepare_magpie(
         ));
     }
     let mut command = Command::new(magpie);
-    command.arg("--config").arg(&config_file).current_dir(folder);
+    command.arg("--config").arg(&config_file).arg("serve").current_dir(folder);
     Ok(command)
 }
 
