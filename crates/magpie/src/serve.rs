@@ -1,7 +1,6 @@
 //! `magpie serve`: start, signals, stop.
 
 mod log;
-mod server;
 mod welcome;
 
 use std::future::Future;
@@ -9,10 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use magpie_server::accounts::Accounts;
 use magpie_server::admin::socket::{AdminSocket, socket_path};
 use magpie_server::admin::{self, Context, ErrorKind, OperationError, Process, ReloadReport};
 use magpie_server::config::Config;
+use magpie_server::server::Server;
 use magpie_store::Store;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,9 +20,8 @@ use tracing::{error, info, warn};
 
 use crate::cli::{Global, Serve};
 use crate::failure::Failure;
-use crate::{config, status, target};
+use crate::{config, target};
 use log::LogFilter;
-use server::Server;
 
 pub(crate) fn run(global: &Global, serve: &Serve) -> Result<(), Failure> {
     let mut config = config::load_for_server(global, &serve.domains)?;
@@ -70,7 +68,7 @@ impl Serving<'_> {
         // First of all, so that a signal during the start is not lost.
         let mut signals = Signals::new()?;
         let data = &self.config.data;
-        let store = Store::open(data).map_err(|error| target::cannot_open(data, &error))?;
+        let store = target::open_store(data)?;
         let outcome = self.serve_from(&store, &mut signals).await;
         store.close();
         outcome
@@ -84,8 +82,6 @@ impl Serving<'_> {
         let server = Server::start(self.config.clone(), store.clone())
             .await
             .map_err(|error| Failure::new(format!("cannot start: {error}")).kind("start"))?;
-        let server = Arc::new(server);
-        let accounts = Accounts::new(store, self.config.auth.scram_policy());
         let process = Arc::new(Running {
             server: Arc::clone(&server),
             global: Global { config: self.global.config.clone(), data: self.global.data.clone(), json: false },
@@ -93,17 +89,14 @@ impl Serving<'_> {
             log: self.log.clone(),
             started: Instant::now(),
         });
-        let context = Context::new(accounts.clone(), self.config.clone())
-            .with_sessions(Arc::clone(&server) as Arc<dyn admin::Sessions>)
-            .with_process(process);
-        let context = Arc::new(context);
+        let context = Arc::new(Context::of_server(&server).with_process(process));
         let (stop, stopped) = watch::channel(false);
         let administration = tokio::spawn(socket.serve(Arc::clone(&context), stopped));
 
         let addresses = server.addresses();
         let mut none_yet = true;
         for domain in &self.config.domains {
-            none_yet &= accounts.count(domain).await.is_ok_and(|count| count == 0);
+            none_yet &= server.deps.accounts.count(domain).await.is_ok_and(|count| count == 0);
         }
         let welcome = welcome::Welcome {
             config: &self.config,
@@ -114,6 +107,7 @@ impl Serving<'_> {
         };
         welcome.print()?;
         notify(&[NotifyState::Ready]);
+        info!(domains = ?self.config.domains, files_max = self.files_max, "ready");
 
         while signals.next().await == Wanted::Reload {
             reload(&context).await;
@@ -145,9 +139,12 @@ async fn reload(context: &Context) {
     notify(&state);
     match admin::run(context, "reload", serde_json::json!({})).await.map(serde_json::from_value::<ReloadReport>) {
         Ok(Ok(report)) => {
-            let ReloadReport { reloaded, needs_restart, errors } = &report;
-            info!(?reloaded, ?needs_restart, ?errors, "reloaded");
-            eprint!("{}", status::reload_text(&report));
+            report.reloaded.iter().for_each(|what| info!(%what, "reloaded"));
+            report.needs_restart.iter().for_each(|what| warn!(%what, "changed, and needs a restart to be in force"));
+            report.errors.iter().for_each(|error| error!(%error, "not reloaded"));
+            if report == ReloadReport::default() {
+                info!("reloaded: nothing has changed");
+            }
         }
         Ok(Err(error)) => error!(%error, "not reloaded"),
         Err(error) => error!(%error, "not reloaded; the configuration is as it was"),
@@ -176,15 +173,14 @@ impl Process for Running {
         self.started.elapsed().as_secs()
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(Config, ReloadReport), OperationError>> + Send + '_>> {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, OperationError>> + Send + '_>> {
         Box::pin(async {
             let mut config = config::load_for_server(&self.global, &self.domains)
                 .map_err(|failure| OperationError::new(ErrorKind::Failed, failure.text()))?;
             if let Ok(absolute) = std::path::absolute(&config.data) {
                 config.data = absolute;
             }
-            let report = self.server.reload(config.clone()).await;
-            Ok((config, report))
+            Ok(self.server.reload(config).await)
         })
     }
 

@@ -67,7 +67,7 @@ pub(crate) fn reload(global: &Global) -> Result<(), Failure> {
 }
 
 /// What a reload did, a line each.
-pub(crate) fn reload_text(report: &ReloadReport) -> String {
+fn reload_text(report: &ReloadReport) -> String {
     let lines =
         |heading: &str, items: &[String]| items.iter().map(|item| format!("{heading} {item}\n")).collect::<String>();
     let text = lines("reloaded      ", &report.reloaded)

@@ -45,22 +45,19 @@ impl Target {
     /// The running server, or the folder.
     pub(crate) fn open(config: &Config, if_missing: IfMissing) -> Result<Self, Failure> {
         let data = &config.data;
-        let start = Instant::now();
-        loop {
+        let folder = wait_for(data, || {
             if let Some(client) = connect(data)? {
-                return Ok(Self::Server(client));
+                return Ok(Ok(Self::Server(client)));
             }
             if if_missing == IfMissing::Refuse && !data.exists() {
                 return Err(no_folder(data));
             }
             match Store::open(data) {
-                Ok(store) => return Folder::new(config, store).map(|folder| Self::Folder(Box::new(folder))),
-                Err(OpenError::InUse { .. }) if start.elapsed() < Duration::from_secs(WAIT_SECONDS_MAX) => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(error) => return Err(cannot_open(data, &error)),
+                Ok(store) => Folder::new(config, store).map(|folder| Ok(Self::Folder(Box::new(folder)))),
+                Err(error) => Ok(Err(error)),
             }
-        }
+        })?;
+        folder.map_err(|error| cannot_open(data, &error))
     }
 
     /// Runs the operation.
@@ -100,8 +97,36 @@ pub(crate) fn server(config: &Config) -> Result<Client, Failure> {
     })
 }
 
+/// The folder's store, for a server.
+pub(crate) fn open_store(data: &Path) -> Result<Store, Failure> {
+    let store = wait_for(data, || match connect(data)? {
+        None => Ok(Store::open(data)),
+        Some(_) => Err(Failure::new(format!("a server is running already on the data folder {}", data.display()))
+            .kind("in-use")
+            .help("`magpie status` says more of it; another server needs another folder, given with --data")),
+    })?;
+    store.map_err(|error| cannot_open(data, &error))
+}
+
+/// Tries again for a while where another process has the folder.
+fn wait_for<T>(
+    data: &Path,
+    mut open: impl FnMut() -> Result<Result<T, OpenError>, Failure>,
+) -> Result<Result<T, OpenError>, Failure> {
+    let start = Instant::now();
+    loop {
+        match open()? {
+            Err(OpenError::InUse { pid }) if start.elapsed() < Duration::from_secs(WAIT_SECONDS_MAX) => {
+                tracing::debug!(?pid, data = %data.display(), "waiting for the data folder");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            outcome => return Ok(outcome),
+        }
+    }
+}
+
 /// Why the folder cannot be opened, and what to do.
-pub(crate) fn cannot_open(data: &Path, error: &OpenError) -> Failure {
+fn cannot_open(data: &Path, error: &OpenError) -> Failure {
     let folder = data.display();
     match error {
         OpenError::InUse { pid } => {

@@ -6,6 +6,7 @@
 mod error;
 pub mod log_level;
 pub mod reload;
+mod sessions;
 pub mod socket;
 pub mod status;
 pub mod user_add;
@@ -29,6 +30,7 @@ use serde_json::Value;
 use crate::accounts::Accounts;
 use crate::config::schema::{Kind, kind_of};
 use crate::config::{Config, ListenKind};
+use crate::server::Server;
 
 pub use error::{ErrorKind, OperationError};
 pub use log_level::LogLevel;
@@ -110,7 +112,7 @@ pub async fn run(context: &Context, name: &str, arguments: Value) -> Result<Valu
 /// What operations work on: the accounts, and the running server where there is one.
 pub struct Context {
     accounts: Accounts,
-    config: ArcSwap<Config>,
+    config: Arc<ArcSwap<Config>>,
     sessions: Option<Arc<dyn Sessions>>,
     process: Option<Arc<dyn Process>>,
 }
@@ -131,8 +133,8 @@ pub trait Sessions: Send + Sync {
 pub trait Process: Send + Sync {
     /// Seconds since the start.
     fn uptime_seconds(&self) -> u64;
-    /// Reads the configuration again, applies what can be applied, and gives it with the report.
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(Config, ReloadReport), OperationError>> + Send + '_>>;
+    /// Reads the configuration again and applies what can be applied.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, OperationError>> + Send + '_>>;
     /// What the log takes from now on, as `info,magpie_server=debug`. The error says what is wrong with the filter.
     fn set_log_filter(&self, filter: &str) -> Result<(), String>;
 }
@@ -140,13 +142,17 @@ pub trait Process: Send + Sync {
 impl Context {
     /// The data without a running server.
     pub fn new(accounts: Accounts, config: Config) -> Self {
-        Self { accounts, config: ArcSwap::from_pointee(config), sessions: None, process: None }
+        Self { accounts, config: Arc::new(ArcSwap::from_pointee(config)), sessions: None, process: None }
     }
 
-    /// With the running server's sessions.
-    pub fn with_sessions(mut self, sessions: Arc<dyn Sessions>) -> Self {
-        self.sessions = Some(sessions);
-        self
+    /// A running server, with its configuration as it is reloaded.
+    pub fn of_server(server: &Arc<Server>) -> Self {
+        Self {
+            accounts: server.deps.accounts.clone(),
+            config: Arc::clone(&server.deps.config),
+            sessions: Some(Arc::clone(server) as Arc<dyn Sessions>),
+            process: None,
+        }
     }
 
     /// With the running server's process.
@@ -158,15 +164,6 @@ impl Context {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
-    }
-
-    /// From now on this configuration is in force, without the domains where those need a restart.
-    fn reloaded(&self, mut config: Config, report: &ReloadReport) {
-        if report.needs_restart.iter().any(|key| key.starts_with("domains")) {
-            config.domains.clone_from(&self.config().domains);
-        }
-        self.accounts.set_policy(config.auth.scram_policy());
-        self.config.store(Arc::new(config));
     }
 
     /// The address of an account, whether or not it exists.

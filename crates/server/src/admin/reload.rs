@@ -30,8 +30,6 @@ impl Operation for Reload {
     type Arguments = Arguments;
 
     async fn run(context: &Context, _: Arguments) -> Result<Value, OperationError> {
-        let (config, report) = context.process()?.reload().await?;
-        context.reloaded(config, &report);
-        Ok(json!(report))
+        Ok(json!(context.process()?.reload().await?))
     }
 }
