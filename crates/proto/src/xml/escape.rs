@@ -106,6 +106,13 @@ pub(super) fn push_escaped(text: &str, place: Place, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[copied..]);
 }
 
+/// An attribute's value in canonical form.
+pub(super) fn attribute(value: &str) -> String {
+    let mut out = Vec::with_capacity(value.len());
+    push_escaped(value, Place::Attribute, &mut out);
+    String::from_utf8(out).expect("escapes of a string are a string")
+}
+
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 
 static ESCAPE: [u8; 256] = {

@@ -357,5 +357,5 @@ pub(super) fn read_whole(bytes: &[u8], scope: &Scope) -> Result<Vec<u8>, XmlErro
 }
 
 /// For bytes that were let in before. The depth stays bounded because trees are dropped by recursion.
-const PARSE_LIMITS: XmlLimits =
+pub(super) const PARSE_LIMITS: XmlLimits =
     XmlLimits { stanza_bytes_max: usize::MAX, depth_max: 512, attributes_max: u16::MAX, elements_max: u32::MAX };
