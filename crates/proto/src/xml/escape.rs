@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::XmlError;
-use super::scan::{CLASS, NAME_START, is_char, is_ncname, is_space};
+use super::scan::{is_char, is_ncname, is_space};
 
 /// The character that a reference stands for; `name` is what stands between `&` and `;`.
 pub(super) fn reference(name: &str) -> Result<char, XmlError> {
@@ -156,9 +156,4 @@ pub(super) fn unescape(canonical: &str) -> Cow<'_, str> {
         rest = &rest[next..];
     }
     Cow::Owned(text)
-}
-
-/// May this byte stand between `&` and `;`?
-pub(super) fn is_reference_byte(byte: u8) -> bool {
-    CLASS[byte as usize] & (super::scan::REFERENCE | NAME_START) != 0
 }
