@@ -20,12 +20,27 @@ pub(super) struct Scope {
     /// The default namespace in force around each stanza, as the header says it.
     pub(super) default_ns: Box<str>,
     pub(super) prefixes: Vec<(Box<str>, Box<str>)>,
+    /// Whether the default namespace is the content namespace.
+    pub(super) content: bool,
 }
 
 impl Scope {
     /// Around an element that stands alone, with this namespace in force.
     pub(super) fn alone(default_ns: &str) -> Self {
-        Self { stream: false, root: "".into(), default_ns: default_ns.into(), prefixes: Vec::new() }
+        Self {
+            stream: false,
+            root: "".into(),
+            default_ns: default_ns.into(),
+            prefixes: Vec::new(),
+            content: default_ns == ns::CLIENT,
+        }
+    }
+
+    /// Around the stanzas of a stream. A header without default namespace, or whose default is the stream's own
+    /// (RFC 6120 §4.8.3, prefix-free canonicalization), declares no content namespace.
+    pub(super) fn stream(root: &str, default_ns: &str, prefixes: Vec<(Box<str>, Box<str>)>) -> Self {
+        let content = !default_ns.is_empty() && default_ns != ns::STREAM;
+        Self { stream: true, root: root.into(), default_ns: default_ns.into(), prefixes, content }
     }
 
     /// The namespace that who reads the canonical form takes to be in force around it.
@@ -34,11 +49,8 @@ impl Scope {
     }
 
     /// The content namespace has one name in canonical form, whichever the stream gives it.
-    ///
-    /// A header without default namespace, or whose default is the stream's own (RFC 6120 §4.8.3,
-    /// prefix-free canonicalization), declares no content namespace.
     pub(super) fn canonical<'a>(&self, uri: &'a str) -> &'a str {
-        if self.stream && !uri.is_empty() && *uri == *self.default_ns && uri != ns::STREAM { ns::CLIENT } else { uri }
+        if self.content && *uri == *self.default_ns { ns::CLIENT } else { uri }
     }
 }
 

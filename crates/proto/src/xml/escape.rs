@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::XmlError;
-use super::scan::{CLASS, NAME_START, is_char, is_ncname, is_space};
+use super::scan::{is_char, is_ncname, is_space};
 
 /// The character that a reference stands for; `name` is what stands between `&` and `;`.
 pub(super) fn reference(name: &str) -> Result<char, XmlError> {
@@ -106,6 +106,13 @@ pub(super) fn push_escaped(text: &str, place: Place, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[copied..]);
 }
 
+/// An attribute's value in canonical form.
+pub(super) fn attribute(value: &str) -> String {
+    let mut out = Vec::with_capacity(value.len());
+    push_escaped(value, Place::Attribute, &mut out);
+    String::from_utf8(out).expect("escapes of a string are a string")
+}
+
 const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
 
 static ESCAPE: [u8; 256] = {
@@ -149,9 +156,4 @@ pub(super) fn unescape(canonical: &str) -> Cow<'_, str> {
         rest = &rest[next..];
     }
     Cow::Owned(text)
-}
-
-/// May this byte stand between `&` and `;`?
-pub(super) fn is_reference_byte(byte: u8) -> bool {
-    CLASS[byte as usize] & (super::scan::REFERENCE | NAME_START) != 0
 }

@@ -7,6 +7,7 @@
 mod canon;
 mod element;
 mod escape;
+mod fast;
 mod index;
 mod reader;
 mod scan;

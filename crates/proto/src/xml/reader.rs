@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::canon::{Canon, Scope};
-use super::escape::{MALFORMED, is_reference_byte, reference};
-use super::scan::{BAD_CHAR, BAD_UTF8, checked_str, first_bad_char, is_space};
+use super::escape::{MALFORMED, reference};
+use super::scan::{BAD_CHAR, BAD_UTF8, CLASS, REFERENCE, checked_str, first_bad_char, is_space};
 use super::{XmlError, XmlLimits};
 
 /// Reads one element.
@@ -146,7 +146,7 @@ impl Reader {
         self.text.brackets = 0;
         self.text.after_return = false;
         let start = usize::from(self.item.is_empty());
-        let Some(end) = view[start..].iter().position(|&b| !is_reference_byte(b)) else {
+        let Some(end) = view[start..].iter().position(|&b| CLASS[b as usize] & REFERENCE == 0) else {
             self.item.keep(view);
             return Ok(());
         };
@@ -357,5 +357,5 @@ pub(super) fn read_whole(bytes: &[u8], scope: &Scope) -> Result<Vec<u8>, XmlErro
 }
 
 /// For bytes that were let in before. The depth stays bounded because trees are dropped by recursion.
-const PARSE_LIMITS: XmlLimits =
+pub(super) const PARSE_LIMITS: XmlLimits =
     XmlLimits { stanza_bytes_max: usize::MAX, depth_max: 512, attributes_max: u16::MAX, elements_max: u32::MAX };

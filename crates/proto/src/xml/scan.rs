@@ -89,20 +89,22 @@ fn is_later_name_char(c: char) -> bool {
     matches!(c, '-' | '.' | '0'..='9' | '\u{B7}' | '\u{300}'..='\u{36F}' | '\u{203F}'..='\u{2040}')
 }
 
-/// May begin a name, of ASCII.
+/// May begin a name, one of ASCII.
 pub(super) const NAME_START: u8 = 1;
-/// May stand in a name, of ASCII, the colon excepted.
+/// May stand in a name, one of ASCII, the colon excepted.
 pub(super) const NAME: u8 = 2;
-/// May stand in a name or in a reference's name, of ASCII.
+/// May stand between `&` and `;`.
 pub(super) const REFERENCE: u8 = 4;
 
 /// What a byte may be.
 pub(super) static CLASS: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
-    while byte < 128 {
+    while byte < 256 {
         let b = byte as u8;
-        if b.is_ascii_alphabetic() || b == b'_' {
+        if b >= 0x80 {
+            table[byte] = REFERENCE;
+        } else if b.is_ascii_alphabetic() || b == b'_' {
             table[byte] = NAME_START | NAME | REFERENCE;
         } else if b.is_ascii_digit() || b == b'-' || b == b'.' {
             table[byte] = NAME | REFERENCE;

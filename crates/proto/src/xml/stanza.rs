@@ -1,14 +1,15 @@
 //! RFC 6120 §8: one stanza, as canonical bytes and a shallow index.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 
 use super::canon::{Scope, push_attribute};
 use super::escape::unescape;
 use super::index::{ChildSpan, Index, Span, escaped_namespaces, ns_name};
-use super::reader::read_whole;
-use super::{Element, XmlError};
+use super::reader::{PARSE_LIMITS, read_whole};
+use super::{Element, XmlError, fast};
 use crate::ns;
 
 /// RFC 6120 §8: what a top-level element is.
@@ -101,19 +102,26 @@ impl Stanza {
     /// Parses one element from bytes in canonical form (or any XML without a declaration), as stored or as written
     /// in a test. No default namespace means the content namespace.
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
-        Ok(Self::from_canonical(read_whole(bytes, &Scope::alone(ns::CLIENT))?, None))
+        static ALONE: LazyLock<Scope> = LazyLock::new(|| Scope::alone(ns::CLIENT));
+        match fast::read(bytes, &PARSE_LIMITS, &ALONE, None) {
+            Some((len, stanza)) if len == bytes.len() => Ok(stanza),
+            _ => Ok(Self::from_canonical(read_whole(bytes, &ALONE)?, None)),
+        }
     }
 
     pub(super) fn from_canonical(bytes: Vec<u8>, claimed_from: Option<Box<str>>) -> Self {
         let index = Index::of(&bytes);
+        let namespaces = escaped_namespaces(&index, &bytes);
+        let rare = Rare { claimed_from, namespaces };
+        let rare = (rare.claimed_from.is_some() || !rare.namespaces.is_empty()).then(|| Box::new(rare));
         // A boxed slice is what `Bytes` can take over as it is.
-        Self::from_parts(Bytes::from(bytes.into_boxed_slice()), index, claimed_from)
+        Self { bytes: Bytes::from(bytes.into_boxed_slice()), index, rare }
     }
 
-    pub(super) fn from_parts(bytes: Bytes, index: Index, claimed_from: Option<Box<str>>) -> Self {
-        let namespaces = escaped_namespaces(&index, &bytes);
-        let rare =
-            (claimed_from.is_some() || !namespaces.is_empty()).then(|| Box::new(Rare { claimed_from, namespaces }));
+    /// With an index that is already made, and no namespace whose name needs unescaping.
+    #[inline]
+    pub(super) fn indexed(bytes: Bytes, index: Index, claimed_from: Option<Box<str>>) -> Self {
+        let rare = claimed_from.map(|claimed| Box::new(Rare { claimed_from: Some(claimed), namespaces: Vec::new() }));
         Self { bytes, index, rare }
     }
 

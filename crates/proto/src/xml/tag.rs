@@ -31,6 +31,9 @@ pub(super) struct Attribute<'a> {
     pub(super) value: Cow<'a, str>,
 }
 
+/// Namespaces in XML 1.0 §3: what the prefix `xmlns` stands for.
+pub(super) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+
 const MALFORMED: XmlError = XmlError::NotWellFormed("a malformed tag");
 const DUPLICATE: XmlError = XmlError::NotWellFormed("an attribute twice in one tag");
 
@@ -141,7 +144,6 @@ pub(super) fn check_xml_declaration(raw: &[u8]) -> Result<(), XmlError> {
 
 /// Namespaces in XML 1.0 §3: the reserved prefixes and names, and no prefix for nothing.
 fn check_declaration(prefix: &str, uri: &str) -> Result<(), XmlError> {
-    const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
     let problem = match (prefix, uri) {
         ("xmlns", _) => "a declaration of the prefix xmlns",
         ("xml", ns::XML) => return Ok(()),

@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::Stanza;
 use super::canon::{Canon, Scope};
+use super::fast::{self, FastStamp};
 use super::reader::{Item, Reader, STRAY_TEXT};
 use super::scan::is_space;
 use super::tag::{Tag, check_xml_declaration, closing_name};
+use super::{Stanza, escape};
 use crate::ns;
 
 /// What one stream may ask of the tokenizer.
@@ -85,7 +86,15 @@ pub enum XmlError {
 pub struct Tokenizer {
     limits: XmlLimits,
     phase: Phase,
-    stamp: Option<Arc<str>>,
+    stamp: Option<Stamp>,
+}
+
+/// The `from` that stanzas are to have.
+#[derive(Debug)]
+struct Stamp {
+    value: Arc<str>,
+    /// The same with escapes, where it needs any.
+    escaped: Option<Box<str>>,
 }
 
 /// Where the stream stands.
@@ -133,13 +142,27 @@ impl Tokenizer {
     /// `from='…'` with this value, whatever the sender wrote; `Stanza::claimed_from` tells what it wrote
     /// where that differs.
     pub fn stamp_from(&mut self, from: Option<Arc<str>>) {
-        self.stamp = from;
+        self.stamp = from.map(|value| {
+            let escaped = escape::attribute(&value);
+            let escaped = (escaped != *value).then(|| escaped.into());
+            Stamp { value, escaped }
+        });
     }
 
     /// Takes bytes from the front of `input` up to the end of the next token, or all of them when
     /// the token is not complete. White space between stanzas is taken in silence. After an error
     /// the tokenizer stays in error.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Token>, XmlError> {
+        if let Phase::Between(scope) = &self.phase {
+            skip_space(input);
+            if input.first() == Some(&b'<')
+                && let Some((len, stanza)) =
+                    fast::read(input, &self.limits, scope, self.stamp.as_ref().map(Stamp::as_fast))
+            {
+                *input = &input[len..];
+                return Ok(Some(Token::Stanza(stanza)));
+            }
+        }
         let result = self.step(input);
         if let Err(error) = result {
             self.phase = Phase::Refused(error);
@@ -202,7 +225,8 @@ impl Tokenizer {
                     self.phase = Phase::Closing { scope, item, bytes: 1, limits: self.limits };
                 }
                 Phase::Angle(scope) => {
-                    let mut reader = Box::new(Reader::new(self.limits, self.stamp.clone()));
+                    let mut reader =
+                        Box::new(Reader::new(self.limits, self.stamp.as_ref().map(|stamp| stamp.value.clone())));
                     reader.feed(&mut &b"<"[..], &scope)?;
                     self.phase = Phase::Stanza(scope, reader);
                 }
@@ -243,6 +267,12 @@ impl Tokenizer {
     }
 }
 
+impl Stamp {
+    fn as_fast(&self) -> FastStamp<'_> {
+        FastStamp { value: &self.value, escaped: self.escaped.as_deref().unwrap_or(&self.value) }
+    }
+}
+
 impl StreamHeader {
     fn read(tag: &Tag<'_>) -> Result<(Self, Arc<Scope>), XmlError> {
         let declared = |wanted: &str| {
@@ -268,12 +298,8 @@ impl StreamHeader {
             lang: attribute("xml:lang"),
         };
         let prefixes = tag.declarations.iter().filter(|(prefix, _)| !prefix.is_empty() && *prefix != "xml");
-        let scope = Scope {
-            stream: true,
-            root: tag.raw_name.into(),
-            default_ns: content_ns.into(),
-            prefixes: prefixes.map(|(prefix, uri)| ((*prefix).into(), uri.as_ref().into())).collect(),
-        };
+        let prefixes = prefixes.map(|(prefix, uri)| ((*prefix).into(), uri.as_ref().into()));
+        let scope = Scope::stream(tag.raw_name, content_ns, prefixes.collect());
         let usual = USUAL_SCOPES.iter().find(|usual| ***usual == scope).cloned();
         Ok((header, usual.unwrap_or_else(|| Arc::new(scope))))
     }
@@ -282,12 +308,8 @@ impl StreamHeader {
 /// What nearly every header declares: streams that say so share it and own nothing at rest.
 static USUAL_SCOPES: LazyLock<[Arc<Scope>; 3]> = LazyLock::new(|| {
     let scope = |default_ns: &str, prefixes: &[(&str, &str)]| {
-        Arc::new(Scope {
-            stream: true,
-            root: "stream:stream".into(),
-            default_ns: default_ns.into(),
-            prefixes: prefixes.iter().map(|&(prefix, uri)| (prefix.into(), uri.into())).collect(),
-        })
+        let prefixes = prefixes.iter().map(|&(prefix, uri)| (prefix.into(), uri.into()));
+        Arc::new(Scope::stream("stream:stream", default_ns, prefixes.collect()))
     };
     let stream = ("stream", ns::STREAM);
     let dialback = ("db", "jabber:server:dialback");

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::*;
 use crate::xml::{Attr, Kind};
 
+mod headers;
+mod limits;
+mod refusals;
+
 const HEADER: &str = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
     to='localhost' version='1.0' xmlns:p='urn:p'>";
 

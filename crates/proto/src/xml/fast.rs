@@ -1,0 +1,486 @@
+//! RFC 6120 §11: the ordinary stanza, whole in the input, in one pass and one allocation.
+//!
+//! Whatever is out of the ordinary (a prefix, a CDATA section, a character reference, a limit reached, an error, a
+//! stanza that is cut) is left to the reader, which knows every rule. What is taken here must come out
+//! exactly as the reader would write it. That is a copy of the input but for a few edits.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::canon::Scope;
+use super::escape::attribute_value;
+use super::index::{ChildSpan, Index, Span, attr_of, kind_of};
+use super::scan::{CLASS, NAME, NAME_START, first_bad_char};
+use super::tag::XMLNS;
+use super::{Attr, Kind, Stanza, XmlLimits};
+use crate::ns;
+
+/// The `from` that the canonical form is to have.
+#[derive(Clone, Copy)]
+pub(super) struct FastStamp<'a> {
+    pub(super) value: &'a str,
+    pub(super) escaped: &'a str,
+}
+
+/// The stanza at the front of `input` and its length there, if it is ordinary.
+pub(super) fn read(
+    input: &[u8],
+    limits: &XmlLimits,
+    scope: &Scope,
+    stamp: Option<FastStamp<'_>>,
+) -> Option<(usize, Stanza)> {
+    if !scope.content {
+        return None;
+    }
+    let input = &input[..input.len().min(limits.stanza_bytes_max).min(1 << 29)];
+    let mut fast = Fast {
+        input,
+        limits,
+        scope,
+        at: 0,
+        shift: 0,
+        elements: 0,
+        seen: 0,
+        edits: SmallVec::new(),
+        open: SmallVec::new(),
+        names: SmallVec::new(),
+        index: Index {
+            kind: Kind::Other,
+            name: Span::default(),
+            ns: Span::default(),
+            attrs: [Span::default(); 5],
+            attrs_start: 0,
+            children: SmallVec::new(),
+        },
+        stale: false,
+        claimed_from: None,
+    };
+    fast.stanza(stamp)?;
+    fast.finish()
+}
+
+struct Fast<'a> {
+    input: &'a [u8],
+    limits: &'a XmlLimits,
+    scope: &'a Scope,
+    at: usize,
+    /// How much further on a place is in the canonical form, modulo 2³².
+    shift: u32,
+    elements: u32,
+    /// All bytes of text and values so far, or-ed in groups of eight.
+    seen: u64,
+    edits: SmallVec<[Edit<'a>; 16]>,
+    open: SmallVec<[Open; 8]>,
+    /// Attributes of the tag at hand.
+    names: SmallVec<[Span; 8]>,
+    index: Index,
+    /// An edit before places that the index already knows: it must be made anew.
+    stale: bool,
+    /// The value of the `from` that the stamp replaced, and of the stamp.
+    claimed_from: Option<(&'a [u8], &'a str)>,
+}
+
+/// Where the canonical form differs from the input.
+struct Edit<'a> {
+    at: u32,
+    skip: u32,
+    put: &'a [u8],
+}
+
+/// The value of an attribute, as it stands.
+#[derive(Clone, Copy)]
+struct Value {
+    input: Span,
+    /// The same in the canonical form.
+    out: Span,
+    /// Whether both are the same bytes.
+    plain: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Open {
+    name: Span,
+    /// The namespace, in the input; none is the content namespace.
+    ns: Span,
+    /// After the `>` of its tag.
+    content: u32,
+}
+
+impl<'a> Fast<'a> {
+    fn stanza(&mut self, stamp: Option<FastStamp<'a>>) -> Option<()> {
+        if self.tag::<true>(stamp)? {
+            return Some(());
+        }
+        loop {
+            self.text()?;
+            if *self.input.get(self.at + 1)? == b'/' {
+                self.close()?;
+                if self.open.is_empty() {
+                    return Some(());
+                }
+            } else {
+                self.tag::<false>(None)?;
+            }
+        }
+    }
+
+    /// An opening tag; true where the stanza is complete with it.
+    fn tag<const TOP: bool>(&mut self, stamp: Option<FastStamp<'a>>) -> Option<bool> {
+        let start = self.at;
+        let name = Span::new(start + 1, self.name_end(start + 1)?);
+        self.at = name.end as usize;
+        self.elements += 1;
+        if self.elements > self.limits.elements_max || self.open.len() >= self.limits.depth_max as usize {
+            return None;
+        }
+        let inherited = self.open.last().map_or(Span::default(), |parent| parent.ns);
+        let out_start = self.place(start);
+        let tag_edits = self.edits.len();
+        let mut ns = inherited;
+        let mut out_ns = Span::default();
+        let mut stamp = stamp.filter(|_| TOP && kind_of(name.of(self.input), Span::default()) != Kind::Other);
+        if TOP {
+            self.index.name = name;
+            self.index.attrs_start = name.end;
+            if let Some(stamp) = stamp {
+                self.insert_stamp(stamp);
+                self.index.attrs[Attr::From as usize] =
+                    Span::new(self.at + " from='".len(), self.at + " from='".len() + stamp.escaped.len());
+            }
+        }
+        self.names.clear();
+        let mut names_seen = 0_u64;
+        let (empty, end) = loop {
+            let at = self.at;
+            match *self.input.get(at)? {
+                b'>' => break (false, at + 1),
+                b'/' if *self.input.get(at + 1)? == b'>' => break (true, at + 2),
+                b' ' => {}
+                _ => return None,
+            }
+            if matches!(self.input.get(at + 1)?, b'/' | b'>') {
+                self.edit(at, 1, b"");
+                self.at += 1;
+                continue;
+            }
+            let (attribute, value) = self.attribute(&mut names_seen)?;
+            let attribute = attribute.of(self.input);
+            if attribute == b"xmlns" {
+                if !value.plain {
+                    return None;
+                }
+                if self.inherits(inherited, value.input)? {
+                    self.delete_declaration(at);
+                    continue;
+                }
+                // It is none of the stanzas that are stamped, whatever its name.
+                if stamp.is_some() {
+                    return None;
+                }
+                ns = value.input;
+                if at == name.end as usize {
+                    out_ns = value.out;
+                    if TOP {
+                        self.index.attrs_start = value.out.end + 1;
+                    }
+                } else {
+                    self.delete_declaration(at);
+                    self.declare_first(tag_edits, name.end, value.input);
+                }
+            } else if TOP && let Some(attr) = attr_of(attribute) {
+                if attr == Attr::From
+                    && let Some(stamp) = stamp.take()
+                {
+                    self.replace_from(stamp, value.input)?;
+                    continue;
+                }
+                self.index.attrs[attr as usize] = value.out;
+            }
+        };
+        if TOP {
+            self.index.ns = out_ns;
+            self.index.kind = kind_of(name.of(self.input), out_ns);
+        } else if self.open.len() == 1 {
+            let bytes = Span { start: out_start, end: self.place(end) };
+            let name_end = out_start + 1 + (name.end - name.start);
+            self.index.children.push(ChildSpan { bytes, name_end, ns: out_ns });
+        }
+        self.at = end;
+        if !empty {
+            self.open.push(Open { name, ns, content: end as u32 });
+        }
+        Some(TOP && empty)
+    }
+
+    /// One attribute: its name and its value.
+    fn attribute(&mut self, names_seen: &mut u64) -> Option<(Span, Value)> {
+        let start = self.at + 1;
+        let mut end = self.name_end(start)?;
+        if self.input.get(end) == Some(&b':') {
+            if !self.input[start..].starts_with(b"xml:lang=") {
+                return None;
+            }
+            end = start + "xml:lang".len();
+        }
+        let name = Span::new(start, end);
+        let bit = 1 << ((self.input[start] ^ self.input[end - 1].rotate_left(3) ^ (end - start) as u8) & 63);
+        if *names_seen & bit != 0 && self.names.iter().any(|known| known.of(self.input) == name.of(self.input)) {
+            return None;
+        }
+        *names_seen |= bit;
+        self.names.push(name);
+        if self.names.len() > self.limits.attributes_max as usize || *self.input.get(end)? != b'=' {
+            return None;
+        }
+        let value = match *self.input.get(end + 1)? {
+            b'\'' => self.value::<false>(end + 2)?,
+            b'"' => {
+                self.edit(end + 1, 1, b"'");
+                let value = self.value::<true>(end + 2)?;
+                self.edit(value.input.end as usize, 1, b"'");
+                value
+            }
+            _ => return None,
+        };
+        self.at = value.input.end as usize + 1;
+        Some((name, value))
+    }
+
+    /// The value that begins at `start`, up to its quote.
+    fn value<const DOUBLE: bool>(&mut self, start: usize) -> Option<Value> {
+        let out_start = self.place(start);
+        let mut at = start;
+        let mut plain = true;
+        loop {
+            at = self.find(at, |group| {
+                let special = below_space(group) | equal(group | LOW * 2, b'>') | equal(group | LOW, b'\'');
+                if DOUBLE { special | equal(group, b'"') } else { special }
+            })?;
+            match self.input[at] {
+                b'"' if DOUBLE => break,
+                b'\'' if !DOUBLE => break,
+                b'\'' => self.edit(at, 1, b"&apos;"),
+                b'>' => self.edit(at, 1, b"&gt;"),
+                b'&' => at += self.reference::<true>(at)?,
+                _ => return None,
+            }
+            plain = false;
+            at += 1;
+        }
+        let out = Span { start: out_start, end: self.place(at) };
+        Some(Value { input: Span::new(start, at), out, plain })
+    }
+
+    /// Text up to the next `<`.
+    fn text(&mut self) -> Option<()> {
+        let mut at = self.at;
+        loop {
+            at = self.find(at, |group| {
+                below_space(group) | equal(group | LOW * 2, b'>') | equal(group, b'&') | equal(group, b']')
+            })?;
+            match self.input[at] {
+                b'<' => {
+                    self.at = at;
+                    return Some(());
+                }
+                b'\n' | b'\t' => {}
+                b'>' => self.edit(at, 1, b"&gt;"),
+                b'&' => at += self.reference::<false>(at)?,
+                b']' if self.input.get(at + 1..at + 3)? != b"]>" => {}
+                _ => return None,
+            }
+            at += 1;
+        }
+    }
+
+    /// A predefined entity; how many bytes follow its `&`.
+    fn reference<const VALUE: bool>(&mut self, at: usize) -> Option<usize> {
+        let rest = &self.input[at + 1..];
+        Some(match rest.first()? {
+            b'l' if rest.starts_with(b"lt;") => 3,
+            b'g' if rest.starts_with(b"gt;") => 3,
+            b'a' if rest.starts_with(b"amp;") => 4,
+            b'a' if rest.starts_with(b"apos;") => {
+                if !VALUE {
+                    self.edit(at, 6, b"'");
+                }
+                5
+            }
+            b'q' if rest.starts_with(b"quot;") => {
+                self.edit(at, 6, b"\"");
+                5
+            }
+            _ => return None,
+        })
+    }
+
+    fn close(&mut self) -> Option<()> {
+        let open = self.open.pop()?;
+        let name = open.name.of(self.input);
+        let rest = &self.input[self.at + 2..];
+        if !rest.starts_with(name) || *rest.get(name.len())? != b'>' {
+            return None;
+        }
+        let end = self.at + name.len() + 3;
+        if self.at == open.content as usize {
+            self.edit(self.at - 1, name.len() + 4, b"/>");
+        }
+        self.at = end;
+        if self.open.len() == 1 {
+            let end = self.place(end);
+            self.index.children.last_mut()?.bytes.end = end;
+        }
+        Some(())
+    }
+
+    /// Whether a declaration changes nothing; `None` where the content namespace must be written by another name.
+    fn inherits(&self, current: Span, declared: Span) -> Option<bool> {
+        let uri = declared.of(self.input);
+        if uri == ns::XML.as_bytes() || uri == XMLNS.as_bytes() {
+            return None;
+        }
+        let said_otherwise = uri == self.scope.default_ns.as_bytes() && uri != ns::CLIENT.as_bytes();
+        match (current.is_none(), said_otherwise) {
+            (true, true) => Some(true),
+            (true, false) => Some(uri == ns::CLIENT.as_bytes()),
+            (false, true) => None,
+            (false, false) => Some(uri == current.of(self.input)),
+        }
+    }
+
+    /// Takes away the declaration from the space at `at` to the closing quote, with the edits of its quotes.
+    fn delete_declaration(&mut self, at: usize) {
+        if self.input[self.at - 1] == b'"' {
+            self.edits.truncate(self.edits.len() - 2);
+        }
+        self.edit(at, self.at - at, b"");
+    }
+
+    /// In canonical form the declaration stands before the attributes.
+    fn declare_first(&mut self, tag_edits: usize, name_end: u32, uri: Span) {
+        let pieces: [&[u8]; 3] = [b" xmlns='", uri.of(self.input), b"'"];
+        for (nth, put) in pieces.into_iter().enumerate() {
+            self.edits.insert(tag_edits + nth, Edit { at: name_end, skip: 0, put });
+            self.shift = self.shift.wrapping_add(put.len() as u32);
+        }
+        self.stale = true;
+    }
+
+    fn insert_stamp(&mut self, stamp: FastStamp<'a>) {
+        self.edit(self.at, 0, b" from='");
+        self.edit(self.at, 0, stamp.escaped.as_bytes());
+        self.edit(self.at, 0, b"'");
+    }
+
+    /// The sender wrote a `from`: the stamp goes there, and not first.
+    fn replace_from(&mut self, stamp: FastStamp<'a>, value: Span) -> Option<()> {
+        let inserted: usize = self.edits.drain(..3).map(|edit| edit.put.len()).sum();
+        self.shift = self.shift.wrapping_sub(inserted as u32);
+        self.claimed_from = Some((value.of(self.input), stamp.value));
+        // The value's own edits, the quotes apart, are of no use any more.
+        let double = self.input[self.at - 1] == b'"';
+        if double {
+            self.edits.pop();
+        }
+        while self.edits.last().is_some_and(|edit| edit.at >= value.start) {
+            let edit = self.edits.pop()?;
+            self.shift = self.shift.wrapping_sub((edit.put.len() as u32).wrapping_sub(edit.skip));
+        }
+        self.edit(value.start as usize, (value.end - value.start) as usize, stamp.escaped.as_bytes());
+        if double {
+            self.edit(value.end as usize, 1, b"'");
+        }
+        self.stale = true;
+        Some(())
+    }
+
+    fn finish(self) -> Option<(usize, Stanza)> {
+        let raw = &self.input[..self.at];
+        if self.seen & HIGH != 0 && first_bad_char(std::str::from_utf8(raw).ok()?).is_some() {
+            return None;
+        }
+        let claimed_from = match self.claimed_from {
+            None => None,
+            Some((written, stamp)) => {
+                let written = attribute_value(std::str::from_utf8(written).ok()?).ok()?;
+                (written != stamp).then(|| written.into())
+            }
+        };
+        let len = self.place(self.at) as usize;
+        if len > self.limits.stanza_bytes_max {
+            return None;
+        }
+        if self.edits.is_empty() {
+            return Some((self.at, Stanza::indexed(Bytes::copy_from_slice(raw), self.index, claimed_from)));
+        }
+        let mut out = Vec::with_capacity(len);
+        let mut copied = 0;
+        for edit in &self.edits {
+            out.extend_from_slice(&raw[copied..edit.at as usize]);
+            out.extend_from_slice(edit.put);
+            copied = (edit.at + edit.skip) as usize;
+        }
+        out.extend_from_slice(&raw[copied..]);
+        debug_assert_eq!(out.len(), len);
+        if self.stale {
+            return Some((self.at, Stanza::from_canonical(out, claimed_from)));
+        }
+        Some((self.at, Stanza::indexed(Bytes::from(out), self.index, claimed_from)))
+    }
+
+    fn edit(&mut self, at: usize, skip: usize, put: &'a [u8]) {
+        self.edits.push(Edit { at: at as u32, skip: skip as u32, put });
+        self.shift = self.shift.wrapping_add(put.len() as u32).wrapping_sub(skip as u32);
+    }
+
+    /// Where a place of the input is in the canonical form, the edits so far done.
+    fn place(&self, at: usize) -> u32 {
+        (at as u32).wrapping_add(self.shift)
+    }
+
+    fn name_end(&self, start: usize) -> Option<usize> {
+        if CLASS[*self.input.get(start)? as usize] & NAME_START == 0 {
+            return None;
+        }
+        let rest = &self.input[start + 1..];
+        Some(start + 1 + rest.iter().position(|&b| CLASS[b as usize] & NAME == 0)?)
+    }
+
+    /// The first byte from `at` on that `special` marks in a group of eight.
+    #[inline(always)]
+    fn find(&mut self, mut at: usize, special: impl Fn(u64) -> u64) -> Option<usize> {
+        while let Some(group) = self.input.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let group = u64::from_le_bytes(*group);
+            self.seen |= group;
+            let found = special(group);
+            if found != 0 {
+                return Some(at + (found.trailing_zeros() / 8) as usize);
+            }
+            at += 8;
+        }
+        // The last group is filled up with spaces, which nobody looks for.
+        let rest = &self.input[at..];
+        let mut group = [b' '; 8];
+        group[..rest.len()].copy_from_slice(rest);
+        let group = u64::from_le_bytes(group);
+        self.seen |= group;
+        let found = special(group);
+        (found != 0).then(|| at + (found.trailing_zeros() / 8) as usize)
+    }
+}
+
+const LOW: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// The high bit of each byte that equals `byte`. Above the first such byte there may be others set, below not.
+#[inline(always)]
+fn equal(group: u64, byte: u8) -> u64 {
+    let group = group ^ (LOW * byte as u64);
+    group.wrapping_sub(LOW) & !group & HIGH
+}
+
+/// The same for the control characters below the space.
+#[inline(always)]
+fn below_space(group: u64) -> u64 {
+    group.wrapping_sub(LOW * b' ' as u64) & !group & HIGH
+}
