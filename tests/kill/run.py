@@ -1,0 +1,212 @@
+"""XEP-0198 against SIGKILL: what the server acknowledged to the sender reaches the recipient, whenever it is killed.
+
+Two pairs talk. Juliet of the pair `away` is offline, so that her messages are kept for her. Juliet of the pair `online` has
+a session with XEP-0198 that acknowledges late or never: only what she acknowledged counts as received, as if her device had
+died as well. At a random moment under load the server gets SIGKILL and is started again on the same data; Romeo sends again
+what was not acknowledged; Juliet logs in. Every message must arrive at least once; arriving twice is allowed.
+"""
+
+import argparse
+import asyncio
+import logging
+import pathlib
+import random
+import sys
+import tempfile
+import time
+
+import slixmpp
+from slixmpp.plugins.xep_0198.stanza import RequestAck
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+import servers
+
+SECONDS_MAX = 20
+# What has not come after such a silence will not come.
+QUIET_SECONDS_MAX = 5
+# Romeo does not run further ahead of the acknowledgements, as no client would.
+UNACKED_MAX = 400
+
+
+class Person(slixmpp.ClientXMPP):
+    def __init__(self, server, name):
+        super().__init__(f"{name}@{servers.DOMAIN}", servers.PASSWORD)
+        self.where = server
+        self.ca_certs = pathlib.Path(server.certificate)
+        self.enable_starttls = False
+        self.whitespace_keepalive = False
+        self.register_plugin("xep_0198", {"window": 5})
+        self.acks = self.plugin["xep_0198"]
+        self.sent, self.acked, self.received = {}, set(), []
+        self.ready, self.gone = asyncio.Event(), asyncio.Event()
+        self.add_event_handler("stanza_acked", self.on_acked)
+        # Where the plugin counts what it has handled.
+        self.add_filter("in", self.take)
+        self.add_event_handler("session_start", lambda _: self.ready.set())
+        self.add_event_handler("disconnected", lambda _: self.gone.set())
+
+    def on_acked(self, stanza):
+        if stanza["id"] in self.sent:
+            self.acked.add(stanza["id"])
+
+    def take(self, stanza):
+        if isinstance(stanza, slixmpp.Message):
+            self.received.append(stanza["id"])
+        return stanza
+
+    async def log_in(self):
+        self.connect("127.0.0.1", self.where.direct_port)
+        await within(self.ready.wait(), f"{self.requested_jid} logs in")
+        # A fresh connection may be reported as lost by the attempt before it.
+        self.gone.clear()
+        return self
+
+    async def log_out(self):
+        self.acks.send_ack()
+        await within(self.disconnect(), f"{self.requested_jid} logs out")
+
+    def says(self, to, ids):
+        for id in ids:
+            message = self.make_message(to, f"this is {id}", mtype="chat")
+            message["id"] = id
+            self.sent[id] = True
+            message.send()
+
+    async def all_acked(self):
+        deadline = time.monotonic() + SECONDS_MAX
+        while self.unacked():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"FAILED not acknowledged within {SECONDS_MAX} s: {len(self.unacked())} messages")
+            self.acks.request_ack()
+            await asyncio.sleep(0.05)
+
+    def unacked(self):
+        return [id for id in self.sent if id not in self.acked]
+
+
+class AcksLate(Person):
+    """Answers a request after a while, and remembers what it had received then."""
+
+    def __init__(self, server, name, delay):
+        super().__init__(server, name)
+        self.delay, self.acknowledged = delay, []
+        name = "Stream Management Request Ack"
+        self.remove_handler(name)
+        self.register_handler(Callback(name, MatchXPath(RequestAck.tag_name()), self.on_request, instream=True))
+
+    def on_request(self, _):
+        asyncio.get_running_loop().call_later(self.delay(), self.acknowledge)
+
+    def acknowledge(self):
+        # After the server's death nobody hears it.
+        if self.transport and not self.gone.is_set():
+            self.acks.send_ack()
+            self.acknowledged = list(self.received)
+
+
+async def within(awaitable, what):
+    try:
+        return await asyncio.wait_for(awaitable, SECONDS_MAX)
+    except asyncio.TimeoutError:
+        raise SystemExit(f"FAILED nothing came for {SECONDS_MAX} s: {what}") from None
+
+
+async def keep_talking(romeo, to, prefix):
+    number = 0
+    while not romeo.gone.is_set():
+        if len(romeo.sent) - len(romeo.acked) < UNACKED_MAX:
+            romeo.says(to, [f"{prefix}-{number + offset}" for offset in range(5)])
+            number += 5
+        await asyncio.sleep(0.004)
+
+
+async def play_round(number, server, randomness, pairs):
+    romeos, juliet_online = {}, None
+    for pair in pairs:
+        romeos[pair] = await Person(server, f"romeo.{pair}").log_in()
+    if "online" in pairs:
+        juliet_online = await AcksLate(server, "juliet.online", lambda: randomness.uniform(0, 0.4)).log_in()
+        juliet_online.send_presence()
+    talking = [
+        asyncio.create_task(keep_talking(romeo, f"juliet.{pair}@{servers.DOMAIN}", f"{number}-{pair}"))
+        for pair, romeo in romeos.items()
+    ]
+    moment = randomness.uniform(0.05, 1.2)
+    await asyncio.sleep(moment)
+    server.kill()
+    # What the server had written before is still read, so that every acknowledgement counts.
+    for person in list(romeos.values()) + ([juliet_online] if juliet_online else []):
+        await within(person.gone.wait(), "the end of the connection")
+    await asyncio.gather(*talking)
+    await asyncio.sleep(0.05)
+    server.start()
+
+    lost = 0
+    for pair, before in romeos.items():
+        again = await Person(server, f"romeo.{pair}").log_in()
+        resent = before.unacked()
+        to = f"juliet.{pair}@{servers.DOMAIN}"
+        again.says(to, resent)
+        await again.all_acked()
+        await again.log_out()
+
+        juliet = await Person(server, f"juliet.{pair}").log_in()
+        juliet.send_presence()
+        arrived = list(juliet_online.acknowledged) if pair == "online" else []
+        missing = lambda: set(before.sent) - set(arrived) - set(juliet.received)
+        quiet_since, count = time.monotonic(), 0
+        while missing() and time.monotonic() < quiet_since + QUIET_SECONDS_MAX:
+            if len(juliet.received) > count:
+                quiet_since, count = time.monotonic(), len(juliet.received)
+            await asyncio.sleep(0.01)
+        # Gone only if she has it: what she does not acknowledge now would come again in the next round.
+        await juliet.log_out()
+        arrived += juliet.received
+        ours = [id for id in arrived if id in before.sent]
+        lost_acked = missing() & before.acked
+        lost_resent = missing() - before.acked
+        lost += len(lost_acked) + len(lost_resent)
+        print(
+            f"{number:>5} {moment * 1000:>6.0f} ms  {pair:<7} {len(before.sent):>6} {len(before.acked):>6} {len(resent):>6}"
+            f" {len(set(ours)):>8} {len(ours) - len(set(ours)):>6} {len(lost_acked):>10} {len(lost_resent):>11}"
+        )
+    return lost
+
+
+async def play(arguments):
+    randomness = random.Random(arguments.seed)
+    pairs = arguments.pair or ["away", "online"]
+    accounts = [f"{who}.{pair}" for pair in pairs for who in ["romeo", "juliet"]]
+    began, lost = time.monotonic(), 0
+    with tempfile.TemporaryDirectory(prefix="kill-") as folder:
+        server = servers.start(arguments.against, folder, accounts)
+        try:
+            print(f"seed {arguments.seed}")
+            print("round    moment  pair      sent  acked resent  arrived  twice lost acked lost resent")
+            for number in range(arguments.rounds):
+                lost += await play_round(number, server, randomness, pairs)
+            if lost:
+                print(f"the end of the server's log:\n{server.last_lines()}")
+        finally:
+            server.stop()
+    print(f"{arguments.rounds} rounds in {time.monotonic() - began:.0f} s, {lost} messages lost")
+    return lost == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", choices=["magpie", "prosody"], default="magpie")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=198)
+    parser.add_argument("--pair", action="append", choices=["away", "online"])
+    arguments = parser.parse_args()
+    # What slixmpp would complain of, a server that dies, is the test.
+    logging.disable(logging.CRITICAL)
+    sys.exit(0 if asyncio.run(play(arguments)) else 1)
+
+
+if __name__ == "__main__":
+    main()
