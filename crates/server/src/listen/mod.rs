@@ -4,10 +4,12 @@
 
 pub mod buffers;
 pub mod certificates;
+pub mod tcp;
 pub mod tls;
 pub mod transport;
 
 pub use buffers::{Buffers, PooledBuf};
 pub use certificates::{CertificateError, Certificates};
+pub use tcp::{Admission, Admitted, Listener, Refused};
 pub use tls::{TlsConnection, TlsError, TlsProgress};
 pub use transport::{ReadOutcome, Transport};
