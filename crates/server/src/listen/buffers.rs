@@ -1,12 +1,13 @@
 //! Buffers for bytes on their way: taken when bytes move, given back when none are left.
 //!
 //! An idle connection owns no buffer. The free lists are sharded by thread, so that two workers never wait for each
-//! other, and bounded, so that a burst of connections does not leave its memory behind.
+//! other, and bounded, so that a burst of connections does not leave its memory behind. The pool also counts the bytes of all
+//! its users, because it is what they share.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -30,6 +31,8 @@ struct Shard {
     free_max: usize,
     taken: AtomicUsize,
     returned: AtomicUsize,
+    received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Buffers {
@@ -42,6 +45,8 @@ impl Buffers {
                 free_max: pooled_max.div_ceil(shards),
                 taken: AtomicUsize::new(0),
                 returned: AtomicUsize::new(0),
+                received_bytes: AtomicU64::new(0),
+                sent_bytes: AtomicU64::new(0),
             })
             .collect();
         Self { shards: Arc::new(shards) }
@@ -68,14 +73,26 @@ impl Buffers {
         self.shards.iter().map(|shard| shard.free.lock().len()).sum()
     }
 
+    /// Bytes that all connections read so far, as they were on the wire.
+    pub fn received_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.received_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes that all connections wrote so far, as they were on the wire.
+    pub fn sent_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.sent_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.shard().received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.shard().sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     fn shard(&self) -> &Shard {
-        static THREADS: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-        }
-        // A thread that is being torn down has no number any more; any shard will do.
-        let thread = THREAD.try_with(|thread| *thread).unwrap_or(0);
-        &self.shards[thread % self.shards.len()]
+        &self.shards[thread_number() % self.shards.len()]
     }
 
     fn give_back(&self, mut bytes: Vec<u8>) {
@@ -103,6 +120,16 @@ impl fmt::Debug for Buffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffers").field("in_use", &self.in_use()).field("pooled", &self.pooled()).finish()
     }
+}
+
+/// A small number that belongs to the current thread, to choose a shard by.
+pub(crate) fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    // A thread that is being torn down has no number any more; any shard will do.
+    NUMBER.try_with(|number| *number).unwrap_or(0)
 }
 
 /// A buffer that goes back to its pool when dropped.

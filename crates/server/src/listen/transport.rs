@@ -209,6 +209,7 @@ impl Transport {
             });
             match result {
                 Ok(written) => {
+                    self.buffers.count_sent(written);
                     self.sent += written;
                     self.drop_empty();
                 }
@@ -329,7 +330,10 @@ impl Transport {
                 self.peer_closed = true;
                 Ok(ReadOutcome::Closed)
             }
-            (Some(bytes), _) => Ok(ReadOutcome::Data(bytes)),
+            (Some(bytes), _) => {
+                self.buffers.count_received(bytes);
+                Ok(ReadOutcome::Data(bytes))
+            }
             (None, Err(error)) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(ReadOutcome::WouldBlock),
                 _ => Err(self.fail(error)),

@@ -251,6 +251,10 @@ async fn megabytes_go_both_ways_under_tls() {
     flush(&mut transport).await;
     assert!(client.join().unwrap() == data);
     assert_eq!(buffers.in_use(), 0);
+    // The wire carries more than the plaintext, but not much more.
+    for bytes in [buffers.received_bytes(), buffers.sent_bytes()] {
+        assert!((2_000_000..2_020_000).contains(&bytes), "{bytes}");
+    }
 }
 
 #[tokio::test]
