@@ -21,10 +21,10 @@ use crate::auth::LoginThrottle;
 use crate::config::{Config, ListenKind};
 use crate::listen::buffers::Buffers;
 use crate::listen::certificates::{CertificateError, Certificates};
-use crate::listen::tcp::Listener;
+use crate::listen::tcp::{Admission, Listener};
 use crate::listen::transport::Transport;
 use crate::mailbox::Mail;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsServer, serve_metrics};
 use crate::modules::Modules;
 use crate::modules::offline::refusal;
 use crate::registry::Registry;
@@ -36,6 +36,9 @@ const POOLED_BUFFERS_MAX: usize = 1024;
 
 /// Accounts and addresses whose failed logins are remembered.
 const THROTTLED_MAX: usize = 65_536;
+
+/// Batches waiting for the store above which the server calls itself not ready.
+const QUEUED_BATCHES_HIGH: u64 = 100_000;
 
 /// How long a stop waits for sessions to end.
 const STOP_SECONDS_MAX: u64 = 15;
@@ -69,7 +72,9 @@ pub struct Server {
     /// From which the salts of accounts that do not exist are made.
     fake_secret: [u8; 32],
     buffers: Buffers,
+    admission: Arc<Admission>,
     addresses: Mutex<Vec<(ListenKind, SocketAddr)>>,
+    metrics_server: Mutex<Option<MetricsServer>>,
     stopping: watch::Sender<bool>,
     /// Every connection holds a copy of the sender; when all are gone the receiver ends.
     running: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
@@ -121,7 +126,7 @@ impl Server {
                 fresh
             }
         };
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Metrics::new();
         let deps = Deps {
             accounts: Accounts::new(&store, config.auth.scram_policy()),
             store,
@@ -130,6 +135,16 @@ impl Server {
             config: Arc::new(ArcSwap::from_pointee(config.clone())),
         };
         let (modules, requests) = Modules::new(&deps)?;
+        let admission = Admission::new(
+            {
+                let metrics = Arc::clone(&metrics);
+                move || metrics.negotiating_now()
+            },
+            {
+                let metrics = Arc::clone(&metrics);
+                move || metrics.connection_refused()
+            },
+        );
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let server = Arc::new(Self {
             throttle: Mutex::new(LoginThrottle::new(config.auth.failures_per_minute_max, THROTTLED_MAX)),
@@ -140,40 +155,35 @@ impl Server {
             password_checks: Semaphore::new(cores),
             fake_secret,
             buffers: Buffers::new(POOLED_BUFFERS_MAX),
+            admission,
             addresses: Mutex::default(),
+            metrics_server: Mutex::default(),
             stopping: watch::Sender::new(false),
             running: Mutex::new(Some(mpsc::channel(1))),
         });
+        server.admission.set_limits(config.limits.connections_per_address_max, config.limits.unauthenticated_max);
+        server.watch();
         for listen in &config.listen {
             let error = |error| StartError::Listen { address: listen.address, error };
-            let listener = Listener::bind(listen.address).map_err(error)?;
-            let address = listener.address().map_err(error)?;
+            let listener = Listener::bind(listen).map_err(error)?;
+            let address = listener.address();
             server.addresses.lock().push((listen.kind, address));
             server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
             info!(%address, kind = ?listen.kind, "listening");
         }
+        server.serve_metrics(&config.metrics.address).await?;
         Ok(server)
     }
 
     fn accept_from(self: &Arc<Self>, listener: Listener, gate: Gate) {
         let server = Arc::clone(self);
         let Some(running) = self.running.lock().as_ref().map(|(sender, _)| sender.clone()) else { return };
-        let limits = {
-            let server = Arc::clone(self);
-            move || server.config().limits.connections_per_address_max
-        };
-        let stopping = self.stopping.subscribe();
-        tokio::spawn(listener.run(limits, stopping, move |socket, peer, admission| {
-            let negotiating = server.deps.metrics.negotiating_now();
-            if negotiating >= server.config().limits.unauthenticated_max {
-                warn!(%peer, negotiating, "too many connections that have not logged in; one more is closed");
-                return;
-            }
+        let accept = move |socket, peer, admitted| {
             let transport = match gate.direct {
-                false => Transport::plain(socket, peer, server.buffers.clone()),
+                false => Transport::plain(socket, peer, server.buffers()),
                 true => {
                     let config = server.certificates.direct_tls_config();
-                    match Transport::tls(socket, peer, server.buffers.clone(), config) {
+                    match Transport::tls(socket, peer, server.buffers(), config) {
                         Ok(transport) => transport,
                         Err(error) => {
                             warn!(%peer, %error, "TLS cannot start");
@@ -182,12 +192,41 @@ impl Server {
                     }
                 }
             };
+            let counted = server.deps.metrics.connection();
             let (server, running) = (Arc::clone(&server), running.clone());
             tokio::spawn(async move {
                 session::serve(server, transport, gate).await;
-                drop((admission, running));
+                drop((admitted, counted, running));
             });
-        }));
+        };
+        tokio::spawn(listener.run(Arc::clone(&self.admission), self.stopping(), accept));
+    }
+
+    /// What the metrics page shows besides what is counted.
+    fn watch(self: &Arc<Self>) {
+        let metrics = &self.deps.metrics;
+        let store = self.deps.store.clone();
+        metrics.watch_store(move || store.statistics());
+        metrics.watch_certificates(Arc::clone(&self.certificates));
+        metrics.watch_buffers(self.buffers());
+    }
+
+    async fn serve_metrics(self: &Arc<Self>, address: &str) -> Result<(), StartError> {
+        if address.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| StartError::Metrics { address: address.to_owned(), error };
+        let parsed = address.parse().map_err(|_| failed(std::io::ErrorKind::InvalidInput.into()))?;
+        let (stopping, store) = (self.stopping(), self.deps.store.clone());
+        let ready = move || match (*stopping.borrow(), store.statistics().queued_batches) {
+            (true, _) => Err("stopping".to_owned()),
+            (false, queued) if queued > QUEUED_BATCHES_HIGH => Err(format!("{queued} batches wait for the store")),
+            (false, _) => Ok(()),
+        };
+        let serving = serve_metrics(parsed, Arc::clone(&self.deps.metrics), ready).await.map_err(failed)?;
+        info!(address = %serving.address(), "metrics");
+        *self.metrics_server.lock() = Some(serving);
+        Ok(())
     }
 
     /// Applies a new configuration as far as a running server can.
@@ -214,6 +253,7 @@ impl Server {
         ];
         report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
         self.deps.accounts.set_policy(new.auth.scram_policy());
+        self.admission.set_limits(new.limits.connections_per_address_max, new.limits.unauthenticated_max);
         // What needs a restart stays as it was, so that every reader sees what is in force.
         let new = Config {
             domains: old.domains.clone(),
