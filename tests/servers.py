@@ -96,11 +96,14 @@ key = "{self.key}"
         table = self.folder / "accounts.csv"
         rows = "".join(f"{account}@{DOMAIN},{PASSWORD}\n" for account in accounts)
         table.write_text("jid,password\n" + rows)
-        done = subprocess.run(self.command() + ["user", "import", table], cwd=self.folder, capture_output=True, text=True)
+        done = subprocess.run(self.program() + ["user", "import", table], cwd=self.folder, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"`magpie user import` failed:\n{done.stdout}{done.stderr}")
 
     def command(self):
+        return self.program() + ["serve"]
+
+    def program(self):
         program = os.environ.get("MAGPIE_BIN")
         if not program:
             raise SystemExit("MAGPIE_BIN names the program to test")

@@ -126,6 +126,8 @@ pub struct ClientStream {
     negotiation: Option<Box<Negotiation>>,
     /// Whether our header was written since the last (re)start.
     header_sent: bool,
+    /// Whether nothing has come since the last restart.
+    restarted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +173,7 @@ impl ClientStream {
             state: State::Header,
             negotiation: Some(Box::new(Negotiation { secure, id, host, ..Negotiation::default() })),
             header_sent: false,
+            restarted: false,
         }
     }
 
@@ -197,6 +200,14 @@ impl ClientStream {
     /// Takes bytes from the front of `input` up to the next event. `nonce` yields fresh printable randomness for SASL.
     pub fn next(&mut self, input: &mut &[u8], nonce: &mut dyn FnMut() -> String) -> Option<Event> {
         while !matches!(self.state, State::Waiting | State::Closed) {
+            if self.restarted {
+                // Some clients end `<auth/>` with a newline, which then precedes the next stream's XML declaration.
+                *input = input.trim_ascii_start();
+                if input.is_empty() {
+                    return None;
+                }
+                self.restarted = false;
+            }
             let token = match self.tokenizer.next(input) {
                 Ok(Some(token)) => token,
                 Ok(None) => return None,
@@ -510,6 +521,7 @@ impl ClientStream {
         self.tokenizer.restart();
         self.state = State::Header;
         self.header_sent = false;
+        self.restarted = true;
     }
 
     fn failed(&mut self, error: StreamError) -> Event {

@@ -66,9 +66,12 @@ impl Connection {
 
     /// Begins TLS. What the peer sent in clear behind its wish ends the connection: nobody vouches for it (RFC 6120 §5.4.3.3).
     pub fn start_tls(&mut self, config: Arc<rustls::ServerConfig>) -> io::Result<()> {
-        match self.input.take() {
-            None => self.transport.start_tls(config),
-            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "bytes were sent in clear after <starttls/>")),
+        // Some clients end every element with a newline.
+        let rest = self.input.take();
+        let rest = rest.as_deref().map_or(&[][..], |rest| &rest[std::mem::take(&mut self.taken)..]);
+        match rest.iter().all(u8::is_ascii_whitespace) {
+            true => self.transport.start_tls(config),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "bytes were sent in clear after <starttls/>")),
         }
     }
 
