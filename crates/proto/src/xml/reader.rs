@@ -263,7 +263,9 @@ impl Item {
     ) -> Result<Option<&'a [u8]>, XmlError> {
         const LIMIT: XmlError = XmlError::Limit("bytes of a stream header");
         if self.second(input) == Some(b'!') {
-            return Err(XmlError::Restricted("a comment or document type declaration"));
+            return Err(XmlError::Restricted(
+                "a comment, document type declaration or CDATA section outside of stanzas",
+            ));
         }
         let allowed = input.len().min(limits.stanza_bytes_max.saturating_sub(*bytes));
         let (mut view, beyond) = input.split_at(allowed);
