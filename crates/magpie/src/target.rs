@@ -45,19 +45,19 @@ impl Target {
     /// The running server, or the folder.
     pub(crate) fn open(config: &Config, if_missing: IfMissing) -> Result<Self, Failure> {
         let data = &config.data;
-        let folder = wait_for(data, || {
-            if let Some(client) = connect(data)? {
-                return Ok(Ok(Self::Server(client)));
-            }
-            if if_missing == IfMissing::Refuse && !data.exists() {
-                return Err(no_folder(data));
-            }
-            match Store::open(data) {
-                Ok(store) => Folder::new(config, store).map(|folder| Ok(Self::Folder(Box::new(folder)))),
-                Err(error) => Ok(Err(error)),
-            }
+        let missing = || if_missing == IfMissing::Refuse && !data.exists();
+        let server_or_store = wait_for(data, || match connect(data)? {
+            Some(client) => Ok(Found::Server(client)),
+            None if missing() => Err(no_folder(data)),
+            None => Ok(Found::Store(Store::open(data))),
         })?;
-        folder.map_err(|error| cannot_open(data, &error))
+        match server_or_store {
+            Found::Server(client) => Ok(Self::Server(client)),
+            Found::Store(store) => {
+                let store = store.map_err(|error| cannot_open(data, &error))?;
+                Ok(Self::Folder(Box::new(Folder::new(config, store)?)))
+            }
+        }
     }
 
     /// Runs the operation.
@@ -99,29 +99,35 @@ pub(crate) fn server(config: &Config) -> Result<Client, Failure> {
 
 /// The folder's store, for a server.
 pub(crate) fn open_store(data: &Path) -> Result<Store, Failure> {
-    let store = wait_for(data, || match connect(data)? {
-        None => Ok(Store::open(data)),
-        Some(_) => Err(Failure::new(format!("a server is running already on the data folder {}", data.display()))
+    let found = wait_for(data, || match connect(data)? {
+        Some(client) => Ok(Found::Server(client)),
+        None => Ok(Found::Store(Store::open(data))),
+    })?;
+    match found {
+        Found::Store(store) => store.map_err(|error| cannot_open(data, &error)),
+        Found::Server(_) => Err(Failure::new(format!("a server runs already on the data folder {}", data.display()))
             .kind("in-use")
             .help("`magpie status` says more of it; another server needs another folder, given with --data")),
-    })?;
-    store.map_err(|error| cannot_open(data, &error))
+    }
 }
 
-/// Tries again for a while where another process has the folder.
-fn wait_for<T>(
-    data: &Path,
-    mut open: impl FnMut() -> Result<Result<T, OpenError>, Failure>,
-) -> Result<Result<T, OpenError>, Failure> {
+/// Who has the data.
+enum Found {
+    Server(Client),
+    Store(Result<Store, OpenError>),
+}
+
+/// Looks again for a while as long as another process has the folder and does not answer.
+fn wait_for(data: &Path, look: impl Fn() -> Result<Found, Failure>) -> Result<Found, Failure> {
     let start = Instant::now();
     loop {
-        match open()? {
-            Err(OpenError::InUse { pid }) if start.elapsed() < Duration::from_secs(WAIT_SECONDS_MAX) => {
-                tracing::debug!(?pid, data = %data.display(), "waiting for the data folder");
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            outcome => return Ok(outcome),
+        let found = look()?;
+        let in_use = matches!(found, Found::Store(Err(OpenError::InUse { .. })));
+        if !in_use || start.elapsed() > Duration::from_secs(WAIT_SECONDS_MAX) {
+            return Ok(found);
         }
+        tracing::debug!(data = %data.display(), "waiting for the data folder");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -1,1 +1,282 @@
+#![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use magpie_proto::sasl::{Hash, ScramPolicy};
+use magpie_store::Store;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::socket::{AdminSocket, Client, socket_path};
+use super::*;
+use crate::accounts::derive;
+use crate::config::schema::Table;
+
+fn policy() -> ScramPolicy {
+    ScramPolicy { hashes: vec![(Hash::Sha256, 4096)] }
+}
+
+fn context() -> Context {
+    let config = Config { domains: vec!["example.org".into()], ..Config::default() };
+    Context::new(Accounts::new(&Store::memory(), policy()), config)
+}
+
+/// A server's sessions that note what they are told.
+#[derive(Default)]
+struct Noted(Mutex<Vec<String>>);
+
+impl Sessions for Noted {
+    fn on_account_removed(&self, account: &BareJid) {
+        self.0.lock().push(format!("removed {account}"));
+    }
+    fn on_password_changed(&self, account: &BareJid) {
+        self.0.lock().push(format!("password {account}"));
+    }
+    fn count(&self) -> usize {
+        3
+    }
+    fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
+        vec![(ListenKind::C2sTls, ([127, 0, 0, 1], 5223).into())]
+    }
+}
+
+/// A process that reloads with a report and takes one log filter.
+struct Fixed;
+
+impl Process for Fixed {
+    fn uptime_seconds(&self) -> u64 {
+        7
+    }
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, OperationError>> + Send + '_>> {
+        let report = ReloadReport { reloaded: vec!["limits".into()], ..ReloadReport::default() };
+        Box::pin(async { Ok(report) })
+    }
+    fn set_log_filter(&self, filter: &str) -> Result<(), String> {
+        if filter == "debug" { Ok(()) } else { Err("unknown level".into()) }
+    }
+}
+
+fn running(noted: &Arc<Noted>) -> Context {
+    let context = context();
+    Context { sessions: Some(Arc::clone(noted) as Arc<dyn Sessions>), process: Some(Arc::new(Fixed)), ..context }
+}
+
+async fn kind(context: &Context, name: &str, arguments: Value) -> ErrorKind {
+    run(context, name, arguments).await.unwrap_err().kind
+}
+
+#[test]
+fn operations_have_names_of_their_own_and_say_what_they_take() {
+    for (index, definition) in OPERATIONS.iter().enumerate() {
+        assert!(OPERATIONS[..index].iter().all(|other| other.name != definition.name), "{}", definition.name);
+        assert!(definition.doc.ends_with('.'), "{}", definition.name);
+    }
+    let add = OPERATIONS.iter().find(|definition| definition.name == "user_add").unwrap();
+    let expected = Table { name: "Arguments", keys: vec![("jid", Kind::Text), ("password", Kind::Text)] };
+    assert_eq!((add.arguments)(), Kind::Table(expected));
+}
+
+#[tokio::test]
+async fn accounts_are_made_listed_and_removed() {
+    let context = context();
+    let juliet = json!({ "jid": "Juliet@example.org", "password": "x" });
+    assert_eq!(run(&context, "user_add", juliet.clone()).await.unwrap(), json!({ "jid": "juliet@example.org" }));
+    assert_eq!(kind(&context, "user_add", juliet).await, ErrorKind::Exists);
+    let list = run(&context, "user_list", json!({ "host": "example.org" })).await.unwrap();
+    assert_eq!(list["accounts"], json!(["juliet@example.org"]));
+    assert_eq!(list["next"], Value::Null);
+    run(&context, "user_remove", json!({ "jid": "juliet@example.org" })).await.unwrap();
+    assert_eq!(kind(&context, "user_remove", json!({ "jid": "juliet@example.org" })).await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_until_there_is_no_next() {
+    let context = context();
+    for name in ["a", "b", "c"] {
+        let account = BareJid::from_parts(Some(name), "example.org").unwrap();
+        context.accounts.create(&account, "x").await.unwrap();
+    }
+    let page = |after: Value| run(&context, "user_list", json!({ "host": "example.org", "after": after, "limit": 2 }));
+    let first = page(Value::Null).await.unwrap();
+    assert_eq!((&first["accounts"], &first["next"]), (&json!(["a@example.org", "b@example.org"]), &json!("b")));
+    let second = page(first["next"].clone()).await.unwrap();
+    assert_eq!((&second["accounts"], &second["next"]), (&json!(["c@example.org"]), &Value::Null));
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_told_apart() {
+    let context = context();
+    assert_eq!(kind(&context, "user_ad", json!({})).await, ErrorKind::UnknownOperation);
+    assert_eq!(kind(&context, "user_add", json!({ "jid": "a@example.org" })).await, ErrorKind::Invalid);
+    let unknown = json!({ "jid": "a@example.org", "password": "x", "pasword": "y" });
+    assert_eq!(kind(&context, "user_add", unknown).await, ErrorKind::Invalid);
+    let resource = json!({ "jid": "a@example.org/r", "password": "x" });
+    assert_eq!(kind(&context, "user_add", resource).await, ErrorKind::Invalid);
+    let empty = json!({ "jid": "a@example.org", "password": "" });
+    assert_eq!(kind(&context, "user_add", empty).await, ErrorKind::Invalid);
+    let elsewhere = json!({ "jid": "a@example.net", "password": "x" });
+    assert_eq!(kind(&context, "user_add", elsewhere).await, ErrorKind::NotServed);
+    assert_eq!(kind(&context, "user_list", json!({ "host": "example.net" })).await, ErrorKind::NotServed);
+    let unknown = json!({ "jid": "a@example.org", "password": "x" });
+    assert_eq!(kind(&context, "user_passwd", unknown).await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn sessions_end_with_their_account_or_password_and_not_when_nothing_changed() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    let arguments = json!({ "jid": "a@example.org", "password": "x" });
+    kind(&context, "user_passwd", arguments.clone()).await;
+    kind(&context, "user_remove", json!({ "jid": "a@example.org" })).await;
+    run(&context, "user_add", arguments.clone()).await.unwrap();
+    assert_eq!(*noted.0.lock(), [""; 0]);
+    run(&context, "user_passwd", arguments).await.unwrap();
+    run(&context, "user_remove", json!({ "jid": "a@example.org" })).await.unwrap();
+    assert_eq!(*noted.0.lock(), ["password a@example.org", "removed a@example.org"]);
+}
+
+#[tokio::test]
+async fn an_import_answers_each_row_in_its_place() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    run(&context, "user_add", json!({ "jid": "b@example.org", "password": "old" })).await.unwrap();
+    let keys = derive("new", &policy()).unwrap();
+    let row = |jid: &str| serde_json::to_value(Row::new(&BareJid::parse(jid).unwrap(), &keys)).unwrap();
+    let rows = json!([
+        row("a@example.org"),
+        row("a@example.net"),
+        { "jid": "c@example.org", "credentials": "AAAA" },
+        row("b@example.org"),
+    ]);
+    let answer = run(&context, "user_import_batch", json!({ "rows": rows })).await.unwrap();
+    assert_eq!(answer["outcomes"], json!(["created", "not-served", "invalid", "exists"]));
+    assert_eq!(*noted.0.lock(), [""; 0]);
+    let answer = run(&context, "user_import_batch", json!({ "rows": rows, "replace": true })).await.unwrap();
+    assert_eq!(answer["outcomes"], json!(["replaced", "not-served", "invalid", "replaced"]));
+    assert_eq!(*noted.0.lock(), ["password a@example.org", "password b@example.org"]);
+    let found = context.accounts.find(&BareJid::parse("b@example.org").unwrap()).await.unwrap().unwrap();
+    assert!(found.keys[0].check_password("new"));
+    let exist = run(&context, "user_exists", json!({ "jids": ["c@example.org", "b@example.org"] })).await.unwrap();
+    assert_eq!(exist["exist"], json!([false, true]));
+}
+
+#[tokio::test]
+async fn what_needs_a_running_server_says_so() {
+    let context = context();
+    assert_eq!(kind(&context, "reload", json!({})).await, ErrorKind::NotRunning);
+    assert_eq!(kind(&context, "log_level", json!({ "filter": "debug" })).await, ErrorKind::NotRunning);
+    let status = run(&context, "status", json!({})).await.unwrap();
+    assert_eq!(status["running"], false);
+    assert_eq!(status["domains"], json!([{ "domain": "example.org", "accounts": 0 }]));
+}
+
+#[tokio::test]
+async fn a_running_server_is_asked() {
+    let context = running(&Arc::default());
+    assert_eq!(run(&context, "reload", json!({})).await.unwrap()["reloaded"], json!(["limits"]));
+    assert_eq!(run(&context, "log_level", json!({ "filter": "debug" })).await.unwrap(), json!({ "filter": "debug" }));
+    assert_eq!(kind(&context, "log_level", json!({ "filter": "loud" })).await, ErrorKind::Invalid);
+    let status = run(&context, "status", json!({})).await.unwrap();
+    assert_eq!(
+        (&status["running"], &status["uptime_seconds"], &status["sessions"]),
+        (&json!(true), &json!(7), &json!(3))
+    );
+    assert_eq!(status["listen"], json!([{ "kind": "c2s-tls", "address": "127.0.0.1:5223" }]));
+}
+
+/// Runs `face` against a served socket in `data`, then stops it.
+async fn with_socket<T: Send + 'static>(data: &Path, face: impl FnOnce(&Path) -> T + Send + 'static) -> T {
+    let socket = AdminSocket::bind(data).unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(socket.serve(Arc::new(context()), stopped));
+    let folder = data.to_owned();
+    let result = tokio::task::spawn_blocking(move || face(&folder)).await.unwrap();
+    stop.send(true).unwrap();
+    serving.await.unwrap();
+    result
+}
+
+#[tokio::test]
+async fn a_face_talks_to_the_server_over_its_socket_which_only_the_owner_may_use() {
+    let data = tempfile::tempdir().unwrap();
+    let mode = with_socket(data.path(), |data| {
+        let mut client = Client::connect(data).unwrap().unwrap();
+        let arguments = user_add::Arguments { jid: "a@example.org".into(), password: "x".into() };
+        let added = client.call::<UserAdd>(&arguments).unwrap();
+        assert_eq!(added, Ok(json!({ "jid": "a@example.org" })));
+        // The same connection again: one answer a request, in order.
+        let error = client.call::<UserAdd>(&arguments).unwrap().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Exists);
+        std::fs::metadata(socket_path(data)).unwrap().permissions().mode()
+    })
+    .await;
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!socket_path(data.path()).exists());
+    assert!(Client::connect(data.path()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_dead_servers_socket_is_no_server_and_is_replaced() {
+    let data = tempfile::tempdir().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(socket_path(data.path())).unwrap());
+    assert!(socket_path(data.path()).exists());
+    assert!(Client::connect(data.path()).unwrap().is_none());
+    with_socket(data.path(), |data| assert!(Client::connect(data).unwrap().is_some())).await;
+}
+
+#[tokio::test]
+async fn the_socket_of_another_server_is_left_in_place() {
+    let data = tempfile::tempdir().unwrap();
+    let old = AdminSocket::bind(data.path()).unwrap();
+    let new = AdminSocket::bind(data.path()).unwrap();
+    drop(old);
+    assert!(new.path().exists());
+    drop(new);
+    assert!(!socket_path(data.path()).exists());
+}
+
+#[tokio::test]
+async fn a_folder_with_a_path_too_long_for_a_socket_works_all_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let deep = data.path().join("a".repeat(60)).join("b".repeat(60));
+    std::fs::create_dir_all(&deep).unwrap();
+    with_socket(&deep, |data| assert!(Client::connect(data).unwrap().is_some())).await;
+}
+
+#[tokio::test]
+async fn requests_that_cannot_be_read_are_answered_and_the_next_one_is_served() {
+    let data = tempfile::tempdir().unwrap();
+    let lines = with_socket(data.path(), |data| {
+        let mut stream = UnixStream::connect(socket_path(data)).unwrap();
+        stream.write_all(b"{\n{\"operation\":\"status\",\"x\":1}\n{\"operation\":\"status\"}\n").unwrap();
+        BufReader::new(stream).lines().take(3).map(Result::unwrap).collect::<Vec<_>>()
+    })
+    .await;
+    assert!(lines[0].contains(r#""kind":"invalid""#), "{}", lines[0]);
+    assert!(lines[1].contains(r#""kind":"invalid""#), "{}", lines[1]);
+    assert!(lines[2].starts_with(r#"{"ok":"#), "{}", lines[2]);
+}
+
+#[tokio::test]
+async fn a_request_without_end_is_cut_off() {
+    let data = tempfile::tempdir().unwrap();
+    let answer = with_socket(data.path(), |data| {
+        let mut stream = UnixStream::connect(socket_path(data)).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let writer = std::thread::spawn(move || {
+            let part = vec![b' '; 64 * 1024];
+            // The server closes at some point; until then it must not take more than its limit and what sockets hold.
+            (0..1024).take_while(|_| stream.write_all(&part).is_ok()).count()
+        });
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(writer.join().unwrap() < 1024);
+        line
+    })
+    .await;
+    assert!(answer.contains("longer than 4194304 bytes"), "{answer}");
+}

@@ -1,0 +1,9 @@
+//! The command line as a person or a script meets it: exit codes, texts, JSON documents.
+
+#![allow(clippy::unwrap_used)]
+
+mod accounts;
+mod configuration;
+mod folder;
+mod import;
+mod running;
