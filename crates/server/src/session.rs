@@ -89,6 +89,8 @@ pub struct Session {
     since: Instant,
     /// Whether the peer was asked if it is there.
     probed: bool,
+    /// How fast the peer may send.
+    allowance: Allowance,
 }
 
 impl Session {
@@ -106,6 +108,7 @@ impl Session {
             unflushed: Vec::new(),
             since: Instant::now(),
             probed: false,
+            allowance: Allowance::default(),
         }
     }
 
@@ -134,8 +137,9 @@ impl Session {
         if let flow @ (Flow::Detach | Flow::End) = self.flush() {
             return flow;
         }
-        let read = self.work.is_none();
-        let deadline = self.deadline();
+        let wait = self.allowance.wait();
+        let read = self.work.is_none() && wait.is_none();
+        let deadline = wait.unwrap_or_else(|| self.deadline());
         let Self { connection, work, promises, fetch, handle, .. } = self;
         tokio::select! {
             ready = ready(connection.as_ref(), read) => match ready {
@@ -157,7 +161,10 @@ impl Session {
                 self.fetched(chunk);
                 Flow::On
             }
-            () = tokio::time::sleep_until(deadline) => self.overdue(),
+            () = tokio::time::sleep_until(deadline) => match wait {
+                Some(_) => Flow::On,
+                None => self.overdue(),
+            },
         }
     }
 
@@ -166,12 +173,13 @@ impl Session {
     async fn read(&mut self) -> Flow {
         let Some(connection) = &mut self.connection else { return Flow::On };
         match connection.read() {
-            Ok(true) => {
+            Ok(0) => Flow::On,
+            Ok(bytes) => {
                 self.since = Instant::now();
                 self.probed = false;
+                self.allowance.spend(bytes, self.server.config().limits.bytes_per_second_max, self.since);
                 Flow::On
             }
-            Ok(false) => Flow::On,
             Err(error) => {
                 debug!(jid = %self.handle.jid, %error, "connection lost");
                 Flow::Detach
@@ -481,6 +489,10 @@ impl Session {
         }
         self.since = Instant::now();
         self.probed = false;
+        // What waited for the client to be active waits for its acknowledgement now; a resumed client is active (XEP-0352 §5).
+        for delivery in self.client_state.give_back() {
+            self.write(delivery);
+        }
         self.client_state = ClientState::default();
         info!(jid = %self.handle.jid, "session detached");
         self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
@@ -558,6 +570,31 @@ impl Session {
         if let Some(resource) = resource {
             news::session_ended(&self.server, resource).await;
         }
+    }
+}
+
+/// How fast one peer may send: a bucket of one second's worth, which each read empties and time fills. A peer that is faster is read later.
+#[derive(Debug, Default)]
+struct Allowance {
+    /// When the bucket is full again, as long as that is ahead.
+    full: Option<Instant>,
+}
+
+impl Allowance {
+    /// Bytes were read. `per_second_max` 0: as fast as it likes.
+    fn spend(&mut self, bytes: usize, per_second_max: u64, now: Instant) {
+        if per_second_max == 0 {
+            return;
+        }
+        let cost = Duration::from_secs_f64(bytes as f64 / per_second_max as f64);
+        self.full = Some(self.full.filter(|full| *full > now).unwrap_or(now) + cost);
+    }
+
+    /// Until when nothing may be read.
+    fn wait(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.full = self.full.filter(|full| *full > now);
+        self.full.map(|full| full - Duration::from_secs(1)).filter(|until| *until > now)
     }
 }
 

@@ -36,16 +36,16 @@ impl Connection {
         self.transport.ready(read).await
     }
 
-    /// Reads what is there; whether anything was. An error when the peer is gone.
-    pub fn read(&mut self) -> io::Result<bool> {
+    /// Reads what is there: how many bytes. An error when the peer is gone.
+    pub fn read(&mut self) -> io::Result<usize> {
         let input = self.input.get_or_insert_with(|| self.buffers.take());
         let outcome = self.transport.try_read(input);
         if input.is_empty() {
             self.input = None;
         }
         match outcome? {
-            ReadOutcome::Data(_) => Ok(true),
-            ReadOutcome::WouldBlock => Ok(false),
+            ReadOutcome::Data(bytes) => Ok(bytes),
+            ReadOutcome::WouldBlock => Ok(0),
             ReadOutcome::Closed => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
