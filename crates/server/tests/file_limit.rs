@@ -7,7 +7,8 @@ use std::fs::File;
 use std::net::TcpStream as StdStream;
 use std::time::{Duration, Instant};
 
-use magpie_server::listen::Listener;
+use magpie_server::config::{Listen, ListenKind, TlsMode};
+use magpie_server::listen::tcp::{Admission, Listener};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -21,11 +22,14 @@ fn ticks() -> u64 {
 
 #[tokio::test]
 async fn accepting_goes_on_once_there_are_file_descriptors_again_and_waits_without_work() {
-    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let address = listener.address().unwrap();
+    let address = ([127, 0, 0, 1], 0).into();
+    let listen = Listen { address, kind: ListenKind::C2s, tls: TlsMode::Required, force: false };
+    let listener = Listener::bind(&listen).unwrap();
+    let address = listener.address();
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let (_stop, stopping) = watch::channel(false);
-    tokio::spawn(listener.run(|| 0, stopping, move |socket, _, _| drop(sender.send(socket))));
+    let admission = Admission::new(|| 0, || {});
+    tokio::spawn(listener.run(admission, stopping, move |socket, _, _admitted| drop(sender.send(socket))));
 
     let processor = ticks();
     let before = getrlimit(Resource::Nofile);

@@ -10,6 +10,6 @@ pub mod transport;
 
 pub use buffers::{Buffers, PooledBuf};
 pub use certificates::{CertificateError, Certificates};
-pub use tcp::{Addresses, Admission, Listener};
+pub use tcp::{Admission, Admitted, Listener, Refused};
 pub use tls::{TlsConnection, TlsError, TlsProgress};
 pub use transport::{ReadOutcome, Transport};

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -16,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::metrics::Metrics;
+use crate::config::Listen;
 
 /// Connections that the system may hold until they are accepted; it lowers this to its own limit.
 const BACKLOG: i32 = 4096;
@@ -30,50 +31,45 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// A bound address.
 pub struct Listener {
     socket: TcpListener,
-    addresses: Arc<Addresses>,
+    address: SocketAddr,
 }
 
 impl Listener {
     /// Binds the address. `[::]` takes IPv4 connections as well, unless another listener has their address.
     ///
     /// # Errors
-    /// If the system refuses.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let both = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let socket = match bind(address, both) {
+    /// If the system refuses; the address is in the message.
+    pub fn bind(listen: &Listen) -> io::Result<Self> {
+        let wanted = listen.address;
+        let both = wanted.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let socket = match bind(wanted, both) {
             Err(error) if both && error.kind() == io::ErrorKind::AddrInUse => {
-                let socket = bind(address, false);
+                let socket = bind(wanted, false);
                 if socket.is_ok() {
-                    tracing::warn!(%address, "takes IPv6 connections only: the IPv4 address is in use");
+                    tracing::warn!(address = %wanted, "takes IPv6 connections only: the IPv4 address is in use");
                 }
                 socket
             }
             bound => bound,
-        }?;
-        Ok(Self { socket: TcpListener::from_std(socket.into())?, addresses: Arc::default() })
-    }
-
-    /// Counts the connections of an address together with those of other listeners.
-    pub fn sharing(self, addresses: &Arc<Addresses>) -> Self {
-        Self { addresses: Arc::clone(addresses), ..self }
+        };
+        let socket = socket.map_err(|error| io::Error::new(error.kind(), format!("{wanted}: {error}")))?;
+        let socket = TcpListener::from_std(socket.into())?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
     }
 
     /// Where it listens; the port is a real one even if 0 was asked for.
-    ///
-    /// # Errors
-    /// From the system.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Accepts connections until `stop` holds `true` or its sender is gone, and hands each to `serve`, which must not block.
-    /// Whoever serves a connection keeps its [`Admission`] until it is over. An address gets `per_address_max` of them, without
-    /// limit where that is 0.
+    /// Whoever serves the connection keeps the [`Admitted`] until it is over.
     pub async fn run(
         self,
-        per_address_max: impl Fn() -> usize,
+        admission: Arc<Admission>,
         mut stop: watch::Receiver<bool>,
-        serve: impl Fn(TcpStream, SocketAddr, Admission),
+        serve: impl Fn(TcpStream, SocketAddr, Admitted),
     ) {
         let mut failures = Rare::default();
         let mut refusals = Rare::default();
@@ -84,21 +80,21 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((socket, peer)) => match self.addresses.admit(peer.ip(), per_address_max()) {
-                    Some(admission) => serve(socket, peer, admission),
-                    None => {
+                Ok((socket, peer)) => match admission.admit(peer.ip()) {
+                    Ok(admitted) => serve(socket, peer, admitted),
+                    Err(refused) => {
                         drop(socket);
                         if let Some(times) = refusals.log() {
-                            tracing::warn!(%peer, times, "too many connections from one address");
+                            tracing::warn!(address = %self.address, %peer, times, "connections refused: {refused}");
                         }
                     }
                 },
                 Err(error) if concerns_one_peer(&error) => {
-                    tracing::debug!(%error, "connection lost before it was accepted");
+                    tracing::debug!(address = %self.address, %error, "connection lost before it was accepted");
                 }
                 Err(error) => {
                     if let Some(times) = failures.log() {
-                        tracing::error!(address = ?self.address(), %error, times, "connections cannot be accepted");
+                        tracing::error!(address = %self.address, %error, times, "connections cannot be accepted");
                     }
                     tokio::select! {
                         biased;
@@ -113,69 +109,110 @@ impl Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("Listener").field("address", &self.address).finish()
     }
 }
 
-/// How many connections each address has.
-#[derive(Default)]
-pub struct Addresses {
-    connections: Mutex<HashMap<IpAddr, usize>>,
-    metrics: Option<Arc<Metrics>>,
+/// The limits on connections, over all listeners.
+pub struct Admission {
+    per_address_max: AtomicUsize,
+    unauthenticated_max: AtomicUsize,
+    unauthenticated: Box<dyn Fn() -> usize + Send + Sync>,
+    refused: Box<dyn Fn() + Send + Sync>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
-impl Addresses {
-    /// No connections; those that are refused are counted in the metrics.
-    pub fn new(metrics: &Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { connections: Mutex::default(), metrics: Some(Arc::clone(metrics)) })
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// `connections_per_address_max`
+    #[error("too many from one address")]
+    Address,
+    /// `unauthenticated_max`
+    #[error("too many that have not authenticated")]
+    Unauthenticated,
+}
+
+impl Admission {
+    /// `unauthenticated` tells how many connections have not authenticated yet; `refused` is called for each connection that
+    /// is closed at once.
+    pub fn new(
+        unauthenticated: impl Fn() -> usize + Send + Sync + 'static,
+        refused: impl Fn() + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            per_address_max: AtomicUsize::new(0),
+            unauthenticated_max: AtomicUsize::new(usize::MAX),
+            unauthenticated: Box::new(unauthenticated),
+            refused: Box::new(refused),
+            by_address: Mutex::default(),
+        })
     }
 
-    /// Counts a connection, unless the address has `max` already. Without a limit (0) nothing is counted. IPv6 addresses are
-    /// counted by their first 64 bits, because whoever has one such address has all of them.
-    pub fn admit(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Admission> {
-        if max == 0 {
-            return Some(Admission { counted: None });
+    /// Sets the limits, at the start and when the configuration is loaded again. `connections_per_address_max` 0 is none;
+    /// connections that were accepted without it are not counted.
+    pub fn set_limits(&self, connections_per_address_max: usize, unauthenticated_max: usize) {
+        self.per_address_max.store(connections_per_address_max, Ordering::Relaxed);
+        self.unauthenticated_max.store(unauthenticated_max, Ordering::Relaxed);
+    }
+
+    /// Counts a connection, unless it is one too many. IPv6 addresses are counted by their first 64 bits, because whoever has
+    /// one such address has all of them.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Refused> {
+        let result = self.count(subscriber(address));
+        if result.is_err() {
+            (self.refused)();
         }
-        let address = subscriber(address);
-        let mut connections = self.connections.lock();
-        let count = connections.entry(address).or_insert(0);
+        result
+    }
+
+    fn count(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Refused> {
+        if (self.unauthenticated)() >= self.unauthenticated_max.load(Ordering::Relaxed) {
+            return Err(Refused::Unauthenticated);
+        }
+        let max = self.per_address_max.load(Ordering::Relaxed);
+        if max == 0 {
+            return Ok(Admitted { counted: None });
+        }
+        let mut by_address = self.by_address.lock();
+        let count = by_address.entry(address).or_insert(0);
         if *count >= max {
-            if let Some(metrics) = &self.metrics {
-                metrics.connection_refused();
-            }
-            return None;
+            return Err(Refused::Address);
         }
         *count += 1;
-        Some(Admission { counted: Some((Arc::clone(self), address)) })
+        Ok(Admitted { counted: Some((Arc::clone(self), address)) })
     }
 }
 
-impl fmt::Debug for Addresses {
+impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Addresses").field("addresses", &self.connections.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Admission").field("addresses", &self.by_address.lock().len()).finish_non_exhaustive()
     }
 }
 
 /// A connection that counts for its address until this value is dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Admission {
-    counted: Option<(Arc<Addresses>, IpAddr)>,
+pub struct Admitted {
+    counted: Option<(Arc<Admission>, IpAddr)>,
 }
 
-impl Drop for Admission {
+impl Drop for Admitted {
     fn drop(&mut self) {
-        let Some((addresses, address)) = self.counted.take() else { return };
-        let mut connections = addresses.connections.lock();
-        if let Some(count) = connections.get_mut(&address) {
+        let Some((admission, address)) = self.counted.take() else { return };
+        let mut by_address = admission.by_address.lock();
+        if let Some(count) = by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
-                connections.remove(&address);
+                by_address.remove(&address);
             }
         }
         // The table of a flood is not kept for ever.
-        if connections.capacity() > 1024 && connections.len() < connections.capacity() / 8 {
-            connections.shrink_to_fit();
+        if by_address.capacity() > 1024 && by_address.len() < by_address.capacity() / 8 {
+            by_address.shrink_to_fit();
         }
     }
 }

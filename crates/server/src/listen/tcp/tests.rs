@@ -7,36 +7,40 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
+use crate::config::{ListenKind, TlsMode};
 
 const LONG: Duration = Duration::from_secs(10);
 
-fn bind(address: &str) -> io::Result<Listener> {
-    Listener::bind(address.parse().unwrap())
+fn listen(address: &str) -> Listen {
+    Listen { address: address.parse().unwrap(), kind: ListenKind::C2s, tls: TlsMode::Required, force: false }
 }
 
 struct Running {
     address: SocketAddr,
-    accepted: mpsc::UnboundedReceiver<(TcpStream, SocketAddr, Admission)>,
+    accepted: mpsc::UnboundedReceiver<(TcpStream, SocketAddr, Admitted)>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    fn start(listener: Listener, per_address_max: usize) -> Self {
-        let address = listener.address().unwrap();
+    fn start(address: &str, admission: &Arc<Admission>) -> Self {
+        let listener = Listener::bind(&listen(address)).unwrap();
+        let address = listener.address();
         let (sender, accepted) = mpsc::unbounded_channel();
         let (stop, stopping) = watch::channel(false);
-        let task = tokio::spawn(listener.run(
-            move || per_address_max,
-            stopping,
-            move |socket, peer, admission| sender.send((socket, peer, admission)).unwrap(),
-        ));
+        let task = tokio::spawn(listener.run(Arc::clone(admission), stopping, move |socket, peer, admitted| {
+            sender.send((socket, peer, admitted)).unwrap();
+        }));
         Self { address, accepted, stop, task }
     }
 
-    async fn next(&mut self) -> (TcpStream, SocketAddr, Admission) {
+    async fn next(&mut self) -> (TcpStream, SocketAddr, Admitted) {
         timeout(LONG, self.accepted.recv()).await.unwrap().unwrap()
     }
+}
+
+fn unlimited() -> Arc<Admission> {
+    Admission::new(|| 0, || {})
 }
 
 /// Whether the other side closes the connection without a word.
@@ -52,10 +56,10 @@ async fn is_closed(mut client: StdStream) -> bool {
 
 #[tokio::test]
 async fn connections_are_handed_over_until_it_is_stopped() {
-    let mut running = Running::start(bind("127.0.0.1:0").unwrap(), 0);
+    let mut running = Running::start("127.0.0.1:0", &unlimited());
     for _ in 0..3 {
         let client = StdStream::connect(running.address).unwrap();
-        let (_, peer, _admission) = running.next().await;
+        let (_, peer, _admitted) = running.next().await;
         assert_eq!(peer, client.local_addr().unwrap());
     }
     running.stop.send(true).unwrap();
@@ -65,85 +69,110 @@ async fn connections_are_handed_over_until_it_is_stopped() {
 
 #[tokio::test]
 async fn it_stops_when_nobody_can_tell_it_to_any_more() {
-    let running = Running::start(bind("127.0.0.1:0").unwrap(), 0);
+    let running = Running::start("127.0.0.1:0", &unlimited());
     drop(running.stop);
     timeout(LONG, running.task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn one_address_gets_no_more_connections_than_it_may_have_over_all_listeners() {
-    let addresses = Addresses::new(&Metrics::new());
-    let listener = || bind("127.0.0.1:0").unwrap().sharing(&addresses);
-    let (mut running, mut other) = (Running::start(listener(), 2), Running::start(listener(), 2));
-    let _clients = [StdStream::connect(running.address).unwrap(), StdStream::connect(other.address).unwrap()];
-    let (first, second) = (running.next().await, other.next().await);
+async fn one_address_gets_no_more_connections_than_it_may_have() {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&refused);
+    let admission = Admission::new(
+        || 0,
+        move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        },
+    );
+    admission.set_limits(2, 100);
+    let mut running = Running::start("127.0.0.1:0", &admission);
+    let _clients = [StdStream::connect(running.address).unwrap(), StdStream::connect(running.address).unwrap()];
+    let (first, second) = (running.next().await, running.next().await);
     assert!(is_closed(StdStream::connect(running.address).unwrap()).await);
+    assert_eq!(refused.load(Ordering::Relaxed), 1);
     // The connection counts for as long as it is served, not for as long as its socket is held.
-    let (socket, _, admission) = first;
+    let (socket, _, admitted) = first;
     drop(socket);
-    assert!(is_closed(StdStream::connect(other.address).unwrap()).await);
-    drop(admission);
+    assert!(is_closed(StdStream::connect(running.address).unwrap()).await);
+    drop(admitted);
     let _client = StdStream::connect(running.address).unwrap();
     let third = running.next().await;
     drop((second, third));
-    assert!(addresses.connections.lock().is_empty());
+    assert!(admission.by_address.lock().is_empty());
+}
+
+#[tokio::test]
+async fn too_many_that_have_not_authenticated_are_refused() {
+    let unauthenticated = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&unauthenticated);
+    let admission = Admission::new(move || counter.load(Ordering::Relaxed), || {});
+    admission.set_limits(0, 5);
+    let mut running = Running::start("127.0.0.1:0", &admission);
+    unauthenticated.store(5, Ordering::Relaxed);
+    assert!(is_closed(StdStream::connect(running.address).unwrap()).await);
+    unauthenticated.store(4, Ordering::Relaxed);
+    let client = StdStream::connect(running.address).unwrap();
+    assert_eq!(running.next().await.1, client.local_addr().unwrap());
 }
 
 #[test]
 fn an_ipv6_subscriber_is_counted_once() {
-    let addresses = Arc::<Addresses>::default();
-    let admit = |address: &str| addresses.admit(address.parse().unwrap(), 1);
+    let admission = unlimited();
+    admission.set_limits(1, 100);
+    let admit = |address: &str| admission.admit(address.parse().unwrap());
     let _first = admit("2001:db8::1").unwrap();
-    assert!(admit("2001:db8::ffff:1").is_none());
+    assert_eq!(admit("2001:db8::ffff:1").unwrap_err(), Refused::Address);
     let _elsewhere = admit("2001:db8:0:1::1").unwrap();
     let _mapped = admit("::ffff:192.0.2.1").unwrap();
-    assert!(admit("192.0.2.1").is_none());
+    assert_eq!(admit("192.0.2.1").unwrap_err(), Refused::Address);
     let _other = admit("192.0.2.2").unwrap();
 }
 
 #[test]
 fn the_table_of_a_flood_shrinks_again() {
-    let addresses = Arc::<Addresses>::default();
-    let flood: Vec<_> = (0..100_000_u32).map(|bits| addresses.admit(IpAddr::V4(bits.into()), 1).unwrap()).collect();
-    assert!(addresses.connections.lock().capacity() >= 100_000);
+    let admission = unlimited();
+    admission.set_limits(1, 100);
+    let flood: Vec<_> = (0..100_000_u32).map(|bits| admission.admit(IpAddr::V4(bits.into())).unwrap()).collect();
+    assert!(admission.by_address.lock().capacity() >= 100_000);
     drop(flood);
-    assert!(addresses.connections.lock().capacity() <= 1024);
+    assert!(admission.by_address.lock().capacity() <= 1024);
 }
 
 #[tokio::test]
 async fn the_unspecified_ipv6_address_takes_both_unless_ipv4_has_a_listener() {
-    let Ok(listener) = bind("[::]:0") else {
+    let Ok(listener) = Listener::bind(&listen("[::]:0")) else {
         // This system has no IPv6, which the next line would show if it had.
         assert!(std::net::UdpSocket::bind("[::]:0").is_err());
         return;
     };
-    let port = listener.address().unwrap().port();
+    let port = listener.address().port();
     let clients = (StdStream::connect(("127.0.0.1", port)), StdStream::connect(("::1", port)));
     assert!(clients.0.is_ok() && clients.1.is_ok());
     drop((listener, clients));
 
-    let four = bind("0.0.0.0:0").unwrap();
-    let six = bind(&format!("[::]:{}", four.address().unwrap().port())).unwrap();
-    assert!(StdStream::connect(("::1", six.address().unwrap().port())).is_ok());
+    let four = Listener::bind(&listen("0.0.0.0:0")).unwrap();
+    let six = Listener::bind(&listen(&format!("[::]:{}", four.address().port()))).unwrap();
+    assert!(StdStream::connect(("::1", six.address().port())).is_ok());
 }
 
 #[tokio::test]
-async fn an_address_is_bound_once() {
-    let first = bind("127.0.0.1:0").unwrap();
-    let error = Listener::bind(first.address().unwrap()).unwrap_err();
+async fn a_taken_address_is_named_in_the_error() {
+    let first = Listener::bind(&listen("127.0.0.1:0")).unwrap();
+    let error = Listener::bind(&listen(&first.address().to_string())).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&first.address().to_string()));
 }
 
 #[tokio::test]
 async fn a_port_can_be_bound_again_at_once_after_a_restart() {
-    let mut running = Running::start(bind("127.0.0.1:0").unwrap(), 0);
+    let mut running = Running::start("127.0.0.1:0", &unlimited());
     let client = StdStream::connect(running.address).unwrap();
     // The side that closes first is left in TIME-WAIT.
     drop(running.next().await);
     assert!(is_closed(client).await);
     running.stop.send(true).unwrap();
     running.task.await.unwrap();
-    assert!(Listener::bind(running.address).is_ok());
+    assert!(Listener::bind(&listen(&running.address.to_string())).is_ok());
 }
 
 #[test]
