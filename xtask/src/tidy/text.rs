@@ -40,7 +40,15 @@ fn names(path: &Path, findings: &mut Findings) {
     }
 }
 
+/// Tests are beside what they test, whose first line says it.
+fn is_test(file: &TextFile) -> bool {
+    file.path.iter().any(|part| part == "tests.rs" || part == "tests")
+}
+
 fn first_line(file: &TextFile, findings: &mut Findings) {
+    if is_test(file) {
+        return;
+    }
     let first = file.text.lines().next().unwrap_or_default();
     if first.strip_prefix("//! ").is_none_or(|words| words.split_whitespace().count() < 2) {
         findings.errors.push(format!("{}:1: begins with `//! ` and the document or the subject", file.path.display()));
@@ -70,33 +78,31 @@ fn contains_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// `/// XEP-0280: Message Carbons` above each `pub mod`.
+/// `/// XEP-0280: Message Carbons` above each entry of `modules! { … }`.
 fn modules(file: &TextFile, findings: &mut Findings) {
+    let list = file.text.lines().map(str::trim).enumerate().skip_while(|(_, line)| *line != "modules! {").skip(1);
     let mut document = false;
-    let mut is_index = false;
-    for (index, line) in file.text.lines().map(str::trim).enumerate() {
-        if line.starts_with("/// XEP-") || line.starts_with("/// RFC ") {
-            document = true;
-        } else if line.starts_with("mod ") || (line.starts_with("pub") && line.contains(" mod ")) {
-            is_index = true;
-            if !document && !line.contains("mod tests") {
-                let shown = format!("{}:{}", file.path.display(), index + 1);
-                findings.errors.push(format!("{shown}: no `/// XEP-` or `/// RFC ` line above `{line}`"));
-            }
-            document = false;
-        } else if !line.starts_with("///") && !line.starts_with("#[") {
-            document = false;
+    let mut names = 0;
+    for (index, line) in list.take_while(|(_, line)| *line != "}") {
+        if line.starts_with("///") {
+            document |= line.starts_with("/// XEP-") || line.starts_with("/// RFC ");
+            continue;
         }
+        names += 1;
+        if !document {
+            let shown = format!("{}:{}", file.path.display(), index + 1);
+            findings.errors.push(format!("{shown}: no `/// XEP-` or `/// RFC ` line above `{line}`"));
+        }
+        document = false;
     }
-    if !is_index {
+    if names == 0 {
         findings.errors.push(format!("{}: names no module", file.path.display()));
     }
 }
 
 fn sizes(file: &TextFile, findings: &mut Findings) {
     let lines: Vec<&str> = file.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect();
-    let is_test = file.path.iter().any(|part| part == "tests" || part == "tests.rs");
-    if lines.len() > FILE_LINES_MAX && !is_test {
+    if lines.len() > FILE_LINES_MAX && !is_test(file) {
         findings.warnings.push(format!("{}: {} lines without tests", file.path.display(), lines.len()));
     }
     for (start, line) in lines.iter().enumerate() {
@@ -144,9 +150,11 @@ mod tests {
 
     #[test]
     fn every_module_of_the_index_names_its_document() {
-        assert_eq!(errors_of("m.rs", "/// XEP-0280: Message Carbons\npub mod carbons;\n", modules), 0);
-        assert_eq!(errors_of("m.rs", "/// XEP-0280: Carbons\npub mod carbons;\npub mod ping;\n", modules), 1);
-        assert_eq!(errors_of("m.rs", "/// Carbons\npub(crate) mod carbons;\n", modules), 1);
+        let list = |entries: &str| format!("modules! {{\n{entries}}}\n");
+        let carbons = "    /// XEP-0280: Message Carbons\n    carbons: Carbons,\n";
+        assert_eq!(errors_of("m.rs", &list(carbons), modules), 0);
+        assert_eq!(errors_of("m.rs", &list(&format!("{carbons}    ping: Ping,\n")), modules), 1);
+        assert_eq!(errors_of("m.rs", &list("    /// Carbons\n    carbons: Carbons,\n"), modules), 1);
         assert_eq!(errors_of("m.rs", "//! nothing\n", modules), 1);
     }
 
