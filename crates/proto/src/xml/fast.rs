@@ -253,7 +253,7 @@ impl<'a> Fast<'a> {
         let mut plain = true;
         loop {
             at = self.find(at, |group| {
-                let special = below_space(group) | equal(group | LOW * 2, b'>') | equal(group | LOW, b'\'');
+                let special = below_space(group) | equal(group | (LOW * 2), b'>') | equal(group | LOW, b'\'');
                 if DOUBLE { special | equal(group, b'"') } else { special }
             })?;
             match self.input[at] {
@@ -276,7 +276,7 @@ impl<'a> Fast<'a> {
         let mut at = self.at;
         loop {
             at = self.find(at, |group| {
-                below_space(group) | equal(group | LOW * 2, b'>') | equal(group, b'&') | equal(group, b']')
+                below_space(group) | equal(group | (LOW * 2), b'>') | equal(group, b'&') | equal(group, b']')
             })?;
             match self.input[at] {
                 b'<' => {

@@ -9,6 +9,8 @@ mod element;
 mod escape;
 mod fast;
 mod index;
+#[cfg(test)]
+mod properties;
 mod reader;
 mod scan;
 mod stanza;
