@@ -38,7 +38,7 @@ impl Listener {
     /// Binds the address. `[::]` takes IPv4 connections as well, unless another listener has their address.
     ///
     /// # Errors
-    /// If the system refuses; the address is in the message.
+    /// If the system refuses.
     pub fn bind(listen: &Listen) -> io::Result<Self> {
         let wanted = listen.address;
         let both = wanted.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -52,8 +52,7 @@ impl Listener {
             }
             bound => bound,
         };
-        let socket = socket.map_err(|error| io::Error::new(error.kind(), format!("{wanted}: {error}")))?;
-        let socket = TcpListener::from_std(socket.into())?;
+        let socket = TcpListener::from_std(socket?.into())?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address })
     }

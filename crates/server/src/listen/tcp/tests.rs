@@ -156,11 +156,10 @@ async fn the_unspecified_ipv6_address_takes_both_unless_ipv4_has_a_listener() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_named_in_the_error() {
+async fn an_address_is_bound_once() {
     let first = Listener::bind(&listen("127.0.0.1:0")).unwrap();
     let error = Listener::bind(&listen(&first.address().to_string())).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert!(error.to_string().contains(&first.address().to_string()));
 }
 
 #[tokio::test]
