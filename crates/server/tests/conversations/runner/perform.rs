@@ -20,7 +20,8 @@ pub(crate) struct Addresses {
 /// Performs the script; an error is the report of the failure.
 pub(crate) fn perform(script: &Script, addresses: Addresses, domain: &str) -> Result<(), String> {
     let variables = Variables::from([("host".to_owned(), domain.to_owned())]);
-    let mut stage = Stage { script, addresses, domain, variables, connections: BTreeMap::new() };
+    let mut stage =
+        Stage { script, addresses, domain, variables, connections: BTreeMap::new(), allowed: BTreeMap::new() };
     for step in &script.steps {
         stage.act(step).map_err(|why| stage.report(step.line, &step.actor, &why))?;
     }
@@ -33,6 +34,8 @@ struct Stage<'a> {
     domain: &'a str,
     variables: Variables,
     connections: BTreeMap<String, Connection>,
+    /// What may come at any time, by who may receive it.
+    allowed: BTreeMap<String, Vec<Node>>,
 }
 
 impl Stage<'_> {
@@ -63,6 +66,15 @@ impl Stage<'_> {
                 let jid = connection.bind(resource.as_deref())?;
                 self.variables.insert(actor.to_owned(), jid);
             }
+            Action::AsksForTheRoster => {
+                let connection = self.connection(actor)?;
+                connection.send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")?;
+                let answer = connection.next_element("the roster")?;
+                if answer.attr("type") != Some("result") || answer.attr("id") != Some("roster") {
+                    return Err(format!("expected the roster, found {answer}"));
+                }
+            }
+            Action::SeeEachOther(one, other) => self.see_each_other(one, other)?,
             Action::ComesOnline => self.come_online(actor)?,
             Action::Sends(text) => {
                 let text = substitute(text, &self.variables)?;
@@ -73,6 +85,10 @@ impl Stage<'_> {
                 connection.send(&text)?;
             }
             Action::Receives(order, block) => self.receive(actor, *order, block)?,
+            Action::MayReceive(block) => {
+                let nodes = parse_fragment(block, IS)?;
+                self.allowed.entry(actor.to_owned()).or_default().extend(nodes);
+            }
             Action::ReceivesNothing(time) => self.receive_nothing(actor, Instant::now() + *time)?,
             Action::ReceivesStreamHeader(expected) => {
                 let header = self.connection(actor)?.next_header()?;
@@ -141,15 +157,46 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// RFC 6121 §3: both subscriptions, by sessions that end with it.
+    fn see_each_other(&self, one: &str, other: &str) -> Result<(), String> {
+        let visit = |local: &str| {
+            let mut connection = Connection::open(self.addresses.starttls, self.domain)?;
+            connection.log_in(local, &Default::default())?;
+            connection.bind(None)?;
+            // Whoever does not ask for the roster is not told of what becomes of it (§3.1.6).
+            connection.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq><presence/>")?;
+            Ok::<_, String>(connection)
+        };
+        let hears = |connection: &mut Connection, kind: &str, from: &str| loop {
+            let node = connection.next_element(&format!("{kind} from {from}"))?;
+            if node.is(CLIENT, "presence") && node.attr("type") == Some(kind) && node.attr("from") == Some(from) {
+                return Ok::<_, String>(());
+            }
+        };
+        let (one_jid, other_jid) = (format!("{one}@{}", self.domain), format!("{other}@{}", self.domain));
+        let (mut one, mut other) = (visit(one)?, visit(other)?);
+        one.send(&format!("<presence to='{other_jid}' type='subscribe'/>"))?;
+        hears(&mut other, "subscribe", &one_jid)?;
+        other.send(&format!(
+            "<presence to='{one_jid}' type='subscribed'/><presence to='{one_jid}' type='subscribe'/>"
+        ))?;
+        hears(&mut one, "subscribe", &other_jid)?;
+        one.send(&format!("<presence to='{other_jid}' type='subscribed'/>"))?;
+        hears(&mut other, "subscribed", &one_jid)?;
+        for mut connection in [one, other] {
+            connection.send("</stream:stream>")?;
+            while !matches!(connection.next(Instant::now() + PATIENCE)?, None | Some(Incoming::Closed(_))) {}
+        }
+        Ok(())
+    }
+
     fn receive(&mut self, actor: &str, order: Order, block: &str) -> Result<(), String> {
         let mut wanted = parse_fragment(block, IS).map_err(|why| format!("the expectation is not XML: {why}"))?;
         let rounds = if order == Order::OneOf { 1 } else { wanted.len() };
         for _ in 0..rounds {
             let candidates: Vec<&Node> =
                 if order == Order::AsWritten { wanted.iter().take(1).collect() } else { wanted.iter().collect() };
-            let acceptable_request = candidates.iter().any(|node| node.is(SM, "r"));
-            let connection = self.connections.get_mut(actor).ok_or_else(|| format!("{actor} is not connected"))?;
-            let found = match next_but_requests(connection, Instant::now() + PATIENCE, acceptable_request)? {
+            let found = match self.next(actor, Instant::now() + PATIENCE, &candidates)? {
                 Some(Incoming::Element(node)) => node,
                 Some(other) => return Err(disagreement(&candidates, None, &format!("instead came: {other:?}"))),
                 None => {
@@ -174,11 +221,34 @@ impl Stage<'_> {
     }
 
     fn receive_nothing(&mut self, actor: &str, deadline: Instant) -> Result<(), String> {
-        match next_but_requests(self.connection(actor)?, deadline, false)? {
+        match self.next(actor, deadline, &[])? {
             None => Ok(()),
             Some(Incoming::Element(node)) => Err(format!("expected nothing, received:\n{node}")),
             Some(other) => Err(format!("expected nothing, received: {other:?}")),
         }
+    }
+
+    /// The next thing that does not come by the way: a server may ask for an acknowledgement at any time (XEP-0198 §4), say
+    /// of an account that it has no presence (RFC 6121 §4.3.2 leaves that open), and send what the conversation has allowed.
+    /// All of them count where they are expected.
+    fn next(&mut self, actor: &str, deadline: Instant, expected: &[&Node]) -> Result<Option<Incoming>, String> {
+        loop {
+            let incoming = self.connection(actor)?.next(deadline)?;
+            let Some(Incoming::Element(node)) = &incoming else { return Ok(incoming) };
+            let is_absence = node.is(CLIENT, "presence")
+                && node.attr("type") == Some("unavailable")
+                && node.attr("from").is_some_and(|from| !from.contains('/'));
+            let by_the_way = node.is(SM, "r")
+                || is_absence
+                || self.allowed.get(actor).into_iter().flatten().any(|one| self.matches(one, node));
+            if !by_the_way || expected.iter().any(|one| self.matches(one, node)) {
+                return Ok(incoming);
+            }
+        }
+    }
+
+    fn matches(&self, expected: &Node, found: &Node) -> bool {
+        check(expected, found, &mut self.variables.clone()).is_ok()
     }
 
     /// RFC 6120 §4.9.1.1: the error, the end of the stream, the end of the connection.
@@ -192,15 +262,14 @@ impl Stage<'_> {
     }
 
     fn is_closed(&mut self, actor: &str) -> Result<(), String> {
-        let connection = self.connection(actor)?;
-        let must_end = connection.header_seen();
+        let must_end = self.connection(actor)?.header_seen();
         let mut ended = false;
         loop {
-            match next_but_requests(connection, Instant::now() + PATIENCE, false)? {
+            match self.next(actor, Instant::now() + PATIENCE, &[])? {
                 Some(Incoming::End) => {
                     ended = true;
                     // §4.4: whoever is told that the stream ends, ends it too. The server may be gone already.
-                    let _ = connection.send("</stream:stream>");
+                    let _ = self.connection(actor)?.send("</stream:stream>");
                 }
                 Some(Incoming::Closed(Some(why))) => return Err(why),
                 Some(Incoming::Closed(None)) if must_end && !ended => {
@@ -239,20 +308,6 @@ impl Stage<'_> {
             }
         }
         out
-    }
-}
-
-/// The next thing. A server may ask for an acknowledgement at any time (XEP-0198 §4), so `<r/>` counts only where it is expected.
-fn next_but_requests(
-    connection: &mut Connection,
-    deadline: Instant,
-    requests: bool,
-) -> Result<Option<Incoming>, String> {
-    loop {
-        match connection.next(deadline)? {
-            Some(Incoming::Element(node)) if node.is(SM, "r") && !requests => {}
-            other => return Ok(other),
-        }
     }
 }
 

@@ -49,8 +49,14 @@ pub(crate) enum Action {
     Connects(Login),
     /// Connects, unless it is, sends initial presence and waits for its own copy of it.
     ComesOnline,
+    /// RFC 6121 §2.1.3: the session is interested in pushes from then on.
+    AsksForTheRoster,
+    /// Two accounts, by their local parts, that have no sessions now.
+    SeeEachOther(String, String),
     Sends(String),
     Receives(Order, String),
+    /// From now on these may come at any time.
+    MayReceive(String),
     ReceivesNothing(Duration),
     ReceivesStreamHeader(Option<String>),
     ReceivesStreamError(String),
@@ -168,6 +174,12 @@ fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>
     if let Some(time) = text.strip_prefix("wait ") {
         return Ok(Step { line, actor: String::new(), action: Action::Waits(duration(time)?) });
     }
+    if let Some((one, other)) =
+        text.strip_suffix("@{host} see each other").and_then(|pair| pair.split_once("@{host} and "))
+    {
+        let action = Action::SeeEachOther(one.to_owned(), other.to_owned());
+        return Ok(Step { line, actor: String::new(), action });
+    }
     let (actor, words) = text.split_once(' ').ok_or("expected `who does what`")?;
     if !actors.contains_key(actor) {
         return Err(format!("who is {actor}?"));
@@ -177,11 +189,13 @@ fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>
         "opens a TLS connection" => Action::OpensConnection { direct_tls: true },
         "opens a stream" => Action::OpensStream,
         "negotiates TLS" => Action::NegotiatesTls,
+        "asks for the roster" => Action::AsksForTheRoster,
         "comes online" => Action::ComesOnline,
         "sends:" => Action::Sends(block),
         "receives:" => Action::Receives(Order::AsWritten, block),
         "receives in any order:" => Action::Receives(Order::Any, block),
         "receives one of:" => Action::Receives(Order::OneOf, block),
+        "may receive:" => Action::MayReceive(block),
         "receives nothing" => Action::ReceivesNothing(Duration::from_millis(250)),
         "receives a stream header" => Action::ReceivesStreamHeader(None),
         "receives a stream header:" => Action::ReceivesStreamHeader(Some(block)),
