@@ -238,10 +238,14 @@ async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, S
 async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, .. } = outgoing;
     match outgoing.destination(to) {
-        Destination::LocalAccount { target: Target::Full(_), .. } => {
+        Destination::LocalAccount { target, .. } => {
             // A blocked contact is asked nothing and answered nothing (XEP-0191 §3.3).
             server.modules.blocking.refuse_sent(session, to)?;
-            return account_receives_iq(server, to, stanza).await;
+            if let Target::Full(_) = target {
+                return account_receives_iq(server, to, stanza).await;
+            }
+            // What the server knows of an account it tells to no one whom the account blocks (XEP-0191 §3.2).
+            server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
         }
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
         _ => {}
