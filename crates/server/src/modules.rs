@@ -87,4 +87,10 @@ modules! {
     client_state: ClientStateIndication,
     /// XEP-0199: XMPP Ping
     ping: Ping,
+    /// XEP-0030: Service Discovery
+    disco: Disco,
+    /// XEP-0115: Entity Capabilities
+    caps: Capabilities,
+    /// XEP-0157: Contact Addresses for XMPP Services
+    contact: ContactAddresses,
 }
