@@ -93,4 +93,6 @@ modules! {
     caps: Capabilities,
     /// XEP-0157: Contact Addresses for XMPP Services
     contact: ContactAddresses,
+    /// XEP-0092: Software Version
+    version: SoftwareVersion,
 }
