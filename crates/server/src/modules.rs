@@ -95,4 +95,6 @@ modules! {
     contact: ContactAddresses,
     /// XEP-0092: Software Version
     version: SoftwareVersion,
+    /// XEP-0202: Entity Time
+    time: EntityTime,
 }
