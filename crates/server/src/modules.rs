@@ -97,4 +97,6 @@ modules! {
     version: SoftwareVersion,
     /// XEP-0202: Entity Time
     time: EntityTime,
+    /// XEP-0012: Last Activity
+    last: LastActivity,
 }

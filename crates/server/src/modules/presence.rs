@@ -11,6 +11,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 use super::{About, Module};
 use crate::mailbox::{Delivery, Mail};
 use crate::modules::offline::refusal;
+use crate::news;
 use crate::promise::Promise;
 use crate::registry::{Account, Resource, SessionHandle};
 use crate::roster::Roster;
@@ -126,6 +127,9 @@ impl Presence {
         }
         for to in directed {
             self.deliver(server, stanza, &session.jid, to);
+        }
+        if was_available && current(server, &session.account).is_empty() {
+            news::account_left(server, session, stanza).await;
         }
     }
 
