@@ -99,4 +99,6 @@ modules! {
     time: EntityTime,
     /// XEP-0012: Last Activity
     last: LastActivity,
+    /// XEP-0359: Unique and Stable Stanza IDs
+    stanza_ids: StanzaIds,
 }
