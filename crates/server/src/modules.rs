@@ -1,5 +1,8 @@
 //! The index of what Magpie can do: each module with the document it implements.
 
+mod elsewhere;
+pub mod listing;
+
 use std::sync::Arc;
 
 use magpie_proto::Element;
@@ -64,8 +67,8 @@ macro_rules! modules {
                 features
             }
 
-            /// What the modules say of themselves.
-            pub const ABOUT: &'static [&'static [About]] = &[$(<$name::$type as Module>::ABOUT,)*];
+            /// What the modules say of themselves, and what is implemented in none of them.
+            pub const ABOUT: &'static [&'static [About]] = &[elsewhere::ABOUT, $(<$name::$type as Module>::ABOUT,)*];
         }
     };
 }
