@@ -275,8 +275,9 @@ impl Accounts {
         Ok((batch, written))
     }
 
-    /// Commits a change of an account that is there, and is still the same when the change becomes durable.
-    async fn change(&self, account: &BareJid, change: impl Fn(&mut Batch)) -> Result<(), AccountError> {
+    /// Commits a change of an account that is there, and is still the same when the change becomes durable; so nothing is
+    /// written for an account that is being removed.
+    pub async fn change(&self, account: &BareJid, change: impl Fn(&mut Batch)) -> Result<(), AccountError> {
         if account.local().is_none() {
             return Err(AccountError::NotFound);
         }

@@ -1,5 +1,8 @@
 //! The index of what Magpie can do: each module with the document it implements.
 
+mod elsewhere;
+pub mod listing;
+
 use std::sync::Arc;
 
 use magpie_proto::Element;
@@ -64,8 +67,8 @@ macro_rules! modules {
                 features
             }
 
-            /// What the modules say of themselves.
-            pub const ABOUT: &'static [&'static [About]] = &[$(<$name::$type as Module>::ABOUT,)*];
+            /// What the modules say of themselves, and what is implemented in none of them.
+            pub const ABOUT: &'static [&'static [About]] = &[elsewhere::ABOUT, $(<$name::$type as Module>::ABOUT,)*];
         }
     };
 }
@@ -87,4 +90,18 @@ modules! {
     client_state: ClientStateIndication,
     /// XEP-0199: XMPP Ping
     ping: Ping,
+    /// XEP-0030: Service Discovery
+    disco: Disco,
+    /// XEP-0115: Entity Capabilities
+    caps: Capabilities,
+    /// XEP-0157: Contact Addresses for XMPP Services
+    contact: ContactAddresses,
+    /// XEP-0092: Software Version
+    version: SoftwareVersion,
+    /// XEP-0202: Entity Time
+    time: EntityTime,
+    /// XEP-0012: Last Activity
+    last: LastActivity,
+    /// XEP-0359: Unique and Stable Stanza IDs
+    stanza_ids: StanzaIds,
 }

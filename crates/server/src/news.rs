@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use magpie_proto::{BareJid, StreamCondition, StreamError};
+use magpie_proto::{BareJid, Stanza, StreamCondition, StreamError};
 use magpie_store::StoreError;
 
 use crate::registry::{Resource, SessionHandle};
@@ -22,6 +22,14 @@ pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
     server.deps.metrics.session_ended();
     if resource.session.anonymous && server.registry().sessions(&resource.session.account).is_empty() {
         server.deps.accounts.erase(&resource.session.account);
+    }
+}
+
+/// The last available resource of an account is gone, as `presence` said.
+pub async fn account_left(server: &Server, session: &SessionHandle, presence: &Stanza) {
+    // What ends with its session leaves nothing behind.
+    if !session.anonymous {
+        server.modules.last.account_left(&session.account, presence).await;
     }
 }
 

@@ -7,7 +7,7 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
 use crate::mailbox::{Delivery, Mail};
 use crate::modules::offline::Offline;
-use crate::modules::{carbons, presence};
+use crate::modules::{carbons, presence, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Resource, SessionHandle, SessionId};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
@@ -66,6 +66,8 @@ async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, St
     let Outgoing { server, session, stanza, acknowledged } = outgoing;
     // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
     server.modules.blocking.refuse_sent(session, to)?;
+    // Before anybody reads it: an id in the sender's name is the server's to give (XEP-0359 §3).
+    let stanza = &*stanza_ids::without_claims(stanza, &session.account);
     let promise = match outgoing.destination(to) {
         Destination::OwnAccount | Destination::LocalAccount { .. } | Destination::Broadcast => {
             account_receives_message(server, to, stanza, *acknowledged).await?
@@ -88,6 +90,8 @@ pub async fn account_receives_message(
     acknowledged: bool,
 ) -> Result<Promise, StanzaError> {
     let account = to.to_bare();
+    // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
+    let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
     // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
     server.modules.blocking.refuse_received(&account, message).await?;
@@ -238,10 +242,14 @@ async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, S
 async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, .. } = outgoing;
     match outgoing.destination(to) {
-        Destination::LocalAccount { target: Target::Full(_), .. } => {
+        Destination::LocalAccount { target, .. } => {
             // A blocked contact is asked nothing and answered nothing (XEP-0191 §3.3).
             server.modules.blocking.refuse_sent(session, to)?;
-            return account_receives_iq(server, to, stanza).await;
+            if let Target::Full(_) = target {
+                return account_receives_iq(server, to, stanza).await;
+            }
+            // What the server knows of an account it tells to no one whom the account blocks (XEP-0191 §3.2).
+            server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
         }
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
         _ => {}

@@ -10,6 +10,8 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::{About, Module};
 use crate::mailbox::{Delivery, Mail};
+use crate::modules::offline::refusal;
+use crate::news;
 use crate::promise::Promise;
 use crate::registry::{Account, Resource, SessionHandle};
 use crate::roster::Roster;
@@ -126,6 +128,9 @@ impl Presence {
         for to in directed {
             self.deliver(server, stanza, &session.jid, to);
         }
+        if was_available && current(server, &session.account).is_empty() {
+            news::account_left(server, session, stanza).await;
+        }
     }
 
     /// Presence with `to`: to somebody in particular, subscribed or not (§4.6), or a question (§4.3).
@@ -212,6 +217,14 @@ impl Presence {
         for (jid, _) in current(server, account) {
             self.deliver(server, &unavailable(&jid), &jid, contact);
         }
+    }
+
+    /// Whether the account lets this one see its presence, and so what depends on that (§3.1). Nobody sees an account that is not there.
+    pub async fn is_seen_by(&self, server: &Server, account: &BareJid, asker: &BareJid) -> Result<bool, StanzaError> {
+        if asker == account {
+            return Ok(true);
+        }
+        Ok(sees(&*server.modules.roster.of(account).await.map_err(refusal)?, asker))
     }
 
     /// §4.3.2: somebody asks whether the account is available.

@@ -1,0 +1,150 @@
+//! XEP-0030: Service Discovery
+//!
+//! Answers for hosts and for accounts what they are, what they understand and what belongs to them. The features are those that the
+//! modules state in their `ABOUT`, so that no list is kept here. What depends on an account's presence is told to those who may see it.
+
+use std::sync::Arc;
+
+use magpie_proto::xeps::disco::{Identity, Info, Item, Items, NS_INFO, NS_ITEMS};
+use magpie_proto::{BareJid, StanzaCondition, StanzaError};
+
+use super::{About, Module, Modules, contact};
+use crate::config::Config;
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::server::{Deps, Server};
+
+/// The module.
+pub struct Disco;
+
+impl Module for Disco {
+    const ABOUT: &'static [About] = &[About {
+        xep: Some(30),
+        title: "Service Discovery",
+        version: "2.5.0",
+        host_features: &[NS_INFO, NS_ITEMS],
+        account_features: &[NS_INFO, NS_ITEMS],
+    }];
+
+    fn new(_deps: &Deps) -> Self {
+        Self
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        let (info, items) = (("query", NS_INFO), ("query", NS_ITEMS));
+        requests.own(To::Host, Verb::Get, info, self, Self::info_of_host);
+        requests.own(To::Host, Verb::Get, items, self, Self::items_of_host);
+        for target in [To::OwnAccount, To::Account] {
+            requests.own(target, Verb::Get, info, self, Self::info_of_account);
+            requests.own(target, Verb::Get, items, self, Self::items_of_account);
+        }
+    }
+}
+
+impl Disco {
+    async fn info_of_host(self: Arc<Self>, request: Request) -> Reply {
+        let mut info = host_info(&request.server.config());
+        if let Some(node) = request.payload.attr("node") {
+            // The node that stands for all of this is asked by those who saw it in the stream features (XEP-0115 §6.2).
+            if node != request.server.modules.caps.of_host().query_node() {
+                return Err(StanzaCondition::ItemNotFound.into());
+            }
+            info.node = Some(node.to_owned());
+        }
+        Ok(Some(info.element()))
+    }
+
+    async fn items_of_host(self: Arc<Self>, request: Request) -> Reply {
+        refuse_node(&request)?;
+        Ok(Some(Items::default().element()))
+    }
+
+    async fn info_of_account(self: Arc<Self>, request: Request) -> Reply {
+        // §8: an account that is not there and one that keeps to itself sound alike, whatever the node.
+        if !sees(&request).await? {
+            return Err(StanzaCondition::ServiceUnavailable.into());
+        }
+        refuse_node(&request)?;
+        Ok(Some(account_info(is_anonymous(&request.server, &request.to)).element()))
+    }
+
+    async fn items_of_account(self: Arc<Self>, request: Request) -> Reply {
+        if !sees(&request).await? {
+            // §8: here what sounds alike is an empty answer.
+            let node = request.payload.attr("node").map(str::to_owned);
+            return Ok(Some(Items { node, items: Vec::new() }.element()));
+        }
+        refuse_node(&request)?;
+        let items = request.server.registry().with(&request.to, |account| {
+            let resources = account.into_iter().flat_map(|account| account.available());
+            resources.map(|resource| Item::new(resource.session.jid.clone())).collect()
+        });
+        Ok(Some(Items { node: None, items }.element()))
+    }
+}
+
+/// What every served domain is and understands.
+pub fn host_info(config: &Config) -> Info {
+    Info {
+        node: None,
+        identities: vec![Identity::new("server", "im").with_name("Magpie")],
+        features: features(|about| about.host_features),
+        forms: contact::form(&config.contact).into_iter().collect(),
+    }
+}
+
+fn account_info(anonymous: bool) -> Info {
+    Info {
+        identities: vec![Identity::new("account", if anonymous { "anonymous" } else { "registered" })],
+        features: features(|about| about.account_features),
+        ..Info::default()
+    }
+}
+
+/// Each feature once: two modules may need to advertise the same one.
+fn features(of: impl Fn(&About) -> &'static [&'static str]) -> Vec<String> {
+    let mut features: Vec<&str> = Modules::ABOUT.iter().copied().flatten().flat_map(of).copied().collect();
+    features.sort_unstable();
+    features.dedup();
+    features.into_iter().map(str::to_owned).collect()
+}
+
+async fn sees(request: &Request) -> Result<bool, StanzaError> {
+    request.server.modules.presence.is_seen_by(&request.server, &request.to, &request.from.to_bare()).await
+}
+
+fn is_anonymous(server: &Server, account: &BareJid) -> bool {
+    server.registry().with(account, |account| {
+        account.is_some_and(|account| account.resources.iter().any(|resource| resource.session.anonymous))
+    })
+}
+
+fn refuse_node(request: &Request) -> Result<(), StanzaCondition> {
+    match request.payload.attr("node") {
+        Some(_) => Err(StanzaCondition::ItemNotFound),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_advertises_what_each_module_states_and_each_feature_once() {
+        let info = host_info(&Config::default());
+        let stated = Modules::ABOUT.iter().copied().flatten().flat_map(|about| about.host_features);
+        for feature in stated {
+            assert_eq!(info.features.iter().filter(|var| var == feature).count(), 1, "{feature}");
+        }
+        assert!(info.has(NS_INFO) && info.has("urn:xmpp:ping"));
+        assert_eq!(info.identities, [Identity::new("server", "im").with_name("Magpie")]);
+    }
+
+    #[test]
+    fn an_account_does_not_advertise_what_only_the_host_does() {
+        let info = account_info(false);
+        assert!(info.has("urn:xmpp:ping") && !info.has("msgoffline"));
+        assert_eq!(info.identities, [Identity::new("account", "registered")]);
+        assert_eq!(account_info(true).identities, [Identity::new("account", "anonymous")]);
+    }
+}

@@ -1,0 +1,162 @@
+//! XEP-0012: Last Activity
+//!
+//! Tells those who may see an account's presence how long it has been away and what it said when it left, and anybody how long a host
+//! has been up. Being connected without being available does not count as being there: it shows in presence to nobody either.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, StanzaCondition, ns};
+use magpie_store::{Record, Value};
+
+use super::{About, Module};
+use crate::accounts::{self, AccountError, Accounts};
+use crate::modules::offline::refusal;
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::server::{Deps, now};
+
+const NS: &str = "jabber:iq:last";
+
+/// Bytes of a status that are kept; of a longer one nothing is.
+const STATUS_BYTES_MAX: usize = 4096;
+
+/// When an account was last available.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Departure {
+    /// Since 1970, in whole seconds.
+    at: Duration,
+    /// What it said when it left.
+    status: String,
+}
+
+impl Record for Departure {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.at.as_secs().to_be_bytes());
+        out.extend_from_slice(self.status.as_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (seconds, status) = bytes.split_first_chunk()?;
+        let at = Duration::from_secs(u64::from_be_bytes(*seconds));
+        Some(Self { at, status: String::from_utf8(status.to_vec()).ok()? })
+    }
+}
+
+impl Departure {
+    fn new(at: Duration, presence: &Stanza) -> Self {
+        let status = presence.child("status", ns::CLIENT).map(|status| status.element().text()).unwrap_or_default();
+        Self { at, status: if status.len() > STATUS_BYTES_MAX { String::new() } else { status } }
+    }
+
+    fn query(&self, now: Duration) -> Element {
+        // A clock that was set back is no reason for a negative answer.
+        query(now.saturating_sub(self.at)).with_text(self.status.as_str())
+    }
+}
+
+/// The module.
+pub struct LastActivity {
+    started: Instant,
+    accounts: Accounts,
+    departures: Value<Departure>,
+}
+
+impl Module for LastActivity {
+    const ABOUT: &'static [About] = &[About {
+        xep: Some(12),
+        title: "Last Activity",
+        version: "2.0",
+        host_features: &[NS],
+        account_features: &[NS],
+    }];
+
+    fn new(deps: &Deps) -> Self {
+        Self { started: Instant::now(), accounts: deps.accounts.clone(), departures: deps.store.value("last") }
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        requests.own(To::Host, Verb::Get, ("query", NS), self, Self::of_host);
+        requests.own(To::OwnAccount, Verb::Get, ("query", NS), self, Self::of_account);
+        requests.own(To::Account, Verb::Get, ("query", NS), self, Self::of_account);
+    }
+}
+
+impl LastActivity {
+    /// Hears that the last available resource of an account is gone, with the presence that said so.
+    pub async fn account_left(&self, account: &BareJid, presence: &Stanza) {
+        let departure = Departure::new(now(), presence);
+        let owner = accounts::owner(account);
+        // Only while there is such an account: the session of a removed one ends after its rows are gone.
+        let kept = self.accounts.change(account, |batch| self.departures.put(batch, &owner, &departure)).await;
+        match kept {
+            Ok(()) | Err(AccountError::NotFound) => {}
+            Err(error) => tracing::warn!(%error, %account, "the time of leaving could not be kept"),
+        }
+    }
+
+    async fn of_host(self: Arc<Self>, _request: Request) -> Reply {
+        Ok(Some(query(self.started.elapsed())))
+    }
+
+    async fn of_account(self: Arc<Self>, request: Request) -> Reply {
+        let Request { server, from, to, target, .. } = &request;
+        if !server.modules.presence.is_seen_by(server, to, &from.to_bare()).await? {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        // Who asks for the own account is there.
+        let available = *target == To::OwnAccount
+            || server.registry().with(to, |account| account.is_some_and(|account| account.available().next().is_some()));
+        if available {
+            return Ok(Some(query(Duration::ZERO)));
+        }
+        match self.departures.get(&accounts::owner(to)).await.map_err(refusal)? {
+            Some(departure) => Ok(Some(departure.query(now()))),
+            // It was never seen to leave.
+            None => Err(StanzaCondition::ItemNotFound.into()),
+        }
+    }
+}
+
+fn query(ago: Duration) -> Element {
+    Element::new("query", NS).with_attr("seconds", ago.as_secs().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn left(presence: &str) -> Departure {
+        Departure::new(Duration::from_secs(1_000), &Stanza::parse(presence.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn who_left_is_told_of_with_the_seconds_since_and_the_last_words() {
+        let left = left("<presence type='unavailable'><status>Heading Home</status></presence>");
+        let xml = left.query(Duration::from_millis(1_903_900)).to_xml(NS);
+        assert_eq!(xml, "<query seconds='903'>Heading Home</query>");
+    }
+
+    #[test]
+    fn without_a_word_and_with_too_many_there_are_none() {
+        assert_eq!(left("<presence type='unavailable'/>").query(Duration::from_secs(1_001)).to_xml(NS), "<query seconds='1'/>");
+        let longest = "x".repeat(STATUS_BYTES_MAX);
+        assert_eq!(left(&format!("<presence><status>{longest}</status></presence>")).status, longest);
+        assert_eq!(left(&format!("<presence><status>{longest}x</status></presence>")).status, "");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_counts_as_no_time() {
+        assert_eq!(left("<presence/>").query(Duration::ZERO).attr("seconds"), Some("0"));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let left = left("<presence><status>Ciao, 再见</status></presence>");
+        let mut bytes = Vec::new();
+        left.encode(&mut bytes);
+        assert_eq!(Departure::decode(&bytes), Some(left));
+        assert_eq!(Departure::decode(&bytes[..7]), None);
+    }
+}
