@@ -12,6 +12,7 @@ use crate::server::Server;
 pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
     server.modules.roster.load_into_registry(&session.account).await?;
     server.modules.blocking.load_into_registry(&session.account).await?;
+    server.modules.vcard.load_into_registry(&session.account).await?;
     server.deps.metrics.session_began();
     Ok(())
 }
