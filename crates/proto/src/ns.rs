@@ -28,3 +28,7 @@ pub const ROSTER: &str = "jabber:iq:roster";
 pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
 /// RFC 6121 §3.4: subscription pre-approval as a stream feature.
 pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
+/// XEP-0077: registration.
+pub const REGISTER: &str = "jabber:iq:register";
+/// XEP-0077: registration as a stream feature.
+pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";

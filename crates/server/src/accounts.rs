@@ -178,8 +178,11 @@ impl Accounts {
 
     /// Deletes all that any module keeps of an address that has no credentials (RFC 4505). Nobody waits for it.
     pub fn erase(&self, address: &BareJid) {
+        let owner = owner(address);
         let mut batch = Batch::new();
-        batch.erase(&owner(address));
+        // Somebody may just be making an account of it.
+        self.inner.credentials.expect(&mut batch, &owner, None);
+        batch.erase(&owner);
         drop(self.inner.store.commit(batch));
     }
 

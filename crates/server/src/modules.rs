@@ -88,6 +88,12 @@ modules! {
     stream_management: StreamManagement,
     /// XEP-0352: Client State Indication
     client_state: ClientStateIndication,
+    /// XEP-0049: Private XML Storage
+    private: Private,
+    /// XEP-0054: vcard-temp, XEP-0153: vCard-Based Avatars
+    vcard: VcardTemp,
+    /// XEP-0077: In-Band Registration
+    register: Register,
     /// XEP-0199: XMPP Ping
     ping: Ping,
     /// XEP-0030: Service Discovery

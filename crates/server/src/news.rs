@@ -12,6 +12,7 @@ use crate::server::Server;
 pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
     server.modules.roster.load_into_registry(&session.account).await?;
     server.modules.blocking.load_into_registry(&session.account).await?;
+    server.modules.vcard.load_into_registry(&session.account).await?;
     server.deps.metrics.session_began();
     Ok(())
 }
@@ -20,8 +21,13 @@ pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -
 pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
     server.modules.presence.session_ended(server, &resource).await;
     server.deps.metrics.session_ended();
-    if resource.session.anonymous && server.registry().sessions(&resource.session.account).is_empty() {
-        server.deps.accounts.erase(&resource.session.account);
+    let SessionHandle { account, anonymous, .. } = &*resource.session;
+    if server.registry().sessions(account).is_empty() {
+        // What the last session of an account wrote after its removal goes too.
+        let gone = *anonymous || server.deps.accounts.exists(account).await.is_ok_and(|exists| !exists);
+        if gone {
+            server.deps.accounts.erase(account);
+        }
     }
 }
 
@@ -40,7 +46,7 @@ pub fn password_changed(server: &Server, account: &BareJid, by: Option<&SessionH
 }
 
 /// An account is gone, with all that was its own.
-pub async fn account_removed(server: &Arc<Server>, account: &BareJid) {
+pub fn account_removed(server: &Server, account: &BareJid) {
     server.modules.offline.forget(account);
     let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
     server.registry().end(account, &error);

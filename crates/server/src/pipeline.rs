@@ -218,6 +218,11 @@ async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, S
     let Outgoing { server, session, stanza, .. } = outgoing;
     let kind = PresenceType::parse(stanza.type_().as_deref()).ok_or(StanzaCondition::BadRequest)?;
     let directed = stanza.to().is_some();
+    let stanza = match kind {
+        // Before it is kept and sent: whoever asks later sees the same (XEP-0153 §4.1).
+        PresenceType::Available => &*server.modules.vcard.add_photo(session, stanza),
+        _ => stanza,
+    };
     match kind {
         PresenceType::Available if !directed => {
             server.modules.presence.user_is_available(server, session, stanza).await
@@ -249,6 +254,11 @@ async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaE
                 return account_receives_iq(server, to, stanza).await;
             }
             // What the server knows of an account it tells to no one whom the account blocks (XEP-0191 §3.2).
+            server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
+        }
+        Destination::LocalAccount { target: Target::Bare, .. } => {
+            // What the server says in an account's name it says to no blocked contact either (XEP-0191 §3.2, §3.3).
+            server.modules.blocking.refuse_sent(session, to)?;
             server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
         }
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),

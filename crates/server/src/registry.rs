@@ -86,6 +86,8 @@ pub struct Account {
     pub roster: Option<Arc<Roster>>,
     /// XEP-0191: its block list.
     pub blocked: Option<Arc<BlockList>>,
+    /// XEP-0153: the hash of the picture in its vCard, empty where that has none; `None` where there is no vCard.
+    pub photo: Option<Arc<str>>,
     /// Spool entries that are on their way to a session, and to how many.
     pub in_flight: HashMap<LogId, u8>,
     /// Spool entries given up while a session was reading the spool: its snapshot may still show them.

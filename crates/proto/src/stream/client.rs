@@ -53,6 +53,9 @@ pub enum Event {
         /// by which mechanism
         mechanism: String,
     },
+    /// XEP-0077 §3.1: an IQ get or set about registration, before authentication, where the [`Acceptance`] allows it. Answer
+    /// with [`ClientStream::registration_answered`].
+    Register(Stanza),
     /// Answer with [`ClientStream::bound`] or [`ClientStream::bind_refused`].
     Bind {
         /// what the peer asked for
@@ -99,6 +102,8 @@ pub struct Acceptance {
     pub starttls: StartTls,
     /// SASL. Not used once the peer is authenticated.
     pub offer: Offer,
+    /// Whether strangers may make accounts (XEP-0077). Not used once the peer is authenticated.
+    pub registration: bool,
     /// Further features after authentication.
     pub features: Vec<Element>,
     /// Limits to advertise and, by `xml`, to keep.
@@ -258,7 +263,7 @@ impl ClientStream {
         self.tokenizer.set_limits(acceptance.xml);
         let negotiation = self.negotiation();
         let features = match negotiation.account {
-            None => features::before_authentication(acceptance.starttls, &acceptance.offer, acceptance.limits),
+            None => features::before_authentication(&acceptance),
             Some(_) => features::after_authentication(&acceptance.features, acceptance.limits),
         };
         negotiation.acceptance = Some(acceptance);
@@ -285,6 +290,14 @@ impl ClientStream {
     /// Answers [`Event::FindKeys`] where the server does not want to look: throttled, or the store is down.
     pub fn refuse_authentication(&mut self, failure: SaslFailure) -> Event {
         self.step(Step::Failure { failure, username: None }).unwrap_or(Event::Closed)
+    }
+
+    /// Answers [`Event::Register`] with the result or the error; the peer may go on.
+    pub fn registration_answered(&mut self, answer: Option<&Stanza>) {
+        if let Some(answer) = answer {
+            answer.write(None, &mut self.output);
+        }
+        self.state = State::Negotiating;
     }
 
     /// Answers [`Event::Authenticated`] with the account: sends `<success/>`, and a new header must come (§6.4.6).
@@ -382,6 +395,11 @@ impl ClientStream {
             }
             (_, ns::SASL) if !authenticated => self.authenticate(element, starttls, nonce),
             ("iq", ns::CLIENT) if authenticated => self.bind(element),
+            ("iq", ns::CLIENT)
+                if self.state == State::Negotiating && starttls != StartTls::Required && asks_to_register(element) =>
+            {
+                self.register(element)
+            }
             ("resume", ns::SM) if authenticated => {
                 let resume = element.element();
                 let h = resume.attr("h").and_then(|h| h.parse().ok());
@@ -403,6 +421,25 @@ impl ClientStream {
             }
             _ => Some(self.failed(StreamCondition::UnsupportedStanzaType.into())),
         }
+    }
+
+    fn register(&mut self, iq: &Stanza) -> Option<Event> {
+        if self.negotiation().acceptance.as_ref().is_some_and(|acceptance| acceptance.registration) {
+            self.state = State::Waiting;
+            return Some(Event::Register(iq.clone()));
+        }
+        // XEP-0077 §3.1 asks for this answer rather than for the end of the stream. It is not given for ever.
+        if let Some(answer) = StanzaError::from(StanzaCondition::ServiceUnavailable).reply_to(iq) {
+            answer.write(None, &mut self.output);
+        }
+        self.count_failure()
+    }
+
+    fn count_failure(&mut self) -> Option<Event> {
+        let negotiation = self.negotiation();
+        negotiation.failures += 1;
+        (negotiation.failures >= AUTHENTICATION_FAILURES_MAX)
+            .then(|| self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many failed attempts")))
     }
 
     fn authenticate(
@@ -565,4 +602,9 @@ impl ClientStream {
     fn negotiation(&mut self) -> &mut Negotiation {
         self.negotiation.get_or_insert_default()
     }
+}
+
+/// Whether a stanza is a question or a wish about registration (XEP-0077).
+fn asks_to_register(iq: &Stanza) -> bool {
+    matches!(iq.type_().as_deref(), Some("get" | "set")) && iq.child("query", ns::REGISTER).is_some()
 }

@@ -1,7 +1,8 @@
 //! RFC 6120 §4.3.2: what a server advertises at each stage of a client's stream.
 
+use super::Acceptance;
 use crate::ns;
-use crate::sasl::{Offer, xml as sasl_xml};
+use crate::sasl::xml as sasl_xml;
 use crate::xml::Element;
 
 /// Whether STARTTLS is on offer (RFC 6120 §5.3.1).
@@ -37,7 +38,8 @@ impl StreamLimits {
 }
 
 /// Before TLS, or before authentication where TLS is there or not needed.
-pub(super) fn before_authentication(starttls: StartTls, offer: &Offer, limits: StreamLimits) -> Element {
+pub(super) fn before_authentication(acceptance: &Acceptance) -> Element {
+    let &Acceptance { starttls, ref offer, registration, limits, .. } = acceptance;
     let mut features = Element::new("features", ns::STREAM);
     if starttls != StartTls::No {
         let mut element = Element::new("starttls", ns::TLS);
@@ -51,6 +53,9 @@ pub(super) fn before_authentication(starttls: StartTls, offer: &Offer, limits: S
             features = features.with(sasl_xml::mechanisms(offer));
         }
         features = features.with_all(sasl_xml::channel_bindings(offer));
+        if registration {
+            features = features.with(Element::new("register", ns::REGISTER_FEATURE));
+        }
     }
     features.with(limits.element())
 }

@@ -27,7 +27,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::accounts::Accounts;
+use crate::accounts::{AccountError, Accounts};
 use crate::config::schema::{Kind, kind_of};
 use crate::config::{Config, ListenKind};
 use crate::server::Server;
@@ -117,8 +117,16 @@ pub struct Context {
     process: Option<Arc<dyn Process>>,
 }
 
+/// A removal under way.
+pub type Removing = Pin<Box<dyn Future<Output = Result<(), AccountError>> + Send>>;
+
 /// The sessions of a running server.
 pub trait Sessions: Send + Sync {
+    /// Removes an account as its own user would: its contacts are told. `None`: nobody needs to be told, and it can be
+    /// erased as it is.
+    fn remove_account(self: Arc<Self>, _account: BareJid) -> Option<Removing> {
+        None
+    }
     /// The account is no more: its sessions must end, and none of them may be resumed.
     fn on_account_removed(&self, account: &BareJid);
     /// The password is another: sessions that know only the old one must end, and none of them may be resumed.

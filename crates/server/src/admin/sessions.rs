@@ -1,24 +1,26 @@
 //! The running server as the operations see it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use magpie_proto::jid::BareJid;
-use magpie_proto::{StreamCondition, StreamError};
 
-use super::Sessions;
+use super::{Removing, Sessions};
 use crate::config::ListenKind;
+use crate::news;
 use crate::server::Server;
 
 impl Sessions for Server {
+    fn remove_account(self: Arc<Self>, account: BareJid) -> Option<Removing> {
+        Some(Box::pin(async move { self.modules.register.remove(&self, &account).await }))
+    }
+
     fn on_account_removed(&self, account: &BareJid) {
-        // XEP-0077 §3.2: the condition for a stream whose account is cancelled.
-        let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
-        self.registry().end(account, &error);
+        news::account_removed(self, account);
     }
 
     fn on_password_changed(&self, account: &BareJid) {
-        let error = StreamError::new(StreamCondition::NotAuthorized, "the password was changed");
-        self.registry().end(account, &error);
+        news::password_changed(self, account, None);
     }
 
     fn count(&self) -> usize {

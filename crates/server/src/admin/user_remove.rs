@@ -24,7 +24,11 @@ impl Operation for UserRemove {
 
     async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {
         let account = context.account(&arguments.jid)?;
-        let removed = context.accounts.remove(&account).await;
+        let removing = context.sessions.clone().and_then(|sessions| sessions.remove_account(account.clone()));
+        let removed = match removing {
+            Some(removing) => removing.await,
+            None => context.accounts.remove(&account).await,
+        };
         removed.map_err(|error| OperationError::of_account(error, &account))?;
         if let Some(sessions) = &context.sessions {
             sessions.on_account_removed(&account);

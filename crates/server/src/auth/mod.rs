@@ -1,5 +1,7 @@
 //! RFC 6120 §6: who may log in, and how often one may try.
 
+mod registrations;
 mod throttle;
 
+pub use registrations::RegistrationThrottle;
 pub use throttle::{LoginThrottle, RetryAfter};

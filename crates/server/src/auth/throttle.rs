@@ -105,7 +105,7 @@ fn take(buckets: &mut Expiring, key: u64, interval: Duration, debt_max: Duration
 }
 
 /// The network that one subscriber has: an IPv4 address, a /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
@@ -117,22 +117,22 @@ fn network(address: IpAddr) -> IpAddr {
 
 /// Keys that are forgotten at their time, or earlier where there are too many.
 #[derive(Debug)]
-struct Expiring {
+pub(super) struct Expiring {
     ends: HashMap<u64, Instant>,
     keys_max: usize,
 }
 
 impl Expiring {
-    fn new(keys_max: usize) -> Self {
+    pub(super) fn new(keys_max: usize) -> Self {
         Self { ends: HashMap::new(), keys_max: keys_max.max(1) }
     }
 
-    fn remaining(&self, key: u64, now: Instant) -> Option<Duration> {
+    pub(super) fn remaining(&self, key: u64, now: Instant) -> Option<Duration> {
         let remaining = self.ends.get(&key)?.saturating_duration_since(now);
         (!remaining.is_zero()).then_some(remaining)
     }
 
-    fn insert(&mut self, key: u64, end: Instant, now: Instant) {
+    pub(super) fn insert(&mut self, key: u64, end: Instant, now: Instant) {
         if self.ends.len() >= self.keys_max && !self.ends.contains_key(&key) {
             self.make_room(now);
         }

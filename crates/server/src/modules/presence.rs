@@ -176,6 +176,29 @@ impl Presence {
         Ok(Promise::kept())
     }
 
+    /// What the account's sessions show has changed without them: their presence is sent again where `change` gives another.
+    pub async fn show_again(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        change: impl Fn(&Stanza) -> Option<Stanza>,
+    ) {
+        let changed = server.registry().with(account, |account| {
+            let account = account?;
+            let roster = account.roster.clone()?;
+            let changed = account.resources.iter_mut().filter_map(|resource| {
+                let changed = change(resource.presence.as_ref()?)?;
+                resource.presence = Some(changed.clone());
+                Some((Arc::clone(&resource.session), changed))
+            });
+            Some((roster, changed.collect::<Vec<_>>()))
+        });
+        let Some((roster, changed)) = changed else { return };
+        for (session, presence) in changed {
+            self.broadcast(server, &session, &roster, &presence).await;
+        }
+    }
+
     /// A contact is blocked: to it, the user goes away (XEP-0191 §3.3).
     pub async fn hide_from(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
         self.send_if_seen(server, account, contact, false).await;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use magpie_proto::xml::{Attr, Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Map, Store, StoreError, Ticket, Value};
+use tokio::task::JoinSet;
 
 use super::{About, Module};
 use crate::accounts;
@@ -21,7 +22,10 @@ use crate::registry::{self, Account, Registry, SessionHandle};
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::roster::{Item, Journal, Push, Roster, RosterLimits, RosterSet, Since};
 use crate::server::{Deps, Server, random_text};
-use crate::subscription::{Announce, SubscriptionStanza};
+use crate::subscription::{self, Announce, Removal, SubscriptionStanza};
+
+/// Contacts of a removed account that are told at the same time: each waits for the disk.
+const CANCELLED_AT_ONCE_MAX: usize = 64;
 
 /// The module.
 pub struct RosterModule {
@@ -182,18 +186,55 @@ impl RosterModule {
                 );
                 let changed = changed.await?;
                 let (removal, _) = changed.result;
-                let server = &request.server;
-                self.announce(server, account, &jid, removal.announce).await;
-                if removal.unsubscribe {
-                    self.send(server, account, &jid, SubscriptionStanza::Unsubscribe).await;
-                }
-                if removal.unsubscribed {
-                    self.send(server, account, &jid, SubscriptionStanza::Unsubscribed).await;
-                }
+                self.cancel(&request.server, account, &jid, removal).await;
                 changed.ticket.await.map_err(refusal)?;
             }
         }
         Ok(None)
+    }
+
+    /// The account will be removed: as if every contact were removed from the roster (§2.5.2), without pushes, since nobody
+    /// keeps it. The store is left to the removal.
+    pub async fn cancel_all(&self, server: &Arc<Server>, account: &BareJid) -> Result<(), StoreError> {
+        let _pin = self.registry.pin(account);
+        self.load_into_registry(account).await?;
+        let empty = Arc::new(Roster::new(self.store.next_id().0));
+        let roster = self.registry.with(account, |account| account?.roster.replace(empty));
+        let Some(roster) = roster else { return Ok(()) };
+        let mut under_way = JoinSet::new();
+        for item in roster.all() {
+            if under_way.len() >= CANCELLED_AT_ONCE_MAX {
+                under_way.join_next().await;
+            }
+            let (server, account, contact, state) = (Arc::clone(server), account.clone(), item.jid.clone(), item.state);
+            under_way.spawn(async move {
+                let roster = &server.modules.roster;
+                roster.cancel(&server, &account, &contact, subscription::removal(state)).await;
+            });
+        }
+        while under_way.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Reads the roster of an account from the store again.
+    pub async fn reload(&self, account: &BareJid) -> Result<(), StoreError> {
+        self.registry.with(account, |account| {
+            if let Some(account) = account {
+                account.roster = None;
+            }
+        });
+        self.load_into_registry(account).await
+    }
+
+    /// What a contact is told that was removed from the roster (§2.5.2).
+    async fn cancel(&self, server: &Arc<Server>, account: &BareJid, contact: &BareJid, removal: Removal) {
+        self.announce(server, account, contact, removal.announce).await;
+        if removal.unsubscribe {
+            self.send(server, account, contact, SubscriptionStanza::Unsubscribe).await;
+        }
+        if removal.unsubscribed {
+            self.send(server, account, contact, SubscriptionStanza::Unsubscribed).await;
+        }
     }
 
     /// A session sends `subscribe`, `subscribed`, `unsubscribe` or `unsubscribed` (§3).

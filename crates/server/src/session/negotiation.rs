@@ -18,6 +18,7 @@ use super::{Connection, Session, Takeover};
 use crate::config::{Limits, TlsMode};
 use crate::listen::transport::Transport;
 use crate::mailbox::{Mail, Mailbox};
+use crate::modules::register::Stranger;
 use crate::news;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
@@ -73,6 +74,8 @@ struct Negotiation {
     domain: String,
     account: Option<BareJid>,
     anonymous: bool,
+    /// Whether an account was made on this stream (XEP-0077).
+    registered: bool,
     address: IpAddr,
 }
 
@@ -98,6 +101,7 @@ impl Negotiation {
             domain: String::new(),
             account: None,
             anonymous: false,
+            registered: false,
             address: connection.transport.peer().ip(),
             connection,
         }
@@ -195,6 +199,13 @@ impl Negotiation {
                     self.server.throttle().failed(&account, self.address, std::time::Instant::now());
                 }
             }
+            Event::Register(iq) => {
+                let mut stranger =
+                    Stranger { domain: self.domain.clone(), address: self.address, registered: self.registered };
+                let answer = self.server.modules.register.answer_stranger(&self.server, &mut stranger, &iq).await;
+                self.registered = stranger.registered;
+                self.connection.stream.registration_answered(answer.as_ref());
+            }
             Event::Bind { resource } => return self.bind(resource).await,
             Event::Resume { previd, h } => return self.resume(previd, h),
             Event::Failed(error) => {
@@ -265,6 +276,7 @@ impl Negotiation {
             },
             domain,
             starttls,
+            registration: config.registration.open && !anonymous,
             features: match opening.account {
                 Some(_) => self.server.stream_features(&self.domain),
                 None => Vec::new(),
@@ -354,14 +366,6 @@ impl Negotiation {
             mailbox: Mailbox::new(limits.unsent_bytes_max),
             anonymous: self.anonymous,
         });
-        // An account that was removed since it authenticated has no sessions.
-        match self.anonymous || self.server.deps.accounts.exists(&handle.account).await.unwrap_or(false) {
-            true => {}
-            false => {
-                self.fail(StreamCondition::NotAuthorized.into());
-                return Next::More;
-            }
-        }
         match self.server.registry().add(&handle, limits.sessions_per_account_max) {
             Ok(Some(replaced)) => {
                 let text = "replaced by a newer session with the same resource";
@@ -376,6 +380,12 @@ impl Negotiation {
                 self.connection.stream.bind_refused(&error);
                 return Next::More;
             }
+        }
+        // An account that was removed since it authenticated has no sessions. Looked at now, when a removal would find this one.
+        if !self.anonymous && !self.server.deps.accounts.exists(&handle.account).await.unwrap_or(false) {
+            self.server.registry().remove(&handle);
+            self.fail(StreamCondition::NotAuthorized.into());
+            return Next::More;
         }
         if let Err(error) = news::session_bound(&self.server, &handle).await {
             tracing::error!(%error, account = %handle.account, "the account cannot be read");

@@ -1,0 +1,155 @@
+//! XEP-0049: Private XML Storage
+//!
+//! A user's clients keep elements here, by name and namespace, for the user alone: old bookmarks (XEP-0048), notes to
+//! contacts, settings. A set replaces the elements that it names and leaves the others.
+
+use std::sync::Arc;
+
+use magpie_proto::xml::Element;
+use magpie_proto::{StanzaCondition, StanzaError, ns};
+use magpie_store::{Batch, Map, Store};
+
+use super::{About, Module};
+use crate::accounts;
+use crate::modules::offline::refusal;
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::server::Deps;
+
+const NS: &str = "jabber:iq:private";
+
+/// Elements of one account; one more is `resource-constraint`.
+const ELEMENTS_MAX: usize = 256;
+
+/// The module.
+pub struct Private {
+    store: Store,
+    elements: Map<String>,
+    deps: Deps,
+}
+
+impl Module for Private {
+    const ABOUT: &'static [About] = &[About {
+        xep: Some(49),
+        title: "Private XML Storage",
+        version: "1.2",
+        host_features: &[NS],
+        account_features: &[],
+    }];
+
+    fn new(deps: &Deps) -> Self {
+        Self { store: deps.store.clone(), elements: deps.store.map("private"), deps: deps.clone() }
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        let query = ("query", NS);
+        requests.own(To::OwnAccount, Verb::Get, query, self, Self::get);
+        requests.own(To::OwnAccount, Verb::Set, query, self, Self::set);
+        for verb in [Verb::Get, Verb::Set] {
+            requests.own(To::Account, verb, query, self, Self::refuse);
+        }
+    }
+}
+
+/// Under which key an element is stored; as an importer must write it, too.
+pub fn key(name: &str, ns: &str) -> String {
+    format!("{{{ns}}}{name}")
+}
+
+impl Private {
+    async fn get(self: Arc<Self>, request: Request) -> Reply {
+        let owner = accounts::owner(&request.session()?.account);
+        let wanted = wanted(&request.payload)?;
+        if wanted.is_empty() {
+            return Err(StanzaError::new(StanzaCondition::BadRequest, "name the element that you want"));
+        }
+        let mut found = Element::new("query", NS);
+        for element in wanted {
+            let stored = self.elements.get(&owner, &key(element.name(), element.ns())).await.map_err(refusal)?;
+            // What was never stored comes back as it was asked for.
+            let stored = stored.and_then(|xml| Element::parse(xml.as_bytes(), ns::CLIENT).ok());
+            found.push(stored.unwrap_or_else(|| Element::new(element.name(), element.ns())));
+        }
+        Ok(Some(found))
+    }
+
+    async fn set(self: Arc<Self>, request: Request) -> Reply {
+        let owner = accounts::owner(&request.session()?.account);
+        let wanted = wanted(&request.payload)?;
+        if wanted.is_empty() {
+            return Err(StanzaError::new(StanzaCondition::NotAcceptable, "there is no element to store"));
+        }
+        let bytes_max = self.deps.config.load().limits.stored_bytes_max;
+        let mut batch = Batch::new();
+        let mut added = false;
+        for element in &wanted {
+            let xml = element.to_xml(ns::CLIENT);
+            if xml.len() > bytes_max {
+                let text = format!("an element may have {bytes_max} bytes");
+                return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
+            }
+            let key = key(element.name(), element.ns());
+            added |= self.elements.get(&owner, &key).await.map_err(refusal)?.is_none();
+            self.elements.put(&mut batch, &owner, &key, &xml);
+        }
+        if added && self.elements.list(&owner).await.map_err(refusal)?.len() + wanted.len() > ELEMENTS_MAX {
+            let text = format!("an account may store {ELEMENTS_MAX} elements");
+            return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text));
+        }
+        self.store.commit(batch).await.map_err(refusal)?;
+        Ok(None)
+    }
+
+    /// Somebody else's (§2.3).
+    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+        Err(StanzaCondition::Forbidden.into())
+    }
+}
+
+/// The elements of a query, none of them in a namespace that is reserved (§2.3).
+fn wanted(query: &Element) -> Result<Vec<&Element>, StanzaError> {
+    let wanted: Vec<&Element> = query.children().collect();
+    let reserved = |ns: &str| ns.starts_with("jabber:") || ns.starts_with("http://jabber.org/") || ns == "vcard-temp";
+    match wanted.iter().find(|element| reserved(element.ns()) || element.ns().is_empty()) {
+        Some(element) => {
+            let text = format!("nothing can be stored in the namespace '{}'", element.ns());
+            Err(StanzaError::new(StanzaCondition::NotAcceptable, text))
+        }
+        None => Ok(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn query(children: &str) -> Element {
+        Element::parse(format!("<query xmlns='{NS}'>{children}</query>").as_bytes(), ns::CLIENT).unwrap()
+    }
+
+    #[test]
+    fn elements_of_any_namespace_of_their_own_can_be_stored() {
+        let query = query("<storage xmlns='storage:bookmarks'/><roster xmlns='roster:delimiter'>::</roster>");
+        let names: Vec<&str> = wanted(&query).unwrap().iter().map(|element| element.name()).collect();
+        assert_eq!(names, ["storage", "roster"]);
+    }
+
+    #[test]
+    fn reserved_namespaces_are_not_acceptable() {
+        for child in [
+            "<inherited/>",
+            "<nothing xmlns=''/>",
+            "<a xmlns='jabber:iq:roster'/>",
+            "<vCard xmlns='vcard-temp'/>",
+            "<fine xmlns='a:b'/><x xmlns='http://jabber.org/protocol/muc'/>",
+        ] {
+            assert_eq!(wanted(&query(child)).unwrap_err().condition, StanzaCondition::NotAcceptable, "{child}");
+        }
+    }
+
+    #[test]
+    fn a_key_says_name_and_namespace_for_no_name_has_a_brace() {
+        assert_eq!(key("storage", "storage:bookmarks"), "{storage:bookmarks}storage");
+        assert_eq!(key("b", "a}c").rsplit_once('}'), Some(("{a}c", "b")));
+    }
+}

@@ -1,0 +1,309 @@
+//! XEP-0054: vcard-temp, XEP-0153: vCard-Based Avatars
+//!
+//! A user's electronic business card, which anybody may read. The server tells contacts of a new picture in it: it puts
+//! the picture's hash into presence that does not speak of one, and sends the presence again when the picture changes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
+use magpie_store::{Batch, Record, Store, StoreError, Value};
+
+use super::{About, Module};
+use crate::accounts;
+use crate::modules::offline::refusal;
+use crate::registry::{Registry, SessionHandle};
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::server::Deps;
+
+const NS: &str = "vcard-temp";
+const NS_UPDATE: &str = "vcard-temp:x:update";
+
+/// XEP-0153 §4.5: base64 as people write it, spaces removed.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// A stored vCard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vcard {
+    /// The element.
+    element: Element,
+    /// SHA-1 of the picture in lower-case hexadecimal; empty where there is none.
+    photo: String,
+}
+
+impl Vcard {
+    /// A vCard as a client sends it.
+    pub fn new(element: Element) -> Self {
+        let photo = picture(&element).map_or_else(String::new, |bytes| {
+            let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &bytes);
+            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        Self { element, photo }
+    }
+}
+
+impl Record for Vcard {
+    /// The hash on a line of its own, so that presence needs no picture, then the element.
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.photo.as_bytes());
+        out.push(b'\n');
+        self.element.write(ns::CLIENT, out);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let line = bytes.iter().position(|byte| *byte == b'\n')?;
+        let photo = String::from_utf8(bytes[..line].to_vec()).ok()?;
+        Some(Self { element: Element::parse(&bytes[line + 1..], ns::CLIENT).ok()?, photo })
+    }
+}
+
+/// The picture of a vCard, decoded. What is no base64 is no picture.
+fn picture(vcard: &Element) -> Option<Vec<u8>> {
+    let photos = vcard.children().filter(|child| child.is("PHOTO", NS));
+    let mut pictures = photos.filter_map(|photo| {
+        let mut text = photo.child("BINVAL", NS)?.text();
+        text.retain(|char| !char.is_whitespace());
+        BASE64.decode(text).ok().filter(|bytes| !bytes.is_empty())
+    });
+    pictures.next()
+}
+
+/// The module.
+pub struct VcardTemp {
+    store: Store,
+    vcards: Value<Vcard>,
+    registry: Arc<Registry>,
+    deps: Deps,
+}
+
+impl Module for VcardTemp {
+    const ABOUT: &'static [About] = &[
+        About {
+            xep: Some(54),
+            title: "vcard-temp",
+            version: "1.3.0",
+            host_features: &[NS],
+            account_features: &[NS],
+        },
+        About {
+            xep: Some(153),
+            title: "vCard-Based Avatars",
+            version: "1.1.1",
+            host_features: &[],
+            account_features: &[],
+        },
+    ];
+
+    fn new(deps: &Deps) -> Self {
+        Self {
+            store: deps.store.clone(),
+            vcards: deps.store.value("vcard"),
+            registry: Arc::clone(&deps.registry),
+            deps: deps.clone(),
+        }
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        let vcard = ("vCard", NS);
+        requests.own(To::OwnAccount, Verb::Get, vcard, self, Self::get_own);
+        requests.own(To::OwnAccount, Verb::Set, vcard, self, Self::set);
+        requests.own(To::Account, Verb::Get, vcard, self, Self::get_other);
+        requests.own(To::Host, Verb::Get, vcard, self, Self::get_host);
+        for target in [To::Account, To::Host] {
+            requests.own(target, Verb::Set, vcard, self, Self::refuse);
+        }
+    }
+}
+
+impl VcardTemp {
+    /// Brings the hash of the picture of an account with a new session into the registry.
+    pub async fn load_into_registry(&self, account: &BareJid) -> Result<(), StoreError> {
+        if self.registry.with(account, |account| account.is_none_or(|account| account.photo.is_some())) {
+            return Ok(());
+        }
+        let Some(vcard) = self.vcards.get(&accounts::owner(account)).await? else { return Ok(()) };
+        self.registry.with(account, |account| {
+            if let Some(account) = account {
+                // A session that was faster may have changed it already.
+                account.photo.get_or_insert_with(|| vcard.photo.into());
+            }
+        });
+        Ok(())
+    }
+
+    /// A step: available presence that says nothing of a picture says what the server knows (XEP-0153 §3.1).
+    pub fn add_photo<'a>(&self, session: &SessionHandle, presence: &'a Stanza) -> Cow<'a, Stanza> {
+        let photo = self.registry.with(&session.account, |account| account.and_then(|account| account.photo.clone()));
+        match photo {
+            Some(photo) if presence.child("x", NS_UPDATE).is_none() => {
+                Cow::Owned(presence.with_child(&update(&photo)))
+            }
+            _ => Cow::Borrowed(presence),
+        }
+    }
+
+    async fn get_own(self: Arc<Self>, request: Request) -> Reply {
+        match self.of(&request.to).await? {
+            Some(vcard) => Ok(Some(vcard)),
+            None => Err(StanzaCondition::ItemNotFound.into()),
+        }
+    }
+
+    /// §3.3: an account without a vCard and no account at all look alike.
+    async fn get_other(self: Arc<Self>, request: Request) -> Reply {
+        match self.of(&request.to).await? {
+            Some(vcard) => Ok(Some(vcard)),
+            None => Err(StanzaCondition::ServiceUnavailable.into()),
+        }
+    }
+
+    async fn of(&self, account: &BareJid) -> Result<Option<Element>, StanzaError> {
+        let vcard = self.vcards.get(&accounts::owner(account)).await.map_err(refusal)?;
+        Ok(vcard.map(|vcard| vcard.element))
+    }
+
+    async fn get_host(self: Arc<Self>, request: Request) -> Reply {
+        let field = |name, text: &str| Element::new(name, NS).with_text(text);
+        let vcard = Element::new("vCard", NS)
+            .with(field("FN", request.to.domain()))
+            .with(field("DESC", "An XMPP server that runs Magpie."))
+            .with(field("JABBERID", request.to.domain()));
+        Ok(Some(vcard))
+    }
+
+    async fn set(self: Arc<Self>, request: Request) -> Reply {
+        let account = &request.session()?.account;
+        let bytes_max = self.deps.config.load().limits.stored_bytes_max;
+        if request.payload.to_xml(ns::CLIENT).len() > bytes_max {
+            let text = format!("a vCard may have {bytes_max} bytes");
+            return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
+        }
+        let vcard = Vcard::new(request.payload.clone());
+        let photo: Arc<str> = vcard.photo.as_str().into();
+        let mut batch = Batch::new();
+        self.vcards.put(&mut batch, &accounts::owner(account), &vcard);
+        // Under the account's lock, so that of two changes the later one is the last in the store and here.
+        let (ticket, before) = self.registry.with(account, |entry| {
+            let before = entry.and_then(|entry| entry.photo.replace(Arc::clone(&photo)));
+            (self.store.commit(batch), before)
+        });
+        ticket.await.map_err(refusal)?;
+        // The answer first: the client then knows its own new picture in the presence that follows.
+        request.answer(None);
+        if before.as_deref() != Some(&*photo) {
+            let change = |presence: &Stanza| replaced(presence, before.as_deref(), &photo);
+            request.server.modules.presence.show_again(&request.server, account, change).await;
+        }
+        Ok(None)
+    }
+
+    /// Somebody else's (§3.2).
+    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+        Err(StanzaCondition::Forbidden.into())
+    }
+}
+
+/// The child of presence that names the picture; an empty hash means that there is none (XEP-0153 §4.1).
+fn update(photo: &str) -> Element {
+    Element::new("x", NS_UPDATE).with(Element::new("photo", NS_UPDATE).with_text(photo))
+}
+
+/// The presence with the new hash, where it had the old one, or none. `None`: its client speaks for itself.
+fn replaced(presence: &Stanza, before: Option<&str>, photo: &str) -> Option<Stanza> {
+    let Some(child) = presence.child("x", NS_UPDATE) else {
+        return Some(presence.with_child(&update(photo)));
+    };
+    // Without `<photo/>` its client is not ready to say (XEP-0153 §4.1).
+    let shown = child.element().child("photo", NS_UPDATE)?.text();
+    if Some(shown.as_str()) != before {
+        return None;
+    }
+    Some(presence.without_children(|child| child.is("x", NS_UPDATE)).with_child(&update(photo)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// SHA-1 of `abc` (FIPS 180-2 appendix A).
+    const ABC: &str = "a9993e364706816aba3e25717850c26c9cd0d89d";
+
+    fn vcard(content: &str) -> Vcard {
+        Vcard::new(Element::parse(format!("<vCard xmlns='{NS}'>{content}</vCard>").as_bytes(), ns::CLIENT).unwrap())
+    }
+
+    fn presence(content: &str) -> Stanza {
+        Stanza::parse(format!("<presence from='a@b/c'>{content}</presence>").as_bytes()).unwrap()
+    }
+
+    fn shown(presence: &Stanza) -> Option<String> {
+        Some(presence.child("x", NS_UPDATE)?.element().child("photo", NS_UPDATE)?.text())
+    }
+
+    #[test]
+    fn the_hash_is_of_the_decoded_picture_whatever_the_line_breaks_and_padding() {
+        for text in ["YWJj", " YW\n Jj\r\n", "YWJj"] {
+            assert_eq!(vcard(&format!("<FN>A</FN><PHOTO><BINVAL>{text}</BINVAL></PHOTO>")).photo, ABC);
+        }
+        assert_eq!(vcard("<PHOTO><BINVAL>YQ</BINVAL></PHOTO>"), {
+            let mut padded = vcard("<PHOTO><BINVAL>YQ==</BINVAL></PHOTO>");
+            padded.element = vcard("<PHOTO><BINVAL>YQ</BINVAL></PHOTO>").element;
+            padded
+        });
+    }
+
+    #[test]
+    fn a_vcard_without_a_readable_picture_has_no_hash() {
+        for content in [
+            "",
+            "<FN>A</FN>",
+            "<PHOTO/>",
+            "<PHOTO><BINVAL/></PHOTO>",
+            "<PHOTO><BINVAL>?</BINVAL></PHOTO>",
+            "<PHOTO><EXTVAL>http://example.org/</EXTVAL></PHOTO>",
+        ] {
+            assert_eq!(vcard(content).photo, "", "{content}");
+        }
+        assert_eq!(vcard("<PHOTO><EXTVAL>x</EXTVAL></PHOTO><PHOTO><BINVAL>YWJj</BINVAL></PHOTO>").photo, ABC);
+    }
+
+    #[test]
+    fn a_stored_vcard_is_read_as_it_was() {
+        for content in ["", "<FN>A &amp; B\n</FN><PHOTO><BINVAL>YWJj</BINVAL></PHOTO>"] {
+            let vcard = vcard(content);
+            let mut bytes = Vec::new();
+            vcard.encode(&mut bytes);
+            assert_eq!(Vcard::decode(&bytes), Some(vcard));
+        }
+        assert_eq!(Vcard::decode(b"<vCard xmlns='vcard-temp'/>"), None);
+    }
+
+    #[test]
+    fn presence_that_shows_the_old_picture_or_none_shows_the_new_one() {
+        let plain = presence("<show>away</show>");
+        let first = replaced(&plain, None, ABC).unwrap();
+        assert_eq!(shown(&first).as_deref(), Some(ABC));
+        assert!(first.child("show", ns::CLIENT).is_some());
+        let removed = replaced(&first, Some(ABC), "").unwrap();
+        assert_eq!(shown(&removed).as_deref(), Some(""));
+        assert_eq!(removed.children().count(), 2);
+    }
+
+    #[test]
+    fn a_client_that_speaks_for_itself_is_not_corrected() {
+        let own = presence("<x xmlns='vcard-temp:x:update'><photo>00ff</photo></x>");
+        assert_eq!(replaced(&own, Some(ABC), ""), None);
+        let not_ready = presence("<x xmlns='vcard-temp:x:update'/>");
+        assert_eq!(replaced(&not_ready, Some(""), ABC), None);
+    }
+}
