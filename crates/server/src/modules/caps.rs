@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::server::Deps;
 
 /// Names the software (§4).
-const NODE: &str = env!("CARGO_PKG_REPOSITORY");
+const NODE: &str = "urn:magpie";
 
 /// The module.
 pub struct Capabilities {

@@ -25,7 +25,7 @@ pub fn xeps_markdown() -> String {
 
 /// The file `doap.xml` (XEP-0453: DOAP usage in XMPP).
 pub fn doap() -> String {
-    let mut file = format!(
+    let mut file = String::from(
         "<?xml version='1.0' encoding='UTF-8'?>
 <rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'
          xmlns='http://usefulinc.com/ns/doap#'
@@ -33,14 +33,12 @@ pub fn doap() -> String {
   <Project>
     <name>Magpie</name>
     <shortdesc xml:lang='en'>XMPP server</shortdesc>
-    <homepage rdf:resource='{repository}'/>
     <license rdf:resource='https://spdx.org/licenses/Apache-2.0.html'/>
     <license rdf:resource='https://spdx.org/licenses/MIT.html'/>
     <programming-language>Rust</programming-language>
     <os>Linux</os>
     <category rdf:resource='https://linkmauve.fr/ns/xmpp-doap#category-server'/>
 ",
-        repository = env!("CARGO_PKG_REPOSITORY"),
     );
     for number in rfcs().into_keys() {
         writeln!(file, "    <implements rdf:resource='{}'/>", rfc_address(number)).expect(STRINGS);
