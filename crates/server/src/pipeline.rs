@@ -256,11 +256,6 @@ async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaE
             // What the server knows of an account it tells to no one whom the account blocks (XEP-0191 §3.2).
             server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
         }
-        Destination::LocalAccount { target: Target::Bare, .. } => {
-            // What the server says in an account's name it says to no blocked contact either (XEP-0191 §3.2, §3.3).
-            server.modules.blocking.refuse_sent(session, to)?;
-            server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
-        }
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
         _ => {}
     }

@@ -40,6 +40,9 @@ const THROTTLED_MAX: usize = 65_536;
 /// Batches waiting for the store above which the server calls itself not ready.
 const QUEUED_BATCHES_HIGH: u64 = 100_000;
 
+/// How often certificates are looked at: those that the server made itself are renewed, others are warned of.
+const CERTIFICATE_CHECK_SECONDS: u64 = 24 * 60 * 60;
+
 /// How long a stop waits for sessions to end.
 const STOP_SECONDS_MAX: u64 = 15;
 
@@ -171,6 +174,7 @@ impl Server {
             server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
             info!(%address, kind = ?listen.kind, "listening");
         }
+        server.check_certificates();
         server.serve_metrics(&config.metrics.address).await?;
         Ok(server)
     }
@@ -209,6 +213,21 @@ impl Server {
         metrics.watch_store(move || store.statistics());
         metrics.watch_certificates(Arc::clone(&self.certificates));
         metrics.watch_buffers(self.buffers());
+    }
+
+    fn check_certificates(self: &Arc<Self>) {
+        let (certificates, mut stopping) = (Arc::clone(&self.certificates), self.stopping());
+        tokio::spawn(async move {
+            loop {
+                let stop = stopping.wait_for(|stopping| *stopping);
+                if tokio::time::timeout(Duration::from_secs(CERTIFICATE_CHECK_SECONDS), stop).await.is_ok() {
+                    return;
+                }
+                let certificates = Arc::clone(&certificates);
+                // What is wrong is in the log.
+                let _ = tokio::task::spawn_blocking(move || certificates.reload()).await;
+            }
+        });
     }
 
     async fn serve_metrics(self: &Arc<Self>, address: &str) -> Result<(), StartError> {

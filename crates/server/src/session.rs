@@ -212,12 +212,6 @@ impl Session {
     }
 
     async fn handle_stanza(&mut self, stanza: Stanza) {
-        if let Some(claimed) = stanza.claimed_from()
-            && claimed != self.handle.account.as_str()
-        {
-            // RFC 6120 §8.1.2.1 lets the server put the true address in place; that is what was done.
-            debug!(jid = %self.handle.jid, claimed, "from replaced");
-        }
         let position = self.acks.as_mut().map(|acks| acks.inbound.received());
         let outgoing = Outgoing {
             server: Arc::clone(&self.server),

@@ -11,7 +11,7 @@ use super::features::{self, StartTls, StreamLimits};
 use crate::sasl::xml::{self as sasl_xml, Request};
 use crate::sasl::{Exchange, Hash, Identity, Offer, SaslFailure, ScramKeys, Step};
 use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
-use crate::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
+use crate::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
 
 /// Wrong passwords on one stream after which it ends: RFC 6120 §6.4.5 allows two to five retries.
 const AUTHENTICATION_FAILURES_MAX: u8 = 6;
@@ -133,6 +133,8 @@ pub struct ClientStream {
     header_sent: bool,
     /// Whether nothing has come since the last restart.
     restarted: bool,
+    /// The language of stanzas that name none (§8.1.5).
+    lang: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,7 @@ impl ClientStream {
             negotiation: Some(Box::new(Negotiation { secure, id, host, ..Negotiation::default() })),
             header_sent: false,
             restarted: false,
+            lang: None,
         }
     }
 
@@ -359,6 +362,7 @@ impl ClientStream {
             let text = "XMPP 1.0 is required";
             return self.failed(StreamError::new(StreamCondition::UnsupportedVersion, text));
         }
+        self.lang = header.lang.as_deref().filter(|lang| !lang.is_empty()).map(Box::from);
         let negotiation = self.negotiation();
         // The host cannot change between the streams of one connection (§4.7.2).
         if let (Some(before), Some(now)) = (&negotiation.domain, &header.to)
@@ -544,8 +548,22 @@ impl ClientStream {
                 self.failed(StreamCondition::UnsupportedStanzaType.into())
             }
             Kind::Other => Event::Nonza(stanza),
-            _ => Event::Stanza(stanza),
+            // §8.1.2.1: a client speaks for itself alone.
+            _ if self.is_forged(&stanza) => self.failed(StreamCondition::InvalidFrom.into()),
+            _ => Event::Stanza(match &self.lang {
+                Some(lang) if stanza.attr(Attr::Lang).is_none() => stanza.with(Attr::Lang, Some(lang)),
+                _ => stanza,
+            }),
         }
+    }
+
+    /// Whether `from` names somebody else than the session's own full or bare JID, which the stamp has replaced.
+    fn is_forged(&self, stanza: &Stanza) -> bool {
+        let Some(claimed) = stanza.claimed_from() else { return false };
+        let (Ok(claimed), Some(Ok(own))) = (Jid::parse(claimed), stanza.from().map(|from| Jid::parse(&from))) else {
+            return true;
+        };
+        claimed != own && claimed != own.to_bare().into()
     }
 
     fn establish(&mut self, jid: &FullJid) {

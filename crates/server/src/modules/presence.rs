@@ -90,6 +90,10 @@ impl Presence {
         if let Some((roster, was_available, directed)) = gone {
             let directed = directed.map(|directed| directed.into_iter().collect::<Vec<_>>()).unwrap_or_default();
             self.tell_of_end(server, session, roster, was_available, &directed, stanza).await;
+            if was_available {
+                // §4.5.2: the session that goes is told too, though it is not available any more.
+                session.mailbox.deliver(Delivery::to(stanza.clone(), Arc::from(session.account.as_str())));
+            }
         }
         Ok(Promise::kept())
     }
