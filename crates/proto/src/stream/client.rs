@@ -563,7 +563,7 @@ impl ClientStream {
         let (Ok(claimed), Some(Ok(own))) = (Jid::parse(claimed), stanza.from().map(|from| Jid::parse(&from))) else {
             return true;
         };
-        claimed != own && claimed != own.to_bare().into()
+        claimed != own && claimed != Jid::from(own.to_bare())
     }
 
     fn establish(&mut self, jid: &FullJid) {
