@@ -1,7 +1,5 @@
 //! Namespaces in XML 1.0: from tags and text as they arrive to canonical bytes.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use super::escape::{Place, push_escaped};
@@ -67,9 +65,6 @@ pub(super) struct Canon {
     elements: u32,
     /// `out` ends inside an opening tag, so that an element without content can be closed with `/>`.
     tag_open: bool,
-    stamp: Option<Arc<str>>,
-    /// The `from` that the stamp replaced by a different one.
-    pub(super) claimed_from: Option<Box<str>>,
 }
 
 /// A piece of the arena.
@@ -110,7 +105,7 @@ struct Binding {
 const PREFIXES_MAX: usize = 128;
 
 impl Canon {
-    pub(super) fn new(limits: XmlLimits, stamp: Option<Arc<str>>) -> Self {
+    pub(super) fn new(limits: XmlLimits) -> Self {
         Self {
             out: Vec::new(),
             limits,
@@ -119,8 +114,6 @@ impl Canon {
             bindings: SmallVec::new(),
             elements: 0,
             tag_open: false,
-            stamp,
-            claimed_from: None,
         }
     }
 
@@ -234,23 +227,8 @@ impl Canon {
             out.extend_from_slice(b" xmlns:");
             push_value(prefix, uri, &mut out);
         }
-        let routed = uri == ns::CLIENT && matches!(tag.name.local, "message" | "presence" | "iq");
-        let stamp = if self.open.is_empty() && routed { self.stamp.take() } else { None };
-        let claims = tag.attributes.iter().find(|attribute| attribute.raw_name == "from");
-        if let (Some(stamp), None) = (&stamp, claims) {
-            push_attribute("from", stamp, &mut out);
-        }
         for attribute in &tag.attributes {
-            let value = match &stamp {
-                Some(stamp) if attribute.raw_name == "from" => {
-                    if **stamp != *attribute.value {
-                        self.claimed_from = Some(attribute.value.as_ref().into());
-                    }
-                    stamp
-                }
-                _ => attribute.value.as_ref(),
-            };
-            push_attribute(attribute.raw_name, value, &mut out);
+            push_attribute(attribute.raw_name, &attribute.value, &mut out);
         }
         self.out = out;
         Ok(())

@@ -22,17 +22,28 @@ pub(super) struct FastStamp<'a> {
     pub(super) escaped: &'a str,
 }
 
+/// Why a stanza was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It is out of the ordinary.
+    Unusual,
+    /// The input ends in it; so far the reader would find no fault either.
+    Cut,
+}
+
 /// The stanza at the front of `input` and its length there, if it is ordinary.
 pub(super) fn read(
     input: &[u8],
     limits: &XmlLimits,
     scope: &Scope,
     stamp: Option<FastStamp<'_>>,
-) -> Option<(usize, Stanza)> {
+) -> Result<(usize, Stanza), Stop> {
     if !scope.content {
-        return None;
+        return Err(Stop::Unusual);
     }
-    let input = &input[..input.len().min(limits.stanza_bytes_max).min(1 << 29)];
+    let allowed = limits.stanza_bytes_max.min(1 << 29);
+    let beyond = input.len() > allowed;
+    let input = &input[..input.len().min(allowed)];
     let mut fast = Fast {
         input,
         limits,
@@ -55,8 +66,11 @@ pub(super) fn read(
         stale: false,
         claimed_from: None,
     };
-    fast.stanza(stamp)?;
-    fast.finish()
+    match fast.stanza(stamp) {
+        Ok(()) => fast.finish().ok_or(Stop::Unusual),
+        Err(Stop::Cut) if !beyond && fast.is_sound() => Err(Stop::Cut),
+        Err(_) => Err(Stop::Unusual),
+    }
 }
 
 struct Fast<'a> {
@@ -107,16 +121,16 @@ struct Open {
 }
 
 impl<'a> Fast<'a> {
-    fn stanza(&mut self, stamp: Option<FastStamp<'a>>) -> Option<()> {
+    fn stanza(&mut self, stamp: Option<FastStamp<'a>>) -> Result<(), Stop> {
         if self.tag::<true>(stamp)? {
-            return Some(());
+            return Ok(());
         }
         loop {
             self.text()?;
-            if *self.input.get(self.at + 1)? == b'/' {
+            if self.byte(self.at + 1)? == b'/' {
                 self.close()?;
                 if self.open.is_empty() {
-                    return Some(());
+                    return Ok(());
                 }
             } else {
                 self.tag::<false>(None)?;
@@ -125,13 +139,13 @@ impl<'a> Fast<'a> {
     }
 
     /// An opening tag; true where the stanza is complete with it.
-    fn tag<const TOP: bool>(&mut self, stamp: Option<FastStamp<'a>>) -> Option<bool> {
+    fn tag<const TOP: bool>(&mut self, stamp: Option<FastStamp<'a>>) -> Result<bool, Stop> {
         let start = self.at;
         let name = Span::new(start + 1, self.name_end(start + 1)?);
         self.at = name.end as usize;
         self.elements += 1;
         if self.elements > self.limits.elements_max || self.open.len() >= self.limits.depth_max as usize {
-            return None;
+            return Err(Stop::Unusual);
         }
         let inherited = self.open.last().map_or(Span::default(), |parent| parent.ns);
         let out_start = self.place(start);
@@ -139,6 +153,7 @@ impl<'a> Fast<'a> {
         let mut ns = inherited;
         let mut out_ns = Span::default();
         let mut stamp = stamp.filter(|_| TOP && kind_of(name.of(self.input), Span::default()) != Kind::Other);
+        let stamped = stamp.is_some();
         if TOP {
             self.index.name = name;
             self.index.attrs_start = name.end;
@@ -152,13 +167,13 @@ impl<'a> Fast<'a> {
         let mut names_seen = 0_u64;
         let (empty, end) = loop {
             let at = self.at;
-            match *self.input.get(at)? {
+            match self.byte(at)? {
                 b'>' => break (false, at + 1),
-                b'/' if *self.input.get(at + 1)? == b'>' => break (true, at + 2),
+                b'/' if self.byte(at + 1)? == b'>' => break (true, at + 2),
                 b' ' => {}
-                _ => return None,
+                _ => return Err(Stop::Unusual),
             }
-            if matches!(self.input.get(at + 1)?, b'/' | b'>') {
+            if matches!(self.byte(at + 1)?, b'/' | b'>') {
                 self.edit(at, 1, b"");
                 self.at += 1;
                 continue;
@@ -167,15 +182,15 @@ impl<'a> Fast<'a> {
             let attribute = attribute.of(self.input);
             if attribute == b"xmlns" {
                 if !value.plain {
-                    return None;
+                    return Err(Stop::Unusual);
                 }
                 if self.inherits(inherited, value.input)? {
                     self.delete_declaration(at);
                     continue;
                 }
                 // It is none of the stanzas that are stamped, whatever its name.
-                if stamp.is_some() {
-                    return None;
+                if stamped {
+                    return Err(Stop::Unusual);
                 }
                 ns = value.input;
                 if at == name.end as usize {
@@ -191,7 +206,7 @@ impl<'a> Fast<'a> {
                 if attr == Attr::From
                     && let Some(stamp) = stamp.take()
                 {
-                    self.replace_from(stamp, value.input)?;
+                    self.replace_from(stamp, value.input);
                     continue;
                 }
                 self.index.attrs[attr as usize] = value.out;
@@ -209,30 +224,30 @@ impl<'a> Fast<'a> {
         if !empty {
             self.open.push(Open { name, ns, content: end as u32 });
         }
-        Some(TOP && empty)
+        Ok(TOP && empty)
     }
 
     /// One attribute: its name and its value.
-    fn attribute(&mut self, names_seen: &mut u64) -> Option<(Span, Value)> {
+    fn attribute(&mut self, names_seen: &mut u64) -> Result<(Span, Value), Stop> {
         let start = self.at + 1;
         let mut end = self.name_end(start)?;
         if self.input.get(end) == Some(&b':') {
             if !self.input[start..].starts_with(b"xml:lang=") {
-                return None;
+                return Err(Stop::Unusual);
             }
             end = start + "xml:lang".len();
         }
         let name = Span::new(start, end);
         let bit = 1 << ((self.input[start] ^ self.input[end - 1].rotate_left(3) ^ (end - start) as u8) & 63);
         if *names_seen & bit != 0 && self.names.iter().any(|known| known.of(self.input) == name.of(self.input)) {
-            return None;
+            return Err(Stop::Unusual);
         }
         *names_seen |= bit;
         self.names.push(name);
-        if self.names.len() > self.limits.attributes_max as usize || *self.input.get(end)? != b'=' {
-            return None;
+        if self.names.len() > self.limits.attributes_max as usize || self.byte(end)? != b'=' {
+            return Err(Stop::Unusual);
         }
-        let value = match *self.input.get(end + 1)? {
+        let value = match self.byte(end + 1)? {
             b'\'' => self.value::<false>(end + 2)?,
             b'"' => {
                 self.edit(end + 1, 1, b"'");
@@ -240,14 +255,14 @@ impl<'a> Fast<'a> {
                 self.edit(value.input.end as usize, 1, b"'");
                 value
             }
-            _ => return None,
+            _ => return Err(Stop::Unusual),
         };
         self.at = value.input.end as usize + 1;
-        Some((name, value))
+        Ok((name, value))
     }
 
     /// The value that begins at `start`, up to its quote.
-    fn value<const DOUBLE: bool>(&mut self, start: usize) -> Option<Value> {
+    fn value<const DOUBLE: bool>(&mut self, start: usize) -> Result<Value, Stop> {
         let out_start = self.place(start);
         let mut at = start;
         let mut plain = true;
@@ -262,17 +277,17 @@ impl<'a> Fast<'a> {
                 b'\'' => self.edit(at, 1, b"&apos;"),
                 b'>' => self.edit(at, 1, b"&gt;"),
                 b'&' => at += self.reference::<true>(at)?,
-                _ => return None,
+                _ => return Err(Stop::Unusual),
             }
             plain = false;
             at += 1;
         }
         let out = Span { start: out_start, end: self.place(at) };
-        Some(Value { input: Span::new(start, at), out, plain })
+        Ok(Value { input: Span::new(start, at), out, plain })
     }
 
     /// Text up to the next `<`.
-    fn text(&mut self) -> Option<()> {
+    fn text(&mut self) -> Result<(), Stop> {
         let mut at = self.at;
         loop {
             at = self.find(at, |group| {
@@ -281,22 +296,22 @@ impl<'a> Fast<'a> {
             match self.input[at] {
                 b'<' => {
                     self.at = at;
-                    return Some(());
+                    return Ok(());
                 }
                 b'\n' | b'\t' => {}
                 b'>' => self.edit(at, 1, b"&gt;"),
                 b'&' => at += self.reference::<false>(at)?,
-                b']' if self.input.get(at + 1..at + 3)? != b"]>" => {}
-                _ => return None,
+                b']' if self.input.get(at + 1..at + 3).ok_or(Stop::Cut)? != b"]>" => {}
+                _ => return Err(Stop::Unusual),
             }
             at += 1;
         }
     }
 
     /// A predefined entity; how many bytes follow its `&`.
-    fn reference<const VALUE: bool>(&mut self, at: usize) -> Option<usize> {
+    fn reference<const VALUE: bool>(&mut self, at: usize) -> Result<usize, Stop> {
         let rest = &self.input[at + 1..];
-        Some(match rest.first()? {
+        Ok(match rest.first().ok_or(Stop::Cut)? {
             b'l' if rest.starts_with(b"lt;") => 3,
             b'g' if rest.starts_with(b"gt;") => 3,
             b'a' if rest.starts_with(b"amp;") => 4,
@@ -310,16 +325,16 @@ impl<'a> Fast<'a> {
                 self.edit(at, 6, b"\"");
                 5
             }
-            _ => return None,
+            _ => return Err(Stop::Unusual),
         })
     }
 
-    fn close(&mut self) -> Option<()> {
-        let open = self.open.pop()?;
+    fn close(&mut self) -> Result<(), Stop> {
+        let open = self.open.pop().ok_or(Stop::Unusual)?;
         let name = open.name.of(self.input);
         let rest = &self.input[self.at + 2..];
-        if !rest.starts_with(name) || *rest.get(name.len())? != b'>' {
-            return None;
+        if !rest.starts_with(name) || *rest.get(name.len()).ok_or(Stop::Cut)? != b'>' {
+            return Err(Stop::Unusual);
         }
         let end = self.at + name.len() + 3;
         if self.at == open.content as usize {
@@ -328,23 +343,25 @@ impl<'a> Fast<'a> {
         self.at = end;
         if self.open.len() == 1 {
             let end = self.place(end);
-            self.index.children.last_mut()?.bytes.end = end;
+            if let Some(child) = self.index.children.last_mut() {
+                child.bytes.end = end;
+            }
         }
-        Some(())
+        Ok(())
     }
 
-    /// Whether a declaration changes nothing; `None` where the content namespace must be written by another name.
-    fn inherits(&self, current: Span, declared: Span) -> Option<bool> {
+    /// Whether a declaration changes nothing; not where the content namespace must be written by another name.
+    fn inherits(&self, current: Span, declared: Span) -> Result<bool, Stop> {
         let uri = declared.of(self.input);
         if uri == ns::XML.as_bytes() || uri == XMLNS.as_bytes() {
-            return None;
+            return Err(Stop::Unusual);
         }
         let said_otherwise = uri == self.scope.default_ns.as_bytes() && uri != ns::CLIENT.as_bytes();
         match (current.is_none(), said_otherwise) {
-            (true, true) => Some(true),
-            (true, false) => Some(uri == ns::CLIENT.as_bytes()),
-            (false, true) => None,
-            (false, false) => Some(uri == current.of(self.input)),
+            (true, true) => Ok(true),
+            (true, false) => Ok(uri == ns::CLIENT.as_bytes()),
+            (false, true) => Err(Stop::Unusual),
+            (false, false) => Ok(uri == current.of(self.input)),
         }
     }
 
@@ -373,7 +390,7 @@ impl<'a> Fast<'a> {
     }
 
     /// The sender wrote a `from`: the stamp goes there, and not first.
-    fn replace_from(&mut self, stamp: FastStamp<'a>, value: Span) -> Option<()> {
+    fn replace_from(&mut self, stamp: FastStamp<'a>, value: Span) {
         let inserted: usize = self.edits.drain(..3).map(|edit| edit.put.len()).sum();
         self.shift = self.shift.wrapping_sub(inserted as u32);
         self.claimed_from = Some((value.of(self.input), stamp.value));
@@ -383,7 +400,7 @@ impl<'a> Fast<'a> {
             self.edits.pop();
         }
         while self.edits.last().is_some_and(|edit| edit.at >= value.start) {
-            let edit = self.edits.pop()?;
+            let Some(edit) = self.edits.pop() else { break };
             self.shift = self.shift.wrapping_sub((edit.put.len() as u32).wrapping_sub(edit.skip));
         }
         self.edit(value.start as usize, (value.end - value.start) as usize, stamp.escaped.as_bytes());
@@ -391,7 +408,6 @@ impl<'a> Fast<'a> {
             self.edit(value.end as usize, 1, b"'");
         }
         self.stale = true;
-        Some(())
     }
 
     fn finish(self) -> Option<(usize, Stanza)> {
@@ -407,7 +423,9 @@ impl<'a> Fast<'a> {
             }
         };
         let len = self.place(self.at) as usize;
-        if len > self.limits.stanza_bytes_max {
+        // What the sender wrote counts, and not the stamp; near the limit it is left to the reader to tell.
+        let replaced = self.claimed_from.map_or(0, |(written, _)| written.len() * "&apos;".len());
+        if len + replaced > self.limits.stanza_bytes_max {
             return None;
         }
         if self.edits.is_empty() {
@@ -428,6 +446,28 @@ impl<'a> Fast<'a> {
         Some((self.at, Stanza::indexed(Bytes::from(out), self.index, claimed_from)))
     }
 
+    /// Whether the reader, too, would go on with what is there of a stanza that is cut.
+    fn is_sound(&self) -> bool {
+        if self.place(self.input.len()) as usize > self.limits.stanza_bytes_max {
+            return false;
+        }
+        if self.seen & HIGH == 0 {
+            return true;
+        }
+        let valid = match std::str::from_utf8(self.input) {
+            Ok(text) => text,
+            Err(error) if error.error_len().is_none() => {
+                std::str::from_utf8(&self.input[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(_) => return false,
+        };
+        first_bad_char(valid).is_none()
+    }
+
+    fn byte(&self, at: usize) -> Result<u8, Stop> {
+        self.input.get(at).copied().ok_or(Stop::Cut)
+    }
+
     fn edit(&mut self, at: usize, skip: usize, put: &'a [u8]) {
         self.edits.push(Edit { at: at as u32, skip: skip as u32, put });
         self.shift = self.shift.wrapping_add(put.len() as u32).wrapping_sub(skip as u32);
@@ -438,23 +478,24 @@ impl<'a> Fast<'a> {
         (at as u32).wrapping_add(self.shift)
     }
 
-    fn name_end(&self, start: usize) -> Option<usize> {
-        if CLASS[*self.input.get(start)? as usize] & NAME_START == 0 {
-            return None;
+    fn name_end(&self, start: usize) -> Result<usize, Stop> {
+        if CLASS[self.byte(start)? as usize] & NAME_START == 0 {
+            return Err(Stop::Unusual);
         }
         let rest = &self.input[start + 1..];
-        Some(start + 1 + rest.iter().position(|&b| CLASS[b as usize] & NAME == 0)?)
+        let len = rest.iter().position(|&b| CLASS[b as usize] & NAME == 0);
+        Ok(start + 1 + len.ok_or(Stop::Cut)?)
     }
 
     /// The first byte from `at` on that `special` marks in a group of eight.
     #[inline(always)]
-    fn find(&mut self, mut at: usize, special: impl Fn(u64) -> u64) -> Option<usize> {
+    fn find(&mut self, mut at: usize, special: impl Fn(u64) -> u64) -> Result<usize, Stop> {
         while let Some(group) = self.input.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
             let group = u64::from_le_bytes(*group);
             self.seen |= group;
             let found = special(group);
             if found != 0 {
-                return Some(at + (found.trailing_zeros() / 8) as usize);
+                return Ok(at + (found.trailing_zeros() / 8) as usize);
             }
             at += 8;
         }
@@ -465,7 +506,7 @@ impl<'a> Fast<'a> {
         let group = u64::from_le_bytes(group);
         self.seen |= group;
         let found = special(group);
-        (found != 0).then(|| at + (found.trailing_zeros() / 8) as usize)
+        if found != 0 { Ok(at + (found.trailing_zeros() / 8) as usize) } else { Err(Stop::Cut) }
     }
 }
 

@@ -3,8 +3,6 @@
 //! Tags and references are judged when they are complete, text as it comes. An incomplete tag is kept with the
 //! place up to which it was searched, so that each byte is looked at a fixed number of times however the input is cut.
 
-use std::sync::Arc;
-
 use super::canon::{Canon, Scope};
 use super::escape::{MALFORMED, reference};
 use super::scan::{BAD_CHAR, BAD_UTF8, CLASS, REFERENCE, checked_str, first_bad_char, is_space};
@@ -33,10 +31,10 @@ struct TextState {
 }
 
 impl Reader {
-    pub(super) fn new(mut limits: XmlLimits, stamp: Option<Arc<str>>) -> Self {
+    pub(super) fn new(mut limits: XmlLimits) -> Self {
         // Offsets are 32 bits wide, and the canonical form can be five times as long.
         limits.stanza_bytes_max = limits.stanza_bytes_max.min(1 << 29);
-        Self { canon: Canon::new(limits, stamp), limits, bytes: 0, item: Item::default(), text: TextState::default() }
+        Self { canon: Canon::new(limits), limits, bytes: 0, item: Item::default(), text: TextState::default() }
     }
 
     /// Takes bytes from the front of `input`: up to the end of the element (`true`), or all.
@@ -351,7 +349,7 @@ impl Item {
 pub(super) fn read_whole(bytes: &[u8], scope: &Scope) -> Result<Vec<u8>, XmlError> {
     let start = bytes.iter().position(|&b| !is_space(b)).unwrap_or(bytes.len());
     let mut rest = &bytes[start..];
-    let mut reader = Reader::new(PARSE_LIMITS, None);
+    let mut reader = Reader::new(PARSE_LIMITS);
     if !reader.feed(&mut rest, scope)? {
         return Err(XmlError::NotWellFormed("the end inside an element"));
     }

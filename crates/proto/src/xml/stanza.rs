@@ -104,7 +104,7 @@ impl Stanza {
     pub fn parse(bytes: &[u8]) -> Result<Self, XmlError> {
         static ALONE: LazyLock<Scope> = LazyLock::new(|| Scope::alone(ns::CLIENT));
         match fast::read(bytes, &PARSE_LIMITS, &ALONE, None) {
-            Some((len, stanza)) if len == bytes.len() => Ok(stanza),
+            Ok((len, stanza)) if len == bytes.len() => Ok(stanza),
             _ => Ok(Self::from_canonical(read_whole(bytes, &ALONE)?, None)),
         }
     }
@@ -123,6 +123,17 @@ impl Stanza {
     pub(super) fn indexed(bytes: Bytes, index: Index, claimed_from: Option<Box<str>>) -> Self {
         let rare = claimed_from.map(|claimed| Box::new(Rare { claimed_from: Some(claimed), namespaces: Vec::new() }));
         Self { bytes, index, rare }
+    }
+
+    /// With this `from`, if it is one of the stanzas that are routed.
+    pub(super) fn stamped(self, from: &str) -> Self {
+        if self.kind() == Kind::Other || self.from().as_deref() == Some(from) {
+            return self;
+        }
+        let claimed = self.from().map(|claimed| claimed.as_ref().into());
+        let mut bytes = Vec::with_capacity(self.bytes.len() + from.len() + " from=''".len());
+        self.splice(Attr::From, Some(from), &mut bytes);
+        Self::from_canonical(bytes, claimed)
     }
 
     /// The canonical bytes.

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use super::canon::{Canon, Scope};
-use super::fast::{self, FastStamp};
+use super::canon::Scope;
+use super::fast::{self, FastStamp, Stop};
 use super::reader::{Item, Reader, STRAY_TEXT};
 use super::scan::is_space;
 use super::tag::{Tag, check_xml_declaration, closing_name};
@@ -89,6 +89,9 @@ pub struct Tokenizer {
     stamp: Option<Stamp>,
 }
 
+/// A stanza that is cut is held as it is up to this length. A longer one is better read as it comes.
+const HELD_BYTES_MAX: usize = 4096;
+
 /// The `from` that stanzas are to have.
 #[derive(Debug)]
 struct Stamp {
@@ -110,6 +113,8 @@ enum Phase {
     Between(Arc<Scope>),
     /// Between stanzas, after a `<` that begins a stanza or the end of the stream.
     Angle(Arc<Scope>),
+    /// In a stanza that was ordinary up to where it is cut.
+    Held { scope: Arc<Scope>, raw: Vec<u8>, limits: XmlLimits },
     /// In a stanza.
     Stanza(Arc<Scope>, Box<Reader>),
     /// In the closing tag of the root element.
@@ -153,14 +158,22 @@ impl Tokenizer {
     /// the token is not complete. White space between stanzas is taken in silence. After an error
     /// the tokenizer stays in error.
     pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Token>, XmlError> {
+        // The way that nearly all goes, kept short.
         if let Phase::Between(scope) = &self.phase {
             skip_space(input);
-            if input.first() == Some(&b'<')
-                && let Some((len, stanza)) =
-                    fast::read(input, &self.limits, scope, self.stamp.as_ref().map(Stamp::as_fast))
-            {
-                *input = &input[len..];
-                return Ok(Some(Token::Stanza(stanza)));
+            if let [b'<', _, ..] = input {
+                match fast::read(input, &self.limits, scope, self.fast_stamp()) {
+                    Ok((len, stanza)) => {
+                        *input = &input[len..];
+                        return Ok(Some(Token::Stanza(stanza)));
+                    }
+                    Err(Stop::Cut) if input.len() <= HELD_BYTES_MAX => {
+                        let raw = std::mem::take(input).to_vec();
+                        self.phase = Phase::Held { scope: scope.clone(), raw, limits: self.limits };
+                        return Ok(None);
+                    }
+                    Err(_) => {}
+                }
             }
         }
         let result = self.step(input);
@@ -209,26 +222,28 @@ impl Tokenizer {
                 }
                 Phase::Between(scope) => {
                     skip_space(input);
-                    match input.first() {
-                        None => {}
-                        Some(b'<') => {
-                            *input = &input[1..];
+                    match *input {
+                        [] => self.phase = Phase::Between(scope),
+                        [b'<', rest @ ..] => {
+                            *input = rest;
                             self.phase = Phase::Angle(scope);
-                            continue;
                         }
-                        Some(_) => return Err(STRAY_TEXT),
+                        _ => return Err(STRAY_TEXT),
                     }
-                    self.phase = Phase::Between(scope);
                 }
                 Phase::Angle(scope) if input[0] == b'/' => {
                     let item = Box::new(Item::angle());
                     self.phase = Phase::Closing { scope, item, bytes: 1, limits: self.limits };
                 }
                 Phase::Angle(scope) => {
-                    let mut reader =
-                        Box::new(Reader::new(self.limits, self.stamp.as_ref().map(|stamp| stamp.value.clone())));
+                    let mut reader = Box::new(Reader::new(self.limits));
                     reader.feed(&mut &b"<"[..], &scope)?;
                     self.phase = Phase::Stanza(scope, reader);
+                }
+                Phase::Held { scope, raw, limits } => {
+                    if let Some(stanza) = self.resume(scope, raw, limits, input)? {
+                        return Ok(Some(Token::Stanza(stanza)));
+                    }
                 }
                 Phase::Stanza(scope, mut reader) => {
                     if !reader.feed(input, &scope)? {
@@ -236,8 +251,7 @@ impl Tokenizer {
                         return Ok(None);
                     }
                     self.phase = Phase::Between(scope);
-                    let Canon { out, claimed_from, .. } = reader.canon;
-                    return Ok(Some(Token::Stanza(Stanza::from_canonical(out, claimed_from))));
+                    return Ok(Some(Token::Stanza(self.stamped(reader))));
                 }
                 Phase::Closing { scope, mut item, mut bytes, limits } => {
                     let Some(raw) = item.take_bounded(input, &mut bytes, &limits)? else {
@@ -257,6 +271,48 @@ impl Tokenizer {
                 }
             }
         }
+    }
+
+    /// Goes on with a stanza that was cut: once more as an ordinary one, and if it is not, from its start with the
+    /// reader. Its bytes are thus looked at three times at most.
+    fn resume(
+        &mut self,
+        scope: Arc<Scope>,
+        mut raw: Vec<u8>,
+        limits: XmlLimits,
+        input: &mut &[u8],
+    ) -> Result<Option<Stanza>, XmlError> {
+        let held = raw.len();
+        let more = input.len().min(HELD_BYTES_MAX);
+        raw.extend_from_slice(&input[..more]);
+        if let Ok((len, stanza)) = fast::read(&raw, &limits, &scope, self.fast_stamp()) {
+            *input = &input[len - held..];
+            self.phase = Phase::Between(scope);
+            return Ok(Some(stanza));
+        }
+        let mut reader = Box::new(Reader::new(limits));
+        let mut rest = &raw[..];
+        let complete = reader.feed(&mut rest, &scope)?;
+        *input = &input[more - rest.len()..];
+        if complete {
+            self.phase = Phase::Between(scope);
+            return Ok(Some(self.stamped(reader)));
+        }
+        self.phase = Phase::Stanza(scope, reader);
+        Ok(None)
+    }
+
+    // The stamp is the one in force when the stanza is told, however early its bytes came.
+    fn stamped(&self, reader: Box<Reader>) -> Stanza {
+        let stanza = Stanza::from_canonical(reader.canon.out, None);
+        match &self.stamp {
+            Some(stamp) => stanza.stamped(&stamp.value),
+            None => stanza,
+        }
+    }
+
+    fn fast_stamp(&self) -> Option<FastStamp<'_>> {
+        self.stamp.as_ref().map(Stamp::as_fast)
     }
 
     fn root(&mut self, raw: &[u8]) -> Result<Token, XmlError> {

@@ -160,3 +160,36 @@ fn a_stamp_replaces_what_the_sender_wrote() {
     assert_eq!(stanzas[2].bytes(), "<r xmlns='urn:r'/>");
     assert_eq!(stanzas[3].claimed_from(), None);
 }
+
+#[test]
+fn a_stamp_holds_for_the_stanza_that_is_just_arriving() {
+    for xml in ["<message from='you'><body>x</body></message>", "<message from='you'><![CDATA[x]]></message>"] {
+        let canonical = xml.replace("you", "me").replace("<![CDATA[x]]>", "x");
+        for cut in 1..xml.len() {
+            let mut tokenizer = Tokenizer::new(XmlLimits::default());
+            tokenizer.next(&mut HEADER.as_bytes()).unwrap();
+            assert!(tokenizer.next(&mut &xml.as_bytes()[..cut]).unwrap().is_none());
+            tokenizer.stamp_from(Some(Arc::from("me")));
+            let Ok(Some(Token::Stanza(stanza))) = tokenizer.next(&mut &xml.as_bytes()[cut..]) else { panic!("{cut}") };
+            assert_eq!(stanza.bytes(), &canonical, "{cut}");
+            assert_eq!(stanza.claimed_from(), Some("you"), "{cut}");
+        }
+    }
+}
+
+#[test]
+fn a_stamp_is_only_for_the_content_namespace() {
+    let mut tokenizer = Tokenizer::new(XmlLimits::default());
+    tokenizer.stamp_from(Some(Arc::from("me")));
+    let xml = format!(
+        "{HEADER}<iq from='you' xmlns='urn:x'/><iq xmlns='urn:x' from='you'/><iq id='1' xmlns='jabber:client'/>"
+    );
+    let mut rest = xml.as_bytes();
+    let mut stanzas = Vec::new();
+    while let Some(token) = tokenizer.next(&mut rest).unwrap() {
+        if let Token::Stanza(stanza) = token {
+            stanzas.push(stanza.bytes().clone());
+        }
+    }
+    assert_eq!(stanzas, ["<iq xmlns='urn:x' from='you'/>", "<iq xmlns='urn:x' from='you'/>", "<iq from='me' id='1'/>"]);
+}
