@@ -9,7 +9,7 @@ use magpie_store::{Batch, Log, LogId, Map, Store, Ticket, Value};
 
 /// A message as the archive keeps it.
 const ROW_BYTES: usize = 283;
-const OWNERS: usize = 1000;
+const OWNERS: usize = 10_000;
 
 fn main() {
     // Without it this is a test run, which only has to see that it works.
@@ -17,11 +17,13 @@ fn main() {
     let time = if measured { Duration::from_millis(1500) } else { Duration::from_millis(5) };
     let row = vec![b'x'; ROW_BYTES];
     let owners: Vec<String> = (0..OWNERS).map(|owner| format!("example.org/user{owner}")).collect();
-    let mut turn = 0;
+    let mut random = 88172645463325252u64;
     let mut owner = || {
-        // Steps through them out of order.
-        turn = (turn + 389) % OWNERS;
-        &*owners[turn]
+        // Marsaglia's xorshift: some order that is no order of the database's.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        &*owners[random as usize % OWNERS]
     };
 
     for rows in [1, 10, 100, 1000] {
@@ -51,11 +53,16 @@ fn main() {
         wait_all([appends, deletes].map(|batch| store.commit(batch)));
     });
     for bytes in [100, 1500] {
-        let record = vec![b'x'; bytes];
+        // SQLite writes no page whose bytes stay the same.
+        let mut version = 0u64;
+        let mut record = || {
+            version += 1;
+            [&version.to_be_bytes()[..], &row.repeat(6)[..bytes - 8]].concat()
+        };
         measure(&format!("value: 100 of {bytes} bytes"), time, 100, |store| {
             let value: Value<Vec<u8>> = store.value("account");
             let mut batch = Batch::new();
-            (0..100).for_each(|_| value.put(&mut batch, owner(), &record));
+            (0..100).for_each(|_| value.put(&mut batch, owner(), &record()));
             store.commit(batch).wait().unwrap();
         });
         let mut key = 0;
@@ -64,7 +71,7 @@ fn main() {
             let mut batch = Batch::new();
             for _ in 0..100 {
                 key = (key + 7) % 50;
-                map.put(&mut batch, owner(), &format!("contact{key}@example.net"), &record);
+                map.put(&mut batch, owner(), &format!("contact{key}@example.net"), &record());
             }
             store.commit(batch).wait().unwrap();
         });
@@ -73,11 +80,22 @@ fn main() {
     let store = Store::open(dir.path()).unwrap();
     let value: Value<Vec<u8>> = store.value("account");
     let mut batch = Batch::new();
-    (0..OWNERS).for_each(|_| value.put(&mut batch, owner(), &row));
+    owners.iter().for_each(|owner| value.put(&mut batch, owner, &row));
     store.commit(batch).wait().unwrap();
+    let map: Map<Vec<u8>> = store.map("roster");
+    // A contact here and one there, as rosters grow.
+    wait_all((0..50).map(|contact| {
+        let mut batch = Batch::new();
+        let key = format!("contact{contact}@example.net");
+        owners.iter().for_each(|owner| map.put(&mut batch, owner, &key, &row[..100].to_vec()));
+        store.commit(batch)
+    }));
     let reading = tokio::runtime::Builder::new_current_thread().build().unwrap();
     report("value: one read after another", time, 1, || {
         black_box(reading.block_on(value.get(owner())).unwrap().unwrap());
+    });
+    report("map: one list of 50 after another", time, 50, || {
+        assert_eq!(black_box(reading.block_on(map.list(owner())).unwrap()).len(), 50);
     });
 }
 
@@ -89,14 +107,25 @@ fn measure(what: &str, time: Duration, rows: usize, mut run: impl FnMut(&Store))
 }
 
 fn report(what: &str, time: Duration, rows: usize, mut run: impl FnMut()) {
-    let begun = Instant::now();
+    let (begun, written) = (Instant::now(), bytes_written());
     let mut runs = 0;
     while begun.elapsed() < time {
         run();
         runs += 1;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{what:42} {:>9.0} rows/s {:>9.3} ms a turn", (runs * rows) as f64 / seconds, seconds * 1e3 / runs as f64);
+    let (seconds, rows) = (begun.elapsed().as_secs_f64(), (runs * rows) as f64);
+    let (speed, turn) = (rows / seconds, seconds * 1e3 / runs as f64);
+    print!("{what:40} {speed:>9.0} rows/s {turn:>9.3} ms a turn");
+    if let Some(written) = written.zip(bytes_written()).map(|(before, after)| after - before) {
+        print!(" {:>7.0} bytes written a row", written as f64 / rows);
+    }
+    println!();
+}
+
+/// What the process wrote to disks so far, where the system says so.
+fn bytes_written() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.parse().ok()
 }
 
 fn wait_all(tickets: impl IntoIterator<Item = Ticket>) {

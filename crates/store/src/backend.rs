@@ -22,6 +22,8 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Entries of a log after an id, oldest first.
     fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries>;
+    /// Entries of a log before an id, newest first.
+    fn range_back(&self, name: &'static str, owner: &str, before: Option<LogId>, limit: usize) -> Reading<Entries>;
     fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64>;
 
     fn statistics(&self) -> Statistics;

@@ -21,6 +21,7 @@
 //! - Batches become durable in the order of [`Store::commit`], each whole or not at all. One that fails takes no
 //!   other with it, except where the commit of their common transaction fails: then nobody knows what the disk
 //!   holds, and all of them are told so.
+//! - With nothing to do the threads sleep.
 //! - Preconditions are checked against what the batches before made, never against the own batch's writes.
 //!
 //! The blob index comes with media; it is not here yet.
@@ -39,6 +40,7 @@ mod shapes;
 mod sqlite;
 mod statistics;
 mod store;
+mod threads;
 mod ticket;
 mod writer;
 

@@ -133,6 +133,14 @@ impl Backend for Memory {
         })
     }
 
+    fn range_back(&self, name: &'static str, owner: &str, before: Option<LogId>, limit: usize) -> Reading<Entries> {
+        let before = before.map_or(Bound::Unbounded, Bound::Excluded);
+        self.read_owner(owner, |rows| {
+            let log = rows.logs.get(name).into_iter().flat_map(|log| log.range((Bound::Unbounded, before)).rev());
+            log.take(limit).map(|(id, record)| (*id, record.clone())).collect()
+        })
+    }
+
     fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64> {
         self.read_owner(owner, |rows| rows.logs.get(name).map_or(0, BTreeMap::len) as u64)
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::backend::Entries;
 use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::ids::LogId;
@@ -131,8 +132,17 @@ pub struct Log<T> {
 impl<T: Record> Log<T> {
     /// Entries after `after`, oldest first, at most `limit`.
     pub async fn range(&self, owner: &str, after: Option<LogId>, limit: usize) -> Result<Vec<(LogId, T)>, StoreError> {
-        let entries = self.store.backend().range(self.name, owner, after, limit).await?;
-        entries.into_iter().map(|(id, bytes)| Ok((id, self.decode(&bytes)?))).collect()
+        self.decode_all(self.store.backend().range(self.name, owner, after, limit).await?)
+    }
+
+    /// Entries before `before`, newest first, at most `limit`.
+    pub async fn range_back(
+        &self,
+        owner: &str,
+        before: Option<LogId>,
+        limit: usize,
+    ) -> Result<Vec<(LogId, T)>, StoreError> {
+        self.decode_all(self.store.backend().range_back(self.name, owner, before, limit).await?)
     }
 
     /// How many entries an owner has.
@@ -156,5 +166,9 @@ impl<T: Record> Log<T> {
     /// Deletes all of an owner.
     pub fn clear(&self, batch: &mut Batch, owner: &str) {
         batch.clear_log(self.name, owner);
+    }
+
+    fn decode_all(&self, entries: Entries) -> Result<Vec<(LogId, T)>, StoreError> {
+        entries.into_iter().map(|(id, bytes)| Ok((id, self.decode(&bytes)?))).collect()
     }
 }

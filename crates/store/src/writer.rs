@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::faults::Faults;
 use crate::statistics::{Counters, Statistics};
+use crate::threads;
 use crate::ticket::{Group, Outcome, Ticket};
 
 /// A group that is larger leaves the rest to the next one, so that the first in it need not wait for too many.
@@ -30,7 +31,7 @@ pub(crate) trait Commit: Send {
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Shared {
@@ -67,11 +68,11 @@ impl Writer {
         counters: Arc<Counters>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), bytes_max, faults, counters });
-        let thread = thread::Builder::new().name("store-writer".into()).spawn({
+        let thread = threads::spawn("store-writer".into(), {
             let shared = shared.clone();
             move || shared.run(commit)
         })?;
-        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, threads: Mutex::new(vec![thread]) })
     }
 
     pub(crate) fn commit(&self, batch: Batch) -> Ticket {
@@ -98,14 +99,7 @@ impl Writer {
         self.shared.queue.lock().closed = true;
         self.shared.filled.notify_one();
         self.shared.faults.release();
-        let mut thread = self.thread.lock();
-        if let Some(handle) = thread.take()
-            // A waker may drop the last store on the writer's own thread, which then ends by itself.
-            && handle.thread().id() != thread::current().id()
-        {
-            // A panic there has been reported, and its tickets are settled.
-            let _ = handle.join();
-        }
+        threads::join(&self.threads);
     }
 }
 
@@ -220,5 +214,102 @@ impl Drop for CloseOnDrop<'_> {
         // Settling wakes, and a waker may come back here.
         drop(queue);
         drop(groups);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::Operation;
+    use crate::ids::LogId;
+
+    fn start(commit: impl Commit + 'static) -> (Writer, Faults) {
+        let faults = Faults::new();
+        (Writer::start(Box::new(commit), 1 << 20, faults.clone(), Arc::default()).unwrap(), faults)
+    }
+
+    fn numbered(number: u64, bytes: usize) -> Batch {
+        let mut batch = Batch::new();
+        batch.append("log", "", LogId(number), &vec![0u8; bytes]);
+        batch
+    }
+
+    struct Panics;
+
+    impl Commit for Panics {
+        fn commit(&mut self, _: &[Batch]) -> Outcome {
+            panic!("as a test wants it");
+        }
+    }
+
+    #[test]
+    fn a_writer_that_dies_leaves_no_ticket_unanswered() {
+        let (writer, faults) = start(Panics);
+        faults.hold_commits();
+        let tickets: Vec<_> = (0..5).map(|number| writer.commit(numbered(number, 1))).collect();
+        faults.release();
+        tickets.into_iter().for_each(|ticket| assert_eq!(ticket.wait(), Err(StoreError::Closed)));
+        assert_eq!(writer.commit(numbered(9, 1)).wait(), Err(StoreError::Closed));
+        writer.close();
+        assert_eq!((writer.statistics().queued_batches, writer.statistics().queued_bytes), (0, 0));
+    }
+
+    /// Keeps the numbers in each group, and fails those that are a multiple of 3.
+    struct Keeps(Arc<Mutex<Vec<Vec<u64>>>>);
+
+    impl Commit for Keeps {
+        fn commit(&mut self, batches: &[Batch]) -> Outcome {
+            let number = |batch: &Batch| match batch.operations().next() {
+                Some(Operation::LogAppend { id, .. }) => id.0,
+                other => panic!("{other:?}"),
+            };
+            let numbers: Vec<_> = batches.iter().map(number).collect();
+            let outcome = |number: &u64| if number.is_multiple_of(3) { Err(StoreError::Conflict) } else { Ok(()) };
+            let outcome = Outcome::Each(numbers.iter().map(outcome).collect());
+            self.0.lock().push(numbers);
+            outcome
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn groups_keep_the_order_lose_nothing_and_answer_each(sizes in proptest::collection::vec(0..2000usize, 0..60), held in any::<bool>()) {
+            let groups = Arc::default();
+            let (writer, faults) = start(Keeps(Arc::clone(&groups)));
+            if held {
+                faults.hold_commits();
+            }
+            let commit = |(number, bytes): (usize, &usize)| (number, writer.commit(numbered(number as u64, *bytes)));
+            let tickets: Vec<_> = sizes.iter().enumerate().map(commit).collect();
+            faults.release();
+            for (number, ticket) in tickets {
+                prop_assert_eq!(ticket.wait(), if number % 3 == 0 { Err(StoreError::Conflict) } else { Ok(()) });
+            }
+            writer.close();
+            let groups = groups.lock();
+            prop_assert!(!held || groups.len() <= 2, "{groups:?}");
+            prop_assert_eq!(groups.concat(), (0..sizes.len() as u64).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_group_that_would_be_too_large_leaves_the_rest_to_the_next() {
+        let groups = Arc::default();
+        let faults = Faults::new();
+        let keeps = Box::new(Keeps(Arc::clone(&groups)));
+        let writer = Writer::start(keeps, usize::MAX, faults.clone(), Arc::default()).unwrap();
+        faults.hold_commits();
+        for number in 0..5 {
+            drop(writer.commit(numbered(number, GROUP_BYTES_MAX / 2)));
+        }
+        faults.release();
+        writer.close();
+        assert!(groups.lock().iter().all(|group| group.len() == 1), "{:?}", groups.lock());
     }
 }

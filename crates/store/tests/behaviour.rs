@@ -304,6 +304,9 @@ fn a_log_id_that_cannot_be_stored_fails_its_batch() {
         let append = |id| store.commit(batch(|batch| log.append(batch, "ann", id, &text("x")))).wait();
         assert!(matches!(append(LogId(LogId::MAX.0 + 1)), Err(StoreError::Backend(_))));
         assert_eq!(append(LogId::MAX), Ok(()));
+        let largest = LogId(u64::MAX);
+        assert_eq!(block_on(log.range_back("ann", Some(largest), 9)), Ok(vec![(LogId::MAX, text("x"))]));
+        assert_eq!(block_on(log.range_back("ann", Some(LogId(0)), 9)), Ok(vec![]));
         assert_eq!(block_on(log.range("ann", None, 9)), Ok(vec![(LogId::MAX, text("x"))]));
     });
 }
@@ -550,4 +553,36 @@ fn ids_go_on_after_a_restart_even_where_the_clock_went_back() {
     let next = again.next_id();
     assert!(next > id, "{next:?} after {id:?}");
     assert_eq!(next.millis(), in_an_hour);
+}
+
+/// A task that holds the last handle of a store and goes when it is woken.
+#[test]
+fn a_waker_may_drop_the_last_handle_on_a_thread_of_the_store() {
+    struct Holds(std::sync::Mutex<Option<(Store, Value<String>)>>);
+    impl Wake for Holds {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+    let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::new());
+    let store = Store::open_with(dir.path(), Options { faults: faults.clone(), ..Options::default() }).unwrap();
+    let value: Value<String> = store.value("value");
+    faults.hold_commits();
+    let mut ticket = store.commit(batch(|batch| value.put(batch, "ann", &text("x"))));
+    let waker = Waker::from(Arc::new(Holds(std::sync::Mutex::new(Some((store, value))))));
+    let pending = std::pin::pin!(&mut ticket).poll(&mut Context::from_waker(&waker));
+    assert_eq!(pending, Poll::Pending);
+    faults.release();
+    let begun = Instant::now();
+    let again = loop {
+        match Store::open(dir.path()) {
+            Ok(store) => break store,
+            Err(OpenError::InUse { .. }) if begun.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(ticket.outcome(), Some(Ok(())));
+    assert_eq!(block_on(again.value::<String>("value").get("ann")), Ok(Some(text("x"))));
 }

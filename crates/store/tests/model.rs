@@ -186,6 +186,12 @@ impl Subject {
                 let log: Vec<_> = log.map(|((_, _, id), bytes)| (LogId(*id), bytes.clone())).collect();
                 assert_eq!(self.logs[name].count(of).await.unwrap(), log.len() as u64);
                 assert_eq!(self.logs[name].range(of, None, limit).await.unwrap(), log[..limit.min(log.len())]);
+                let mut back: Vec<_> = log.iter().filter(|(id, _)| id.0 < after).cloned().collect();
+                back.reverse();
+                back.truncate(limit);
+                assert_eq!(self.logs[name].range_back(of, Some(LogId(after)), limit).await.unwrap(), back);
+                let newest: Vec<_> = log.iter().rev().take(limit).cloned().collect();
+                assert_eq!(self.logs[name].range_back(of, None, limit).await.unwrap(), newest);
                 let page: Vec<_> = log.into_iter().filter(|(id, _)| id.0 > after).take(limit).collect();
                 assert_eq!(self.logs[name].range(of, Some(LogId(after)), limit).await.unwrap(), page);
             }

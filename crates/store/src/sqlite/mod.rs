@@ -130,6 +130,11 @@ impl Backend for Sqlite {
         self.read(move |connection| queries::range(connection, name, &owner, after, limit))
     }
 
+    fn range_back(&self, name: &'static str, owner: &str, before: Option<LogId>, limit: usize) -> Reading<Entries> {
+        let owner = owner.to_string();
+        self.read(move |connection| queries::range_back(connection, name, &owner, before, limit))
+    }
+
     fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64> {
         let owner = owner.to_string();
         self.read(move |connection| queries::count_entries(connection, name, &owner))
@@ -188,15 +193,13 @@ fn check_version(path: &Path) -> Result<(), OpenError> {
 }
 
 fn create_folder(dir: &Path) -> io::Result<()> {
-    if dir.try_exists()? {
-        return Ok(());
+    let dir = std::path::absolute(dir)?;
+    let missing = dir.ancestors().take_while(|folder| !folder.exists()).count();
+    if missing > 0 {
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     // A new name is durable once the folder that holds it was synced.
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    dir.ancestors().skip(1).take(missing).try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
 /// SQLite gives the files beside the database the same permissions.

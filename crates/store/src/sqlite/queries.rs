@@ -12,6 +12,8 @@ const COUNT_OWNERS_TO: &str = "SELECT count(*) FROM value_rows WHERE name = ?1 A
 const ENTRY: &str = "SELECT record FROM map_rows WHERE owner = ?1 AND name = ?2 AND key = ?3";
 const ENTRIES: &str = "SELECT key, record FROM map_rows WHERE owner = ?1 AND name = ?2 ORDER BY key";
 const RANGE: &str = "SELECT id, record FROM log_rows WHERE owner = ?1 AND name = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
+const RANGE_BACK: &str =
+    "SELECT id, record FROM log_rows WHERE owner = ?1 AND name = ?2 AND id <= ?3 ORDER BY id DESC LIMIT ?4";
 const COUNT_ENTRIES: &str = "SELECT count(*) FROM log_rows WHERE owner = ?1 AND name = ?2";
 
 pub(super) fn value(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -67,8 +69,32 @@ pub(super) fn range(
     limit: usize,
 ) -> rusqlite::Result<Entries> {
     let after = after.map_or(-1, |after| id_of(after.min(LogId::MAX)));
-    let mut statement = connection.prepare_cached(RANGE)?;
-    let rows = statement.query_map(params![owner, name, after, limit_of(limit)], |row| {
+    page(connection, RANGE, name, owner, after, limit)
+}
+
+pub(super) fn range_back(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    before: Option<LogId>,
+    limit: usize,
+) -> rusqlite::Result<Entries> {
+    // Up to the one before it, because after the largest there is none to be before.
+    let last = before.map_or(Some(LogId::MAX), |before| before.0.checked_sub(1).map(LogId));
+    let Some(last) = last else { return Ok(Vec::new()) };
+    page(connection, RANGE_BACK, name, owner, id_of(last.min(LogId::MAX)), limit)
+}
+
+fn page(
+    connection: &Connection,
+    query: &str,
+    name: &str,
+    owner: &str,
+    id: i64,
+    limit: usize,
+) -> rusqlite::Result<Entries> {
+    let mut statement = connection.prepare_cached(query)?;
+    let rows = statement.query_map(params![owner, name, id, limit_of(limit)], |row| {
         Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
     })?;
     rows.collect()
@@ -115,7 +141,7 @@ mod tests {
     fn every_statement_seeks_in_an_index_and_sorts_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
-        for query in [VALUE, OWNERS, COUNT_OWNERS, COUNT_OWNERS_TO, ENTRY, ENTRIES, RANGE, COUNT_ENTRIES] {
+        for query in [VALUE, OWNERS, COUNT_OWNERS, COUNT_OWNERS_TO, ENTRY, ENTRIES, RANGE, RANGE_BACK, COUNT_ENTRIES] {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
             let mut rows = statement.raw_query();
             let mut plan = Vec::<String>::new();

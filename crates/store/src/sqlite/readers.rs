@@ -1,8 +1,9 @@
 //! The threads that read. With nothing to do they sleep.
 
 use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
@@ -10,6 +11,7 @@ use rusqlite::Connection;
 use super::failure;
 use crate::error::{OpenError, StoreError};
 use crate::reading::Reading;
+use crate::threads;
 
 type Query = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -35,8 +37,8 @@ impl Readers {
         let readers = Self { shared: Arc::default(), threads: Mutex::default() };
         for index in 0..count.max(1) {
             let (shared, connection) = (readers.shared.clone(), connect()?);
-            let thread = thread::Builder::new().name(format!("store-reader-{index}"));
-            readers.threads.lock().push(thread.spawn(move || shared.run(&connection))?);
+            let thread = threads::spawn(format!("store-reader-{index}"), move || shared.run(&connection))?;
+            readers.threads.lock().push(thread);
         }
         Ok(readers)
     }
@@ -65,13 +67,7 @@ impl Readers {
     pub(super) fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.filled.notify_all();
-        for thread in self.threads.lock().drain(..) {
-            // A waker may drop the last store on a reader's own thread, which then ends by itself.
-            if thread.thread().id() != thread::current().id() {
-                // A panic there has been reported, and its reading says closed.
-                let _ = thread.join();
-            }
-        }
+        threads::join(&self.threads);
     }
 }
 
@@ -84,7 +80,8 @@ impl Drop for Readers {
 impl Shared {
     fn run(&self, connection: &Connection) {
         while let Some(query) = self.next() {
-            query(connection);
+            // A query that panics drops its answer, which says closed. The others still need this thread.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| query(connection)));
         }
     }
 
@@ -99,5 +96,40 @@ impl Shared {
             }
             self.filled.wait(&mut queue);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::ticket::block_on;
+
+    #[test]
+    fn a_query_that_panics_fails_alone() {
+        let readers = Readers::start(1, || Ok(Connection::open_in_memory().unwrap())).unwrap();
+        let panics = readers.read::<u8>(|_| panic!("as a test wants it"));
+        let works = readers.read(|connection| connection.query_row("SELECT 7", [], |row| row.get::<_, i64>(0)));
+        assert_eq!(block_on(panics), Err(StoreError::Closed));
+        assert_eq!(block_on(works), Ok(7));
+    }
+
+    #[test]
+    fn a_query_that_nobody_waits_for_is_not_run() {
+        let readers = Readers::start(1, || Ok(Connection::open_in_memory().unwrap())).unwrap();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel();
+        let first = readers.read(move |_| {
+            begin.send(()).unwrap();
+            gone.recv().unwrap();
+            Ok(())
+        });
+        begun.recv().unwrap();
+        let (run, ran) = std::sync::mpsc::channel();
+        drop(readers.read(move |_| Ok(run.send(()))));
+        go.send(()).unwrap();
+        assert_eq!(block_on(first), Ok(()));
+        assert!(ran.recv().is_err());
     }
 }

@@ -247,3 +247,136 @@ fn statement(error: rusqlite::Error) -> Failure {
 fn transaction(error: rusqlite::Error) -> Failure {
     Failure::Transaction(failure(error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::{prepare, schema};
+    use super::*;
+
+    struct Subject {
+        commit: SqliteCommit,
+        dir: tempfile::TempDir,
+    }
+
+    impl Subject {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let mut connection = Connection::open(dir.path().join("db")).unwrap();
+            prepare(&connection).unwrap();
+            schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+            let lock = Arc::new(Lock::take(&dir.path().join("lock")).unwrap());
+            let (commit, _) = SqliteCommit::new(connection, Arc::default(), lock).unwrap();
+            Self { commit, dir }
+        }
+
+        fn execute(&self, sql: &str) {
+            self.commit.connection.execute_batch(sql).unwrap();
+        }
+
+        /// As another process sees it.
+        fn owners(&self) -> Vec<String> {
+            let connection = Connection::open(self.dir.path().join("db")).unwrap();
+            let mut owners = connection.prepare("SELECT owner FROM log_rows ORDER BY rowid").unwrap();
+            owners.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        }
+    }
+
+    fn append(owner: &str) -> Batch {
+        let mut batch = Batch::new();
+        batch.append("log", owner, LogId(1), &Vec::<u8>::new());
+        batch
+    }
+
+    #[test]
+    fn each_commit_is_synced_to_the_write_ahead_log() {
+        let subject = Subject::new();
+        let pragma = |name| -> String {
+            let connection = &subject.commit.connection;
+            connection
+                .query_row(&format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"), [], |row| row.get(0))
+                .unwrap()
+        };
+        // 2 is FULL.
+        assert_eq!((&*pragma("journal_mode"), &*pragma("synchronous")), ("wal", "2"));
+    }
+
+    #[test]
+    fn a_statement_that_fails_fails_its_batch_alone() {
+        // ABORT leaves the transaction open, ROLLBACK ends it, as a full disk may.
+        for action in ["ABORT", "ROLLBACK"] {
+            let mut subject = Subject::new();
+            subject.execute(&format!(
+                "CREATE TEMP TRIGGER refuse BEFORE INSERT ON log_rows WHEN NEW.owner = 'bad'
+                BEGIN SELECT RAISE({action}, 'no'); END"
+            ));
+            let outcome = subject.commit.commit(&[append("ann"), append("bad"), append("eve")]);
+            assert_eq!((outcome.of(0), outcome.of(2)), (Ok(()), Ok(())));
+            assert!(matches!(outcome.of(1), Err(StoreError::Backend(_))), "{outcome:?}");
+            assert_eq!(subject.owners(), ["ann", "eve"]);
+        }
+    }
+
+    #[test]
+    fn an_append_is_not_cancelled_by_a_deletion_that_fails() {
+        let mut subject = Subject::new();
+        subject.execute(
+            "CREATE TEMP TRIGGER refuse BEFORE INSERT ON log_rows WHEN NEW.owner = 'bad'
+            BEGIN SELECT RAISE(ABORT, 'no'); END",
+        );
+        let mut deletes = append("bad");
+        deletes.delete_from_log("log", "ann", LogId(1));
+        let outcome = subject.commit.commit(&[append("ann"), deletes]);
+        assert_eq!(outcome.of(0), Ok(()));
+        assert!(outcome.of(1).is_err());
+        assert_eq!(subject.owners(), ["ann"]);
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_all_its_batches_and_none_after_them() {
+        let mut subject = Subject::new();
+        // A deferred constraint is checked by COMMIT itself.
+        subject.execute(
+            "CREATE TABLE parents (id INTEGER PRIMARY KEY);
+            CREATE TABLE children (parent INTEGER REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED);
+            CREATE TRIGGER orphan AFTER INSERT ON log_rows WHEN NEW.owner = 'bad'
+            BEGIN INSERT INTO children VALUES (1); END",
+        );
+        let outcome = subject.commit.commit(&[append("ann"), append("bad"), append("eve")]);
+        assert!(matches!(&outcome, Outcome::Failed(StoreError::Backend(_))), "{outcome:?}");
+        assert_eq!(subject.owners(), [""; 0]);
+        assert_eq!(subject.commit.commit(&[append("ann"), append("eve")]), Outcome::Committed);
+        assert_eq!(subject.owners(), ["ann", "eve"]);
+    }
+
+    #[test]
+    fn a_transaction_that_cannot_begin_fails_all_its_batches() {
+        let mut subject = Subject::new();
+        subject.commit.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let other = Connection::open(subject.dir.path().join("db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let outcome = subject.commit.commit(&[append("ann"), append("eve")]);
+        assert!(matches!(&outcome, Outcome::Failed(StoreError::Backend(_))), "{outcome:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(subject.commit.commit(&[append("ann")]), Outcome::Committed);
+    }
+
+    #[test]
+    fn the_id_ceiling_is_raised_with_what_is_committed() {
+        let mut subject = Subject::new();
+        let ids = subject.commit.ids.clone();
+        let given = ids.next_at(1_000_000);
+        assert_eq!(subject.commit.commit(&[append("ann")]), Outcome::Committed);
+        let stored = |subject: &Subject| {
+            let connection = &subject.commit.connection;
+            let stored = connection.query_row(GET_COUNTER, [ID_CEILING], |row| row.get::<_, i64>(0));
+            LogId(stored.unwrap().cast_unsigned())
+        };
+        assert!(stored(&subject) > given);
+        assert!(stored(&subject).millis() <= given.millis() + 1000);
+        // A restart that is no crash goes on where it was.
+        subject.commit.finish();
+        assert_eq!(stored(&subject), given);
+    }
+}

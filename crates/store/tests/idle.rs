@@ -1,0 +1,41 @@
+//! A store with nothing to do does nothing. Alone in its process, so that every thread of the store is this one's.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use magpie_store::{Batch, Store};
+
+/// How often each thread of the store went to sleep or was put to sleep.
+fn switches() -> BTreeMap<String, u64> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let statuses = tasks.filter_map(|task| std::fs::read_to_string(task.join("status")).ok());
+    let of_store = statuses.filter(|status| status.contains("store-"));
+    let line = |status: &str, name: &str| -> String {
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_string()
+    };
+    let number = |status: &str, name: &str| line(status, name).parse::<u64>().unwrap();
+    let switches =
+        |status: &str| number(status, "voluntary_ctxt_switches:") + number(status, "nonvoluntary_ctxt_switches:");
+    of_store.map(|status| (line(&status, "Name:"), switches(&status))).collect()
+}
+
+#[test]
+fn a_store_with_nothing_to_do_sleeps() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let value = store.value::<String>("value");
+    let mut batch = Batch::new();
+    value.put(&mut batch, "ann", &"x".to_string());
+    store.commit(batch).wait().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(value.get("ann")).unwrap().is_some());
+    // The threads need a moment to fall asleep after that.
+    std::thread::sleep(Duration::from_millis(300));
+    let before = switches();
+    assert_eq!(before.len(), 4, "{before:?}");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(switches(), before);
+}
