@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 use crate::output;
 
-/// A command that was not done.
+/// A command that was not done. Small, because every function here may return it.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     code: u8,
     kind: String,
     message: String,
@@ -25,7 +28,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// Exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             code: 1,
             kind: "failed".to_owned(),
             message: message.into(),
@@ -33,65 +36,66 @@ impl Failure {
             report: None,
             details: None,
             said: false,
-        }
+        }))
     }
 
     /// Exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { code: 2, ..Self::new(message).kind("usage") }
+        let mut failure = Self::new(message).kind("usage");
+        failure.0.code = 2;
+        failure
     }
 
     /// For programs.
     pub(crate) fn kind(mut self, kind: &str) -> Self {
-        kind.clone_into(&mut self.kind);
+        kind.clone_into(&mut self.0.kind);
         self
     }
 
     /// What to do.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.0.help = Some(help.into());
         self
     }
 
     /// With a report for people that says it all, and its content for programs.
     pub(crate) fn reported(mut self, report: String, key: &'static str, details: Value) -> Self {
-        self.report = Some(report);
-        self.details = Some((key, details));
+        self.0.report = Some(report);
+        self.0.details = Some((key, details));
         self
     }
 
     /// What failed stands in the JSON document that is printed already.
     pub(crate) fn said(mut self) -> Self {
-        self.said = true;
+        self.0.said = true;
         self
     }
 
     /// As one text, for a log or a response.
     pub(crate) fn text(&self) -> String {
-        self.report.clone().unwrap_or_else(|| self.message.clone())
+        self.0.report.clone().unwrap_or_else(|| self.0.message.clone())
     }
 
     /// Prints it, and gives the exit code.
     pub(crate) fn report(self, json: bool) -> ExitCode {
-        match &self.report {
-            Some(report) => eprint!("{report}"),
-            None => eprintln!("magpie: {}", self.message),
+        let Inner { code, kind, message, help, report, details, said } = *self.0;
+        match (report, &help) {
+            (Some(report), _) => eprint!("{report}"),
+            (None, Some(help)) => eprintln!("magpie: {message}\n        {help}"),
+            (None, None) => eprintln!("magpie: {message}"),
         }
-        if let (None, Some(help)) = (&self.report, &self.help) {
-            eprintln!("        {help}");
-        }
-        if json && !self.said {
-            let mut error = json!({ "kind": self.kind, "message": self.message });
-            if let Some(help) = &self.help {
-                error["help"] = help.as_str().into();
+        if json && !said {
+            let mut error = json!({ "kind": kind, "message": message });
+            if let Some(help) = help {
+                error["help"] = help.into();
             }
-            if let Some((key, details)) = self.details {
+            if let Some((key, details)) = details {
                 error[key] = details;
             }
             // The exit code says already that the command failed.
             let _ = output::write(&format!("{:#}\n", json!({ "error": error })));
         }
-        ExitCode::from(self.code)
+        ExitCode::from(code)
     }
 }
 

@@ -101,11 +101,16 @@ impl Welcome<'_> {
         config.unwrap_or_default() + &data.unwrap_or_default()
     }
 
-    /// The certificate's file, and whether the server made it.
+    /// The certificate's file, or the folder that has it, and whether the server made it.
     fn certificate(&self, domain: &str) -> (PathBuf, bool) {
         match self.config.certificate.iter().find(|certificate| certificate.domain == domain) {
             Some(certificate) => (certificate.chain.clone(), false),
-            None => (self.config.data.join("certs").join(format!("{domain}.crt")), true),
+            None => {
+                let certificates = self.config.data.join("certs");
+                // The file of an internationalized domain has the name in ASCII: then the folder must do.
+                let file = certificates.join(format!("{domain}.crt"));
+                (if file.exists() { file } else { certificates }, true)
+            }
         }
     }
 }

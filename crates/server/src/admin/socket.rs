@@ -26,8 +26,9 @@ use tracing::{debug, warn};
 
 use super::{Context, Operation, OperationError, run};
 
-/// A longer request ends the connection. A full [`super::UserImportBatch`] is shorter.
-const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A longer request ends the connection. A full [`super::UserImportBatch`] is shorter: an address has at most 2,047
+/// bytes, twice that where each is escaped, and the keys of three hashes less than 1,000.
+const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Connections at the same time; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 32;
 /// The system's queue of connections not yet accepted.

@@ -1,7 +1,6 @@
 //! `user_import_batch`: makes many accounts in one transaction, of keys that the face has derived.
 //!
-//! The face derives, so that an import does not take the processors from the people who are being served by the
-//! process that holds the data.
+//! The face derives: here thousands of derivations would stand in one queue with the passwords that people set.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -43,6 +43,7 @@ impl Config {
         check.admins();
         check.listeners();
         check.certificates();
+        check.moved();
         check.auth();
         check.limits();
         check.contact();
@@ -57,7 +58,8 @@ impl Config {
             return Err(errors);
         }
         let domains = self.domains.iter_mut().chain(&mut self.auth.anonymous);
-        for domain in domains.chain(self.certificate.iter_mut().map(|certificate| &mut certificate.domain)) {
+        let domains = domains.chain(self.certificate.iter_mut().map(|certificate| &mut certificate.domain));
+        for domain in domains.chain(self.moved.iter_mut().map(|moved| &mut moved.domain)) {
             if let Ok(prepared) = parse_domain(domain) {
                 *domain = prepared;
             }
@@ -166,6 +168,32 @@ impl Check<'_> {
                 if path.as_os_str().is_empty() {
                     self.refuse(format!("certificate[{index}].{name}"), "no file is named", "name a PEM file");
                 }
+            }
+        }
+    }
+
+    fn moved(&mut self) {
+        for (index, moved) in self.config.moved.iter().enumerate() {
+            let key = format!("moved[{index}].domain");
+            match parse_domain(&moved.domain) {
+                Err(_) => {
+                    self.refuse(key, format!("\"{}\" is no domain", moved.domain), "write a name as example.org");
+                }
+                Ok(prepared) if self.served.contains(&prepared) => {
+                    let help = "remove it from domains, or remove this [[moved]]";
+                    self.refuse(key, format!("{prepared} is served here"), help);
+                }
+                Ok(prepared) => {
+                    let earlier = &self.config.moved[..index];
+                    if earlier.iter().any(|earlier| parse_domain(&earlier.domain).as_ref() == Ok(&prepared)) {
+                        self.refuse(key, format!("{prepared} is there twice"), "remove one of them");
+                    }
+                }
+            }
+            if !is_host(&moved.to) {
+                let message = format!("\"{}\" is no host", moved.to);
+                let help = "write a name or an address, as xmpp.example.org, 192.0.2.1:5222 or [2001:db8::1]:5222";
+                self.refuse(format!("moved[{index}].to"), message, help);
             }
         }
     }
@@ -313,6 +341,20 @@ fn any(address: IpAddr) -> bool {
     address.is_unspecified()
 }
 
+/// RFC 6120 §4.9.3.19: a name or an address, with a port where it is not the usual one; IPv6 in brackets.
+fn is_host(text: &str) -> bool {
+    if text.starts_with('[') {
+        let address = text.strip_suffix(']').map_or(text.to_owned(), |_| format!("{text}:0"));
+        return address.parse::<SocketAddr>().is_ok();
+    }
+    let host = match text.split_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => host,
+        Some(_) => return false,
+        None => text,
+    };
+    parse_domain(host).is_ok()
+}
+
 /// RFC 3986 §3: a scheme, a colon, something; no spaces.
 fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
@@ -404,6 +446,30 @@ mod tests {
         assert_eq!(errors, ["certificate[1].domain: LOCALHOST has two certificates"]);
         let empty = Certificate { key: "".into(), ..certificate("localhost") };
         assert_eq!(wrong(|config| config.certificate = vec![empty]), ["certificate[0].key: no file is named"]);
+    }
+
+    #[test]
+    fn a_moved_domain_is_not_served_here_and_says_where_it_is() {
+        let moved = |domain: &str, to: &str| Moved { domain: domain.into(), to: to.into() };
+        for to in [
+            "xmpp.example.org",
+            "xmpp.example.org:5223",
+            "192.0.2.1",
+            "192.0.2.1:5222",
+            "[2001:db8::1]",
+            "[2001:db8::1]:1",
+        ] {
+            assert_eq!(wrong(|config| config.moved = vec![moved("old.example", to)]), [""; 0], "{to}");
+        }
+        for to in ["", "a b", "2001:db8::1", "xmpp.example.org:99999", "[2001:db8::1", ":5222"] {
+            let errors = wrong(|config| config.moved = vec![moved("old.example", to)]);
+            assert_eq!(errors, [format!("moved[0].to: \"{to}\" is no host")]);
+        }
+        let errors = wrong(|config| config.moved = vec![moved("localhost", "a.example"), moved("a b", "a.example")]);
+        assert_eq!(errors, ["moved[0].domain: localhost is served here", "moved[1].domain: \"a b\" is no domain"]);
+        let errors =
+            wrong(|config| config.moved = vec![moved("b.example", "a.example"), moved("B.example", "a.example")]);
+        assert_eq!(errors, ["moved[1].domain: b.example is there twice"]);
     }
 
     #[test]
