@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use magpie_proto::xml::{Element, Kind, Stanza};
+use magpie_proto::error::ErrorType;
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Map, Store, StoreError};
 
@@ -111,7 +112,7 @@ impl Blocking {
         match self.cached(&session.account) {
             Some(list) if list.blocks(to) => {
                 let blocked = Element::new("blocked", "urn:xmpp:blocking:errors");
-                Err(StanzaError::from(StanzaCondition::NotAcceptable).with_application(blocked))
+                Err(StanzaError::from(StanzaCondition::NotAcceptable).with_type(ErrorType::Cancel).with_application(blocked))
             }
             _ => Ok(()),
         }
