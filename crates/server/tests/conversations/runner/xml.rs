@@ -15,6 +15,9 @@ pub(crate) const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
 pub(crate) const SM: &str = "urn:xmpp:sm:3";
 const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
+/// A report shows no more of a text.
+const SHOWN_CHARS_MAX: usize = 400;
+
 /// Namespace and local name; the namespace of a plain attribute is empty.
 pub(crate) type Name = (String, String);
 
@@ -59,7 +62,10 @@ impl Node {
             return out.write_str("/>");
         }
         out.write_str(">")?;
-        out.write_str(&escape(text))?;
+        match text.char_indices().nth(SHOWN_CHARS_MAX) {
+            Some((end, _)) => write!(out, "{}… ({} bytes)", escape(&text[..end]), text.len())?,
+            None => out.write_str(&escape(text))?,
+        }
         let inner = if prefix.is_empty() { namespace.as_str() } else { parent };
         for child in &self.children {
             out.write_str("\n")?;
