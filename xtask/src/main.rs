@@ -15,6 +15,7 @@ cargo xtask conversations [--against prosody] [NAME…]
 cargo xtask clients [--against prosody] [NAME…]
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]
 cargo xtask tidy                  what the compiler does not check: arrows, names, licences
+cargo xtask generate              docs/xeps.md, docs/doap.xml and docs/configuration.toml from the code
 cargo xtask deny                  cargo-deny, where it is installed";
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "clients" => parts::clients(&workspace, rest),
         "kill" => parts::kill(&workspace, rest),
         "tidy" => tidy::tidy(&workspace),
+        "generate" => generate(&workspace),
         "deny" => deny(&workspace),
         _ => Err(USAGE.to_owned()),
     });
@@ -77,6 +79,18 @@ impl Workspace {
 
 fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The tests that compare these files with the code write them where they are told to.
+fn generate(workspace: &Workspace) -> Result<(), String> {
+    let mut command = Command::new(cargo());
+    command.args(["test", "--quiet", "--package", "magpie-server", "--package", "magpie", "the_generated_file"]);
+    let status = command.env("MAGPIE_GENERATE", "1").current_dir(&workspace.root).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(status.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn deny(workspace: &Workspace) -> Result<(), String> {

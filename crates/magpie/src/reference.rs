@@ -92,6 +92,17 @@ mod tests {
 
     use super::*;
 
+    /// `cargo xtask generate` runs this with `MAGPIE_GENERATE` set, which writes the file.
+    #[test]
+    fn the_generated_file_is_what_the_types_say() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.toml");
+        if std::env::var_os("MAGPIE_GENERATE").is_some() {
+            std::fs::write(&path, as_toml()).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == as_toml(), "docs/configuration.toml is out of date: run `cargo xtask generate`");
+    }
+
     #[test]
     fn the_printed_default_is_the_default() {
         let read: Config = toml::from_str(&as_toml()).unwrap();

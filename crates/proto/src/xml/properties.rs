@@ -1,6 +1,6 @@
-#![allow(clippy::unwrap_used)]
-
 //! Any tree, written in any of the ways that XML allows, is read as that tree.
+
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 

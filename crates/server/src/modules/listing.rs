@@ -112,6 +112,20 @@ mod tests {
 
     use magpie_proto::{Element, ns};
 
+    /// `cargo xtask generate` runs this with `MAGPIE_GENERATE` set, which writes the files.
+    #[test]
+    fn the_generated_files_are_what_the_modules_say() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for (name, content) in [("docs/xeps.md", xeps_markdown()), ("docs/doap.xml", doap())] {
+            let path = root.join(name);
+            if std::env::var_os("MAGPIE_GENERATE").is_some() {
+                std::fs::write(&path, &content).unwrap();
+            }
+            let written = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(written == content, "{name} is out of date: run `cargo xtask generate`");
+        }
+    }
+
     #[test]
     fn every_document_that_is_no_xep_is_an_rfc_by_its_title() {
         for about in all().filter(|about| about.xep.is_none()) {
