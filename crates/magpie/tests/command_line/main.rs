@@ -7,3 +7,4 @@ mod configuration;
 mod folder;
 mod import;
 mod running;
+mod session;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, Running};
+use crate::session::Session;
 
 #[test]
 fn a_server_says_how_to_reach_it_and_listens_there() {
@@ -75,6 +76,70 @@ fn commands_work_through_the_running_server_as_they_do_without() {
     folder.run(&["user", "remove", "juliet@localhost"]).code(0);
     assert!(folder.run(&["user", "remove", "juliet@localhost"]).code(1).stderr.contains("no account"));
     server.wait_for_log("account removed");
+}
+
+/// A server on which a session needs no TLS.
+fn serve_in_the_clear(folder: &Folder) -> (Running, String) {
+    let listen =
+        "[[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"c2s\"\ntls = \"optional\"\n[metrics]\naddress = \"\"\n";
+    folder.write("magpie.toml", listen);
+    let server = folder.serve(&[]);
+    let address = server.ready["listen"][0]["address"].as_str().unwrap().to_owned();
+    (server, address)
+}
+
+/// `juliet` with the password `x`, as PLAIN sends it.
+const JULIET_X: &str = "AGp1bGlldAB4";
+/// The same with `y`.
+const JULIET_Y: &str = "AGp1bGlldAB5";
+
+#[test]
+fn an_account_that_is_made_can_log_in_at_once_and_is_thrown_out_when_it_is_removed() {
+    let folder = Folder::new();
+    let (_server, address) = serve_in_the_clear(&folder);
+    let mut session = Session::open(&address);
+    assert!(!session.log_in(JULIET_X));
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    assert!(session.log_in(JULIET_X));
+    assert_eq!(folder.run(&["status", "--json"]).code(0).json()["sessions"], 1);
+    folder.run(&["user", "remove", "juliet@localhost"]).code(0);
+    let error = session.wait_for("</stream:stream>");
+    assert!(error.contains("<not-authorized"), "{error}");
+    assert!(error.contains("the account was removed"), "{error}");
+    assert!(!Session::open(&address).log_in(JULIET_X));
+}
+
+#[test]
+fn another_password_ends_the_sessions_that_knew_the_old_one() {
+    let folder = Folder::new();
+    folder.write("users.csv", "juliet@localhost,x\n");
+    let (_server, address) = serve_in_the_clear(&folder);
+    folder.run(&["user", "import", "users.csv"]).code(0);
+    let mut first = Session::open(&address);
+    assert!(first.log_in(JULIET_X));
+    // What is skipped changes nothing.
+    folder.run(&["user", "import", "users.csv"]).code(0);
+    first.send("<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    first.wait_for("id='p'");
+    folder.run(&["user", "passwd", "juliet@localhost", "--password", "y"]).code(0);
+    assert!(first.wait_for("</stream:stream>").contains("the password was changed"));
+    assert!(!Session::open(&address).log_in(JULIET_X));
+    let mut second = Session::open(&address);
+    assert!(second.log_in(JULIET_Y));
+    folder.run(&["user", "import", "users.csv", "--replace"]).code(0);
+    assert!(second.wait_for("</stream:stream>").contains("the password was changed"));
+}
+
+#[test]
+fn a_stop_tells_sessions_why() {
+    let folder = Folder::new();
+    let (server, address) = serve_in_the_clear(&folder);
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    let mut session = Session::open(&address);
+    assert!(session.log_in(JULIET_X));
+    server.signal("TERM");
+    assert!(session.wait_for("</stream:stream>").contains("<system-shutdown"));
+    assert_eq!(server.ended().0, Some(0));
 }
 
 #[test]
