@@ -126,6 +126,8 @@ fn query(ago: Duration) -> Element {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use magpie_proto::sasl::{Hash, ScramPolicy};
+    use magpie_store::Store;
 
     fn left(presence: &str) -> Departure {
         Departure::new(Duration::from_secs(1_000), &Stanza::parse(presence.as_bytes()).unwrap())
@@ -149,6 +151,25 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_counts_as_no_time() {
         assert_eq!(left("<presence/>").query(Duration::ZERO).attr("seconds"), Some("0"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_an_account_that_was_removed_while_it_was_there() {
+        let store = Store::memory();
+        let accounts = Accounts::new(&store, ScramPolicy { hashes: vec![(Hash::Sha1, 4096)] });
+        let departures = store.value("last");
+        let last = LastActivity { started: Instant::now(), accounts, departures };
+        let juliet = BareJid::parse("juliet@example.org").unwrap();
+        let leaving = Stanza::parse(b"<presence type='unavailable'><status>bye</status></presence>").unwrap();
+        let owner = accounts::owner(&juliet);
+
+        last.accounts.create(&juliet, "secret").await.unwrap();
+        last.account_left(&juliet, &leaving).await;
+        assert_eq!(last.departures.get(&owner).await.unwrap().unwrap().status, "bye");
+
+        last.accounts.remove(&juliet).await.unwrap();
+        last.account_left(&juliet, &leaving).await;
+        assert_eq!(last.departures.get(&owner).await.unwrap(), None);
     }
 
     #[test]
