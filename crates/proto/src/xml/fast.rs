@@ -228,6 +228,7 @@ impl<'a> Fast<'a> {
     }
 
     /// One attribute: its name and its value.
+    #[inline(always)]
     fn attribute(&mut self, names_seen: &mut u64) -> Result<(Span, Value), Stop> {
         let start = self.at + 1;
         let mut end = self.name_end(start)?;
@@ -262,6 +263,7 @@ impl<'a> Fast<'a> {
     }
 
     /// The value that begins at `start`, up to its quote.
+    #[inline(always)]
     fn value<const DOUBLE: bool>(&mut self, start: usize) -> Result<Value, Stop> {
         let out_start = self.place(start);
         let mut at = start;
@@ -493,7 +495,7 @@ impl<'a> Fast<'a> {
         while let Some(group) = self.input.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
             let group = u64::from_le_bytes(*group);
             self.seen |= group;
-            let found = special(group);
+            let found = special(group) & !group & HIGH;
             if found != 0 {
                 return Ok(at + (found.trailing_zeros() / 8) as usize);
             }
@@ -505,7 +507,7 @@ impl<'a> Fast<'a> {
         group[..rest.len()].copy_from_slice(rest);
         let group = u64::from_le_bytes(group);
         self.seen |= group;
-        let found = special(group);
+        let found = special(group) & !group & HIGH;
         if found != 0 { Ok(at + (found.trailing_zeros() / 8) as usize) } else { Err(Stop::Cut) }
     }
 }
@@ -513,15 +515,15 @@ impl<'a> Fast<'a> {
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The high bit of each byte that equals `byte`. Above the first such byte there may be others set, below not.
+/// Marks, by its high bit, each byte that equals the ASCII character `byte`. Two kinds of bytes may be marked too: those
+/// beyond ASCII, which [`Fast::find`] takes out again, and those above one that is marked rightly.
 #[inline(always)]
 fn equal(group: u64, byte: u8) -> u64 {
-    let group = group ^ (LOW * byte as u64);
-    group.wrapping_sub(LOW) & !group & HIGH
+    (group ^ (LOW * byte as u64)).wrapping_sub(LOW)
 }
 
-/// The same for the control characters below the space.
+/// Marks the control characters below the space in the same way.
 #[inline(always)]
 fn below_space(group: u64) -> u64 {
-    group.wrapping_sub(LOW * b' ' as u64) & !group & HIGH
+    group.wrapping_sub(LOW * b' ' as u64)
 }
