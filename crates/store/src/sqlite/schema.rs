@@ -1,8 +1,9 @@
 //! The tables, and how a folder of an older version comes to have them.
 //!
-//! Each row begins with its owner. Values and maps are clustered by their key: they are small and read by it. Logs are
-//! in the order of arrival with an index beside them: clustered, each append would rewrite a page of its owner's, and
-//! measured that writes three times as much.
+//! Each row begins with its owner. Values and maps are clustered by their key: measured, that reads a list of 50 in a
+//! quarter of the time, and a write costs 1 to 2.5 times the bytes that it costs with an index beside the rows. Logs are
+//! in the order of arrival with such an index: clustered, each append would rewrite a page of its owner's, and measured
+//! that writes three times as much.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 

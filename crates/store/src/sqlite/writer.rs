@@ -319,6 +319,15 @@ mod tests {
     }
 
     #[test]
+    fn an_append_that_is_cancelled_is_not_even_tried() {
+        let mut subject = Subject::new();
+        subject.execute("CREATE TEMP TRIGGER refuse BEFORE INSERT ON log_rows BEGIN SELECT RAISE(ABORT, 'no'); END");
+        let mut deletes = Batch::new();
+        deletes.delete_from_log("log", "ann", LogId(1));
+        assert_eq!(subject.commit.commit(&[append("ann"), deletes]), Outcome::Committed);
+    }
+
+    #[test]
     fn an_append_is_not_cancelled_by_a_deletion_that_fails() {
         let mut subject = Subject::new();
         subject.execute(
@@ -375,6 +384,10 @@ mod tests {
         };
         assert!(stored(&subject) > given);
         assert!(stored(&subject).millis() <= given.millis() + 1000);
+        // It is written once, and not with each group.
+        let (before, given) = (stored(&subject), ids.next_at(1_000_100));
+        assert_eq!(subject.commit.commit(&[append("eve")]), Outcome::Committed);
+        assert_eq!(stored(&subject), before);
         // A restart that is no crash goes on where it was.
         subject.commit.finish();
         assert_eq!(stored(&subject), given);
