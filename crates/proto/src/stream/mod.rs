@@ -5,3 +5,6 @@ mod features;
 
 pub use client::{Acceptance, ClientStream, Event, Opening, ResumeFailure};
 pub use features::{StartTls, StreamLimits};
+
+#[cfg(test)]
+mod tests;
