@@ -193,15 +193,15 @@ pub struct StanzaError {
     /// What the sender can do; [`StanzaCondition::usual_type`] unless set.
     pub kind: ErrorType,
     /// What a person may want to know.
-    pub text: Option<String>,
+    pub text: Option<Box<str>>,
     /// An application's own condition (§8.3.4).
-    pub application: Option<Element>,
+    pub application: Option<Box<Element>>,
 }
 
 impl StanzaError {
     /// The condition with a text.
     pub fn new(condition: StanzaCondition, text: impl Into<String>) -> Self {
-        Self { text: Some(text.into()), ..Self::from(condition) }
+        Self { text: Some(text.into().into()), ..Self::from(condition) }
     }
 
     /// With another type than the usual one.
@@ -211,7 +211,7 @@ impl StanzaError {
 
     /// With an application-specific condition.
     pub fn with_application(self, application: Element) -> Self {
-        Self { application: Some(application), ..self }
+        Self { application: Some(Box::new(application)), ..self }
     }
 
     /// `<error/>`, as a child of a stanza.
@@ -220,11 +220,10 @@ impl StanzaError {
             .with_attr("type", self.kind.name())
             .with(Element::new(self.condition.name(), ns::STANZA_ERRORS));
         if let Some(text) = &self.text {
-            error =
-                error.with(Element::new("text", ns::STANZA_ERRORS).with_attr("xml:lang", "en").with_text(text.clone()));
+            error = error.with(Element::new("text", ns::STANZA_ERRORS).with_attr("xml:lang", "en").with_text(&**text));
         }
         match &self.application {
-            Some(application) => error.with(application.clone()),
+            Some(application) => error.with(Element::clone(application)),
             None => error,
         }
     }

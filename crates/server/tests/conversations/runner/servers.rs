@@ -169,7 +169,7 @@ fn prepare_magpie(
 
 const PROSODY_MODULES: &str = "\"roster\"; \"saslauth\"; \"tls\"; \"disco\"; \"private\"; \"vcard_legacy\"; \"pep\"; \
     \"blocklist\"; \"smacks\"; \"carbons\"; \"csi_simple\"; \"ping\"; \"time\"; \"version\"; \"uptime\"; \"lastactivity\"; \
-    \"register\"; \"register_ibr\"; \"user_account_management\"; \"offline\"; \"server_contact_info\"";
+    \"user_account_management\"; \"offline\"; \"server_contact_info\"";
 
 fn prepare_prosody(
     folder: &Path,
@@ -184,6 +184,7 @@ fn prepare_prosody(
     write(&certificate, &made.cert.pem())?;
     write(&key, &made.signing_key.serialize_pem())?;
     let data = folder.join("data");
+    let registration = if open_registration { "; \"register_ibr\"" } else { "" };
     let mut config = format!(
         r#"run_as_root = true
 pidfile = "{pid}"
@@ -199,7 +200,7 @@ allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 storage = "internal"
 allow_registration = {open_registration}
-modules_enabled = {{ {PROSODY_MODULES} }}
+modules_enabled = {{ {PROSODY_MODULES}{registration} }}
 modules_disabled = {{ "s2s" }}
 contact_info = {{ abuse = {{ "mailto:abuse@shakespeare.example" }} }}
 "#,
