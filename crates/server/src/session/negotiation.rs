@@ -14,10 +14,11 @@ use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamConditi
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::{Connection, Session, Takeover};
+use super::{Connection, Counts, Session, Takeover, UNSENT_BYTES_HIGH};
 use crate::config::{Limits, TlsMode};
 use crate::listen::transport::Transport;
 use crate::mailbox::{Mail, Mailbox};
+use crate::metrics::Counted;
 use crate::news;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
@@ -35,9 +36,9 @@ pub struct Gate {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate) {
+pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate, counts: Counts, negotiating: Counted) {
     // What negotiation needs is on the heap and goes when it ends; a bound session keeps none of it.
-    if let Some(session) = Box::pin(negotiate(server, transport, gate)).await {
+    if let Some(session) = Box::pin(negotiate(server, transport, gate, counts, negotiating)).await {
         session.run().await;
     }
 }
@@ -48,7 +49,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     let server = Arc::clone(server);
     tokio::spawn(async move {
         let gate = Gate { tls: TlsMode::Optional, direct: false };
-        let mut negotiation = Negotiation::new(&server, gate, takeover.connection);
+        let mut negotiation = Negotiation::new(&server, gate, takeover.connection, server.deps.metrics.negotiating());
         negotiation.domain = takeover.account.domain().to_owned();
         negotiation.account = Some(takeover.account);
         if let Some(session) = Box::pin(negotiation.run()).await {
@@ -57,11 +58,18 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     });
 }
 
-async fn negotiate(server: Arc<Server>, transport: Transport, gate: Gate) -> Option<Session> {
+async fn negotiate(
+    server: Arc<Server>,
+    transport: Transport,
+    gate: Gate,
+    counts: Counts,
+    negotiating: Counted,
+) -> Option<Session> {
     let limits = server.config().limits.clone();
     let host = server.config().domains.first().cloned().unwrap_or_default();
     let stream = ClientStream::new(before_auth(&limits), gate.direct, random_text(12), host);
-    let negotiation = Negotiation::new(&server, gate, Connection::new(transport, stream, server.buffers()));
+    let connection = Connection::new(transport, stream, server.buffers(), counts);
+    let negotiation = Negotiation::new(&server, gate, connection, negotiating);
     negotiation.run().await
 }
 
@@ -74,6 +82,7 @@ struct Negotiation {
     account: Option<BareJid>,
     anonymous: bool,
     address: IpAddr,
+    _negotiating: Counted,
 }
 
 /// Where negotiation stands after an event.
@@ -89,7 +98,7 @@ enum Next {
 }
 
 impl Negotiation {
-    fn new(server: &Arc<Server>, gate: Gate, connection: Connection) -> Self {
+    fn new(server: &Arc<Server>, gate: Gate, connection: Connection, negotiating: Counted) -> Self {
         let seconds = server.config().limits.login_seconds_max;
         Self {
             server: Arc::clone(server),
@@ -99,12 +108,12 @@ impl Negotiation {
             account: None,
             anonymous: false,
             address: connection.transport.peer().ip(),
+            _negotiating: negotiating,
             connection,
         }
     }
 
     async fn run(mut self) -> Option<Session> {
-        let _negotiating = self.server.deps.metrics.negotiating();
         while let Some(event) = self.next_event().await {
             match self.handle(event).await {
                 Next::More => {}
@@ -138,15 +147,24 @@ impl Negotiation {
             if flushed && self.connection.stream.is_closed() {
                 return None;
             }
+            // A peer that never lets the socket run dry is out of time as any other.
+            if Instant::now() >= self.deadline {
+                self.time_out();
+                return None;
+            }
+            tokio::task::coop::consume_budget().await;
+            // A peer that does not read the answers asks nothing more.
+            let read = self.connection.unsent_bytes() <= UNSENT_BYTES_HIGH;
             let mut stopping = self.server.stopping();
             let ready = tokio::select! {
-                ready = timeout_at(self.deadline, self.connection.ready(true)) => ready,
+                ready = timeout_at(self.deadline, self.connection.ready(read)) => ready,
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     self.fail(StreamCondition::SystemShutdown.into());
                     return None;
                 }
             };
             match ready {
+                Ok(Ok(())) if !read => {}
                 Ok(Ok(())) => {
                     if let Err(error) = self.connection.read() {
                         debug!(address = %self.address, %error, "connection lost before a session");
@@ -155,7 +173,7 @@ impl Negotiation {
                 }
                 Ok(Err(_)) => return None,
                 Err(_) => {
-                    self.fail(StreamError::new(StreamCondition::ConnectionTimeout, "login took too long"));
+                    self.time_out();
                     return None;
                 }
             }
@@ -402,6 +420,10 @@ impl Negotiation {
 
     fn account_name(&self, username: &str) -> String {
         format!("{username}@{}", self.domain)
+    }
+
+    fn time_out(&mut self) {
+        self.fail(StreamError::new(StreamCondition::ConnectionTimeout, "login took too long"));
     }
 
     fn fail(&mut self, error: StreamError) {
