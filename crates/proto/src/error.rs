@@ -12,12 +12,19 @@ pub struct StreamError {
     pub condition: StreamCondition,
     /// What a person may want to know.
     pub text: Option<String>,
+    /// An application's own condition (§4.9.4).
+    pub application: Option<Box<Element>>,
 }
 
 impl StreamError {
     /// The condition with a text.
     pub fn new(condition: StreamCondition, text: impl Into<String>) -> Self {
-        Self { condition, text: Some(text.into()) }
+        Self { text: Some(text.into()), ..Self::from(condition) }
+    }
+
+    /// With an application-specific condition.
+    pub fn with_application(self, application: Element) -> Self {
+        Self { application: Some(Box::new(application)), ..self }
     }
 
     /// Appends `<stream:error/>`.
@@ -34,13 +41,16 @@ impl StreamError {
                 .with_text(text.clone())
                 .write(ns::STREAM, out);
         }
+        if let Some(application) = &self.application {
+            application.write(ns::STREAM, out);
+        }
         out.extend_from_slice(b"</stream:error>");
     }
 }
 
 impl From<StreamCondition> for StreamError {
     fn from(condition: StreamCondition) -> Self {
-        Self { condition, text: None }
+        Self { condition, text: None, application: None }
     }
 }
 

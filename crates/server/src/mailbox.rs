@@ -29,6 +29,11 @@ impl Delivery {
         Self { stanza, to: None, spooled: None }
     }
 
+    /// Bytes that it takes while it waits.
+    pub fn cost(&self) -> usize {
+        self.stanza.bytes().len() + size_of::<Mail>()
+    }
+
     /// A stanza for another address than the one it names.
     pub fn to(stanza: Stanza, to: Arc<str>) -> Self {
         Self { stanza, to: Some(to), spooled: None }
@@ -62,7 +67,24 @@ pub struct Mailbox {
 struct Queue {
     mail: Vec<Mail>,
     bytes: usize,
+    /// Whether it holds a [`Mail::LookIntoSpool`]: one is as good as many.
+    look: bool,
     closed: bool,
+}
+
+impl Mail {
+    /// Whether a session must hear it though its peer does not read.
+    fn is_urgent(&self) -> bool {
+        matches!(self, Self::Resume(_) | Self::End(_))
+    }
+
+    /// The bytes for which it counts.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Deliver(delivery) => delivery.cost(),
+            Self::LookIntoSpool | Self::Resume(_) | Self::End(_) => 0,
+        }
+    }
 }
 
 impl Mailbox {
@@ -72,25 +94,33 @@ impl Mailbox {
     }
 
     /// Puts mail in. Gives a delivery back if the session is gone or takes nothing more; the caller routes it again.
+    #[allow(clippy::result_large_err, reason = "what is given back is what was given, moved once")]
     pub fn put(&self, mail: Mail) -> Result<(), Mail> {
+        let mut half = false;
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(mail);
         }
         if let Mail::Deliver(delivery) = &mail {
-            let bytes = delivery.stanza.bytes().len();
-            if queue.bytes + bytes > self.bytes_max {
+            let bytes = delivery.cost();
+            // One stanza has room, however large it is.
+            if queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
                 drop(queue);
                 self.overflown.store(true, Ordering::Release);
                 self.notify.notify_one();
                 return Err(mail);
             }
+            half = queue.bytes <= self.bytes_max / 2 && queue.bytes + bytes > self.bytes_max / 2;
             queue.bytes += bytes;
         }
-        let first = queue.mail.is_empty();
+        if matches!(mail, Mail::LookIntoSpool) && std::mem::replace(&mut queue.look, true) {
+            return Ok(());
+        }
+        // A session that was told of mail and leaves it there waits for its peer.
+        let wake = queue.mail.is_empty() || mail.is_urgent() || half;
         queue.mail.push(mail);
         drop(queue);
-        if first {
+        if wake {
             self.notify.notify_one();
         }
         Ok(())
@@ -101,11 +131,33 @@ impl Mailbox {
         self.put(Mail::Deliver(delivery)).is_ok()
     }
 
-    /// Takes all that is there.
-    pub fn take(&self) -> Vec<Mail> {
+    /// Takes the oldest mail, as long as what was taken before it is less than so many bytes. Where some is left, the next
+    /// [`Mailbox::wait`] ends at once.
+    pub fn take(&self, bytes_max: usize) -> Vec<Mail> {
         let mut queue = self.queue.lock();
-        queue.bytes = 0;
-        std::mem::take(&mut queue.mail)
+        let mut bytes = 0;
+        let within = |mail: &&Mail| {
+            let more = bytes < bytes_max;
+            bytes += mail.cost();
+            more
+        };
+        let count = queue.mail.iter().take_while(within).count();
+        if count == queue.mail.len() {
+            queue.bytes = 0;
+            queue.look = false;
+            return std::mem::take(&mut queue.mail);
+        }
+        let taken: Vec<Mail> = queue.mail.drain(..count).collect();
+        queue.bytes -= taken.iter().map(Mail::cost).sum::<usize>();
+        queue.look = queue.look && !taken.iter().any(|mail| matches!(mail, Mail::LookIntoSpool));
+        drop(queue);
+        self.notify.notify_one();
+        taken
+    }
+
+    /// Takes only what cannot wait for the peer to read.
+    pub fn take_urgent(&self) -> Vec<Mail> {
+        self.queue.lock().mail.extract_if(.., |mail| mail.is_urgent()).collect()
     }
 
     /// Closes the box and takes what is left in it.
@@ -115,6 +167,16 @@ impl Mailbox {
         std::mem::take(&mut queue.mail)
     }
 
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().mail.is_empty()
+    }
+
+    /// Whether more than half of its room is taken.
+    pub fn is_half_full(&self) -> bool {
+        self.queue.lock().bytes > self.bytes_max / 2
+    }
+
     /// Whether something was refused because the box was full.
     pub fn is_overflown(&self) -> bool {
         self.overflown.load(Ordering::Acquire)
@@ -122,7 +184,7 @@ impl Mailbox {
 
     /// Whether it holds a [`Mail::LookIntoSpool`].
     pub fn has_look_into_spool(&self) -> bool {
-        self.queue.lock().mail.iter().any(|mail| matches!(mail, Mail::LookIntoSpool))
+        self.queue.lock().look
     }
 
     /// Waits until something was put in. Cancel-safe; may wake without cause.
@@ -142,11 +204,39 @@ mod tests {
 
     #[test]
     fn a_full_box_refuses_and_says_so() {
-        let mailbox = Mailbox::new(60);
+        let mailbox = Mailbox::new(Delivery::new(stanza()).cost());
         assert!(mailbox.deliver(Delivery::new(stanza())));
         assert!(!mailbox.deliver(Delivery::new(stanza())));
         assert!(mailbox.is_overflown());
-        assert_eq!(mailbox.take().len(), 1);
+        assert_eq!(mailbox.take(1000).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_wait_is_taken_alone_and_the_rest_stays_in_order() {
+        let mailbox = Mailbox::new(1000);
+        assert!(mailbox.deliver(Delivery::new(stanza())));
+        mailbox.put(Mail::LookIntoSpool).unwrap();
+        mailbox.put(Mail::End(magpie_proto::StreamCondition::Reset.into())).unwrap();
+        mailbox.put(Mail::LookIntoSpool).unwrap();
+        assert!(matches!(mailbox.take_urgent()[..], [Mail::End(_)]));
+        assert!(matches!(mailbox.take(1000)[..], [Mail::Deliver(_), Mail::LookIntoSpool]));
+        assert!(!mailbox.has_look_into_spool());
+    }
+
+    #[test]
+    fn a_part_is_taken_and_the_rest_has_room_again() {
+        let one = Delivery::new(stanza()).cost();
+        let mailbox = Mailbox::new(3 * one);
+        for _ in 0..3 {
+            assert!(mailbox.deliver(Delivery::new(stanza())));
+        }
+        assert!(mailbox.is_half_full());
+        assert_eq!(mailbox.take(one + 1).len(), 2);
+        assert!(!mailbox.is_half_full());
+        assert!(mailbox.deliver(Delivery::new(stanza())) && mailbox.deliver(Delivery::new(stanza())));
+        assert!(!mailbox.deliver(Delivery::new(stanza())));
+        assert_eq!(mailbox.take(usize::MAX).len(), 3);
+        assert!(mailbox.is_empty());
     }
 
     #[test]

@@ -74,6 +74,8 @@ macro_rules! modules {
 }
 
 modules! {
+    /// RFC 6120 §7: Resource Binding
+    bind: Bind,
     /// RFC 6121 §2: Roster
     roster: RosterModule,
     /// RFC 6121 §4: Presence

@@ -97,7 +97,7 @@ pub async fn account_receives_message(
     server.modules.blocking.refuse_received(&account, message).await?;
     let exists = server.account_exists(&account).await?;
     // Counting may need the store, which cannot be asked under the registry's lock.
-    let room = match storable && exists && !server.registry().with(&account, |account| takes_messages(account)) {
+    let room = match storable && exists && server.registry().with(&account, may_need_room) {
         true => server.modules.offline.has_room(&account).await?,
         false => true,
     };
@@ -107,18 +107,17 @@ pub async fn account_receives_message(
         None => Target::Bare,
     };
     server.registry().with_any(&account, |entry| {
+        let room = room && !server.modules.offline.is_full(&account);
         let route = router::route_message(kind, storable, exists, target, entry.resources.iter().map(as_routed));
         match route {
+            Route::Sessions(sessions) if !room && is_fetching(entry, &sessions) => Err(too_many_waiting()),
             Route::Sessions(sessions) => {
                 let promise = deliver(server, &account, entry, message, &sessions, storable, acknowledged);
                 // Once it is decided who gets the message itself: the others get copies.
                 carbons::copy_received(entry, &account, message, &sessions);
                 Ok(promise)
             }
-            Route::Offline if !room => Err(StanzaError::new(
-                StanzaCondition::ResourceConstraint,
-                "the recipient has too many messages waiting",
-            )),
+            Route::Offline if !room => Err(too_many_waiting()),
             Route::Offline => {
                 server.deps.metrics.routed_offline();
                 let (_, ticket) = server.modules.offline.keep(&account, entry, message, 0);
@@ -136,9 +135,19 @@ pub async fn account_receives_message(
     })
 }
 
-/// Whether a storable message to the account would find a session.
-fn takes_messages(account: Option<&mut Account>) -> bool {
-    account.is_some_and(|account| account.available().any(|resource| resource.priority >= 0))
+fn too_many_waiting() -> StanzaError {
+    StanzaError::new(StanzaCondition::ResourceConstraint, "the recipient has too many messages waiting")
+}
+
+/// Whether a storable message to the account may have to wait in the spool: no session takes it, or one that still fetches.
+fn may_need_room(account: Option<&mut Account>) -> bool {
+    let Some(account) = account else { return true };
+    account.resources.iter().any(|resource| resource.fetching)
+        || !account.available().any(|resource| resource.priority >= 0)
+}
+
+fn is_fetching(account: &Account, sessions: &[SessionId]) -> bool {
+    account.resources.iter().any(|resource| resource.fetching && sessions.contains(&resource.session.id))
 }
 
 fn as_routed(resource: &Resource) -> router::Resource<'_, SessionId> {
@@ -303,6 +312,7 @@ async fn account_receives_iq(server: &Arc<Server>, to: &Jid, iq: &Stanza) -> Res
 pub async fn session_leaves_undelivered(server: &Arc<Server>, session: &SessionHandle, undelivered: Vec<Delivery>) {
     let spooled: Vec<_> = undelivered.iter().filter_map(|delivery| delivery.spooled).collect();
     server.modules.offline.release(session, &spooled);
+    let mut tickets = Vec::new();
     for delivery in undelivered.into_iter().filter(|delivery| delivery.spooled.is_none()) {
         let stanza = delivery.stanza;
         match stanza.kind() {
@@ -310,18 +320,18 @@ pub async fn session_leaves_undelivered(server: &Arc<Server>, session: &SessionH
                 // Its session is gone, and the sender was not told: whoever is there now shall have it.
                 let to = Jid::from(session.account.clone());
                 match account_receives_message(server, &to, &stanza, false).await {
-                    Ok(promise) => {
-                        if let Some(ticket) = promise.ticket
-                            && let Err(error) = ticket.await
-                        {
-                            tracing::error!(%error, account = %session.account, "a message could not be kept");
-                        }
-                    }
+                    Ok(promise) => tickets.extend(promise.ticket),
                     Err(error) => bounce(server, &stanza, &error),
                 }
             }
             Kind::Iq => bounce(server, &stanza, &StanzaCondition::ServiceUnavailable.into()),
             _ => {}
+        }
+    }
+    // Together: one by one they would cost as many writes to the disk.
+    for ticket in tickets {
+        if let Err(error) = ticket.await {
+            tracing::error!(%error, account = %session.account, "a message could not be kept");
         }
     }
 }

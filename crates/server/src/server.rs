@@ -29,7 +29,7 @@ use crate::modules::Modules;
 use crate::modules::offline::refusal;
 use crate::registry::Registry;
 use crate::requests::{Requests, TwoOwners};
-use crate::session::{self, Gate};
+use crate::session::{self, Counts, Gate};
 
 /// Buffers kept for the next connection that needs one: 16 MiB.
 const POOLED_BUFFERS_MAX: usize = 1024;
@@ -196,11 +196,13 @@ impl Server {
                     }
                 }
             };
-            let counted = server.deps.metrics.connection();
+            let counts = Counts { _admitted: admitted, _connection: server.deps.metrics.connection() };
+            // At once, so that however many are accepted before the first of them runs, none is too many.
+            let negotiating = server.deps.metrics.negotiating();
             let (server, running) = (Arc::clone(&server), running.clone());
             tokio::spawn(async move {
-                session::serve(server, transport, gate).await;
-                drop((admitted, counted, running));
+                session::serve(server, transport, gate, counts, negotiating).await;
+                drop(running);
             });
         };
         tokio::spawn(listener.run(Arc::clone(&self.admission), self.stopping(), accept));

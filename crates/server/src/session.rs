@@ -22,7 +22,7 @@ use magpie_store::{LogId, StoreError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-pub use connection::Connection;
+pub use connection::{Connection, Counts};
 pub use negotiation::{Gate, serve};
 
 use crate::mailbox::{Delivery, Mail};
@@ -35,7 +35,7 @@ use crate::promise::Promise;
 use crate::registry::SessionHandle;
 use crate::server::Server;
 
-/// Seconds that a silent peer has to answer when it is asked whether it is there.
+/// Seconds that a silent peer has to answer when it is asked whether it is there, and no more than it may be silent.
 const PROBE_SECONDS_MAX: u64 = 60;
 
 /// Bytes waiting for the socket above which a session takes nothing more from its mailbox or the spool.
@@ -53,6 +53,9 @@ pub struct Takeover {
     /// The account that it authenticated as.
     pub account: BareJid,
 }
+
+/// Stanzas whose promises wait for the store above which a session reads no further.
+const PROMISES_MAX: usize = 1024;
 
 /// Whether the session goes on.
 enum Flow {
@@ -83,8 +86,8 @@ pub struct Session {
     fetch: Option<Work<Result<Chunk, StoreError>>>,
     /// Where the next look begins, and whether one more must follow.
     fetch_next: Option<Option<LogId>>,
-    /// Without XEP-0198: what was queued for the socket and is not written yet.
-    unflushed: Vec<Delivery>,
+    /// Without XEP-0198: what is not written to the socket yet, with the place on the wire up to which that must come.
+    unflushed: VecDeque<(u64, Delivery)>,
     /// When the peer was last heard, or the connection was lost.
     since: Instant,
     /// Whether the peer was asked if it is there.
@@ -105,7 +108,7 @@ impl Session {
             promises: VecDeque::new(),
             fetch: None,
             fetch_next: None,
-            unflushed: Vec::new(),
+            unflushed: VecDeque::new(),
             since: Instant::now(),
             probed: false,
             allowance: Allowance::default(),
@@ -127,10 +130,11 @@ impl Session {
 
     /// One turn: do all that can be done, then wait for the next input.
     async fn turn(&mut self) -> Flow {
-        if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
+        if let flow @ (Flow::Detach | Flow::End) = self.take_input().await {
             return flow;
         }
-        if let flow @ (Flow::Detach | Flow::End) = self.take_input().await {
+        // After the input, so that the answer to a stanza is written before it counts as handled.
+        if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
             return flow;
         }
         self.look_into_spool();
@@ -138,12 +142,13 @@ impl Session {
             return flow;
         }
         let wait = self.allowance.wait();
-        let read = self.work.is_none() && wait.is_none();
+        let read = self.may_take_input() && wait.is_none();
         let deadline = wait.unwrap_or_else(|| self.deadline());
         let Self { connection, work, promises, fetch, handle, .. } = self;
         tokio::select! {
             ready = ready(connection.as_ref(), read) => match ready {
-                Ok(()) => self.read().await,
+                Ok(()) if read => self.read().await,
+                Ok(()) => Flow::On,
                 Err(_) => Flow::Detach,
             },
             () = handle.mailbox.wait() => Flow::On,
@@ -188,10 +193,12 @@ impl Session {
     }
 
     async fn take_input(&mut self) -> Flow {
-        while self.work.is_none() {
-            let Some(event) = self.connection.as_mut().and_then(Connection::next) else { return Flow::On };
+        while self.may_take_input() {
+            let Some(event) = self.connection.as_mut().and_then(Connection::next_event) else { return Flow::On };
             let flow = match event {
                 Event::Stanza(stanza) => {
+                    // A peer whose socket is never empty is not the only one on this thread.
+                    tokio::task::coop::consume_budget().await;
                     self.handle_stanza(stanza).await;
                     Flow::On
                 }
@@ -211,6 +218,11 @@ impl Session {
         Flow::On
     }
 
+    /// A stanza at a time, and no more than the store keeps up with.
+    fn may_take_input(&self) -> bool {
+        self.work.is_none() && self.promises.len() < PROMISES_MAX
+    }
+
     async fn handle_stanza(&mut self, stanza: Stanza) {
         let position = self.acks.as_mut().map(|acks| acks.inbound.received());
         let outgoing = Outgoing {
@@ -228,6 +240,12 @@ impl Session {
     }
 
     fn handle_nonza(&mut self, element: &Stanza) -> Flow {
+        // Answers to these do not wait in the mailbox.
+        let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
+        if unsent > self.server.config().limits.unsent_bytes_max {
+            warn!(jid = %self.handle.jid, "the peer does not read");
+            return Flow::Detach;
+        }
         match (element.name(), element.ns()) {
             (_, ns::SM) => match Acks::handle(&mut self.acks, element, &self.server, &self.handle) {
                 Answer::Nothing => {}
@@ -242,7 +260,6 @@ impl Session {
             }
             _ => return self.fail(StreamCondition::UnsupportedStanzaType.into()),
         }
-        self.answer_requests();
         Flow::On
     }
 
@@ -260,8 +277,10 @@ impl Session {
         let Some((position, promise)) = self.promises.pop_front() else { return };
         if let Err(error) = outcome {
             warn!(jid = %self.handle.jid, %error, "a stanza could not be kept");
+            self.server.modules.offline.count_again();
             if let Some(refusal) = promise.otherwise {
-                self.handle.send(refusal);
+                // Not by way of the mailbox: the stanza counts as handled from here on.
+                self.deliver(Delivery::new(refusal));
             }
         }
         self.settle(position);
@@ -270,11 +289,14 @@ impl Session {
     fn settle(&mut self, position: Option<Position>) {
         if let (Some(acks), Some(position)) = (&mut self.acks, position) {
             acks.inbound.settle(position);
-            self.answer_requests();
         }
     }
 
+    /// Tells the client what was handled, once everything that was to be said about it is on its way.
     fn answer_requests(&mut self) {
+        if self.is_stalled() || !self.handle.mailbox.is_empty() {
+            return;
+        }
         if let Some(answer) = self.acks.as_mut().and_then(|acks| acks.answer_due()) {
             self.write_nonza(&answer);
         }
@@ -284,17 +306,16 @@ impl Session {
 
     async fn take_mail(&mut self) -> Flow {
         if self.handle.mailbox.is_overflown() {
-            let text = "the peer does not read fast enough";
+            // What was refused is lost to this session, so that it cannot be resumed as if nothing were missing.
             warn!(jid = %self.handle.jid, "mailbox overflown");
-            return match self.is_resumable() && self.connection.is_some() {
-                true => Flow::Detach,
-                false => self.fail(StreamError::new(StreamCondition::PolicyViolation, text)),
-            };
+            let text = "the peer does not read fast enough";
+            return self.fail(StreamError::new(StreamCondition::PolicyViolation, text));
         }
-        if self.connection.as_ref().is_some_and(|connection| connection.unsent_bytes() > UNSENT_BYTES_HIGH) {
-            return Flow::On;
-        }
-        for mail in self.handle.mailbox.take() {
+        let mail = match self.is_stalled() {
+            false => self.handle.mailbox.take(UNSENT_BYTES_HIGH),
+            true => self.handle.mailbox.take_urgent(),
+        };
+        for mail in mail {
             match mail {
                 Mail::Deliver(delivery) => self.deliver(delivery),
                 Mail::LookIntoSpool => self.fetch_again(),
@@ -306,12 +327,24 @@ impl Session {
                 Mail::End(error) => return self.fail(error),
             }
         }
+        if self.is_stalled() && self.is_resumable() && self.connection.is_some() && self.handle.mailbox.is_half_full() {
+            // In time: the other half is for what comes until the client is back.
+            warn!(jid = %self.handle.jid, "the peer does not read");
+            return Flow::Detach;
+        }
         match &self.acks {
             Some(acks) if acks.outbound.len() > self.server.config().limits.unacked_stanzas_max => {
                 self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many unacknowledged stanzas"))
             }
             _ => Flow::On,
         }
+    }
+
+    /// Whether what there is for the peer has to wait.
+    fn is_stalled(&self) -> bool {
+        let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
+        let unacked = self.acks.as_ref().map_or(0, |acks| acks.unacked_bytes());
+        unsent > UNSENT_BYTES_HIGH || unacked > self.server.config().limits.unsent_bytes_max
     }
 
     /// What can wait for an inactive client waits (XEP-0352); the rest is written.
@@ -328,7 +361,7 @@ impl Session {
         }
         match &mut self.acks {
             Some(acks) => acks.sent(delivery),
-            None if delivery.stanza.kind() != Kind::Presence => self.unflushed.push(delivery),
+            None if delivery.stanza.kind() != Kind::Presence => self.unflushed.push_back((u64::MAX, delivery)),
             None => {}
         }
     }
@@ -340,25 +373,25 @@ impl Session {
     }
 
     fn flush(&mut self) -> Flow {
+        self.answer_requests();
         let Some(connection) = &mut self.connection else { return Flow::On };
         if let Some(request) = self.acks.as_mut().and_then(|acks| acks.request_due()) {
             connection.write(|out| request.write(None, out));
         }
-        match connection.flush() {
-            Ok(true) => {
-                if !self.unflushed.is_empty() {
-                    let written = std::mem::take(&mut self.unflushed);
-                    self.acknowledged(&written);
-                }
-                Flow::On
-            }
-            Ok(false) if connection.unsent_bytes() > self.server.config().limits.unsent_bytes_max => {
-                warn!(jid = %self.handle.jid, "the peer does not read");
-                Flow::Detach
-            }
-            Ok(false) => Flow::On,
-            Err(_) => Flow::Detach,
+        if connection.flush().is_err() {
+            return Flow::Detach;
         }
+        if !self.unflushed.is_empty() {
+            let (sent, queued) = connection.progress();
+            self.unflushed.iter_mut().rev().take_while(|(end, _)| *end == u64::MAX).for_each(|(end, _)| *end = queued);
+            let written = self.unflushed.partition_point(|(end, _)| *end <= sent);
+            let written: Vec<Delivery> = self.unflushed.drain(..written).map(|(_, delivery)| delivery).collect();
+            if self.unflushed.is_empty() {
+                self.unflushed = VecDeque::new();
+            }
+            self.acknowledged(&written);
+        }
+        Flow::On
     }
 
     fn acknowledged(&self, deliveries: &[Delivery]) {
@@ -377,8 +410,7 @@ impl Session {
     /// Fetches the next messages where the peer keeps up with them.
     fn look_into_spool(&mut self) {
         let unacked = self.acks.as_ref().map_or(0, |acks| acks.outbound.len());
-        let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
-        let busy = unacked > self.server.config().limits.unacked_stanzas_max / 2 || unsent > UNSENT_BYTES_HIGH;
+        let busy = unacked > self.server.config().limits.unacked_stanzas_max / 2 || self.is_stalled();
         if self.fetch.is_some() || busy || self.connection.is_none() {
             return;
         }
@@ -431,7 +463,7 @@ impl Session {
         let seconds = match (&self.connection, self.probed) {
             (None, _) => self.acks.as_ref().map_or(0, |acks| acks.resume_seconds),
             (Some(_), false) => limits.idle_seconds_max,
-            (Some(_), true) => limits.idle_seconds_max + PROBE_SECONDS_MAX,
+            (Some(_), true) => limits.idle_seconds_max + PROBE_SECONDS_MAX.min(limits.idle_seconds_max),
         };
         self.since + Duration::from_secs(seconds)
     }
@@ -498,14 +530,16 @@ impl Session {
         let acknowledged = match acks.acknowledge(h) {
             Ok(acknowledged) => acknowledged,
             Err(error) => {
+                self.server.deps.metrics.stream_error(error.condition.name());
                 connection.fail(error);
-                connection.close().await;
+                tokio::spawn(connection.close());
                 return Flow::On;
             }
         };
         if let Some(mut old) = self.connection.replace(connection) {
             old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
-            old.close().await;
+            // Mostly it is dead, and its last words are not waited for.
+            tokio::spawn(old.close());
         }
         self.acknowledged(&acknowledged);
         // The count that the client is told must hold, so what is owed is paid first.
@@ -550,7 +584,7 @@ impl Session {
             self.server.modules.stream_management.forget(&acks);
             undelivered.extend(acks.outbound.into_unacked());
         }
-        undelivered.append(&mut self.unflushed);
+        undelivered.extend(self.unflushed.drain(..).map(|(_, delivery)| delivery));
         undelivered.extend(self.client_state.give_back());
         for mail in self.handle.mailbox.close() {
             match mail {

@@ -126,7 +126,7 @@ impl AckTooHigh {
 
 impl From<AckTooHigh> for StreamError {
     fn from(error: AckTooHigh) -> Self {
-        Self::new(StreamCondition::UndefinedCondition, error.to_string())
+        Self::new(StreamCondition::UndefinedCondition, error.to_string()).with_application(error.element())
     }
 }
 

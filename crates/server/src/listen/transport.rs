@@ -40,6 +40,8 @@ pub struct Transport {
     /// What waits to be written, from `sent` on.
     unsent: Option<PooledBuf>,
     sent: usize,
+    /// Bytes that the system took so far, as they went over the wire.
+    sent_total: u64,
     tls: Option<Box<Tls>>,
     /// The peer will send nothing more.
     peer_closed: bool,
@@ -69,7 +71,17 @@ impl Transport {
     pub fn plain(socket: TcpStream, peer: SocketAddr, buffers: Buffers) -> Self {
         // A stanza is to go out now. Where this fails the connection is gone, which the first read will tell.
         let _ = socket.set_nodelay(true);
-        Self { socket, peer, buffers, unsent: None, sent: 0, tls: None, peer_closed: false, failed: false }
+        Self {
+            socket,
+            peer,
+            buffers,
+            unsent: None,
+            sent: 0,
+            sent_total: 0,
+            tls: None,
+            peer_closed: false,
+            failed: false,
+        }
     }
 
     /// A connection that begins with TLS (XEP-0368).
@@ -211,6 +223,7 @@ impl Transport {
                 Ok(written) => {
                     self.buffers.count_sent(written);
                     self.sent += written;
+                    self.sent_total += written as u64;
                     self.drop_empty();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -228,6 +241,11 @@ impl Transport {
     /// Bytes that wait to be written, as they go over the wire.
     pub fn unsent_bytes(&self) -> usize {
         self.unsent.as_ref().map_or(0, |unsent| unsent.len() - self.sent)
+    }
+
+    /// Bytes that the system has taken since the connection began, as they go over the wire.
+    pub fn sent_total(&self) -> u64 {
+        self.sent_total
     }
 
     /// Bytes of heap that this connection holds in buffers; 0 while it is idle.

@@ -88,7 +88,7 @@ pub fn copy_received(account: &Account, name: &BareJid, message: &Stanza, recipi
 }
 
 fn copy<'a>(to: impl Iterator<Item = &'a Resource>, account: &BareJid, message: &Stanza, direction: &str) {
-    let mut wanted = to.filter(|resource| resource.carbons && resource.is_available()).peekable();
+    let mut wanted = to.filter(|resource| resource.carbons).peekable();
     if wanted.peek().is_none() {
         return;
     }

@@ -15,6 +15,9 @@ pub const NS: &str = "urn:xmpp:csi:0";
 /// Stanzas held back at most; one more releases all of them.
 const HELD_MAX: usize = 256;
 
+/// Bytes of the stanzas held back at most; more releases all of them.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
 /// The module: an entry in the list, since the behaviour is each session's own.
 pub struct ClientStateIndication;
 
@@ -74,7 +77,8 @@ impl ClientState {
             self.held.retain(|held| held.stanza.kind() != Kind::Presence || held.stanza.from() != from);
         }
         self.held.push(delivery);
-        if self.held.len() > HELD_MAX { self.give_back() } else { Vec::new() }
+        let bytes: usize = self.held.iter().map(|held| held.stanza.bytes().len()).sum();
+        if self.held.len() > HELD_MAX || bytes > HELD_BYTES_MAX { self.give_back() } else { Vec::new() }
     }
 
     /// All that is held, oldest first.
@@ -130,6 +134,15 @@ mod tests {
         let released = state.handle(&Stanza::parse(b"<active xmlns='urn:xmpp:csi:0'/>").unwrap());
         assert_eq!(released.len(), 2);
         assert_eq!(released[0].stanza.type_().as_deref(), Some("unavailable"));
+    }
+
+    #[test]
+    fn stanzas_that_are_large_do_not_wait() {
+        let mut state = inactive();
+        assert!(state.pass(delivery("<presence from='a@b/c'/>")).is_empty());
+        let status = "x".repeat(HELD_BYTES_MAX);
+        let large = delivery(&format!("<presence from='a@b/d'><status>{status}</status></presence>"));
+        assert_eq!(state.pass(large).len(), 2);
     }
 
     #[test]

@@ -25,6 +25,9 @@ use crate::server::{Deps, now};
 /// Entries fetched from the store at a time.
 pub const CHUNK: usize = 64;
 
+/// Bytes of messages given to a session at a time; the last of them may go beyond.
+const CHUNK_BYTES: usize = 512 * 1024;
+
 /// Accounts whose number of spooled messages is remembered, so that a flood to one does not count its rows each time.
 const COUNTS_MAX: usize = 65_536;
 
@@ -141,8 +144,15 @@ impl Offline {
         if counts.len() >= COUNTS_MAX {
             counts.clear();
         }
-        counts.insert(account.clone(), count);
-        Ok(count < max)
+        // Another sender may have counted, and kept something, meanwhile.
+        Ok(*counts.entry(account.clone()).or_insert(count) < max)
+    }
+
+    /// Whether one more message may be kept, as far as is known without asking the store. Under the registry's lock for the
+    /// account this is exact: whoever else wants to keep one waits.
+    pub fn is_full(&self, account: &BareJid) -> bool {
+        let max = self.deps.config.load().limits.offline_messages_max;
+        self.counts.lock().get(account).is_some_and(|count| *count >= max)
     }
 
     /// Puts a message into the spool. Called under the registry's lock for the account, so that a session that
@@ -221,8 +231,18 @@ impl Offline {
             self.store.commit(barrier).await?;
             self.counts.lock().remove(&session.account);
         }
-        let rows = self.spool.range(&owner, after, CHUNK).await?;
-        let after = rows.last().map(|(id, _)| *id).filter(|_| rows.len() == CHUNK);
+        let mut rows = self.spool.range(&owner, after, CHUNK).await?;
+        let mut more = rows.len() == CHUNK;
+        let mut bytes = 0;
+        let fitting = rows.iter().take_while(|(_, spooled)| {
+            let fits = bytes < CHUNK_BYTES;
+            bytes += spooled.stanza.bytes().len();
+            fits
+        });
+        let fitting = fitting.count();
+        more |= fitting < rows.len();
+        rows.truncate(fitting);
+        let after = rows.last().map(|(id, _)| *id).filter(|_| more);
         let host = session.account.to_domain();
         let messages = self.registry.with(&session.account, |account| {
             let Some(account) = account else { return Vec::new() };
@@ -237,6 +257,11 @@ impl Offline {
             claimed
         });
         Ok(Chunk { messages, after })
+    }
+
+    /// Something that was counted could not be kept.
+    pub fn count_again(&self) {
+        self.counts.lock().clear();
     }
 
     /// Deletes everything that is kept for an account.

@@ -162,7 +162,11 @@ impl Presence {
                 // A subscriber hears of the end as it is (§4.6.3).
                 PresenceType::Available if !subscribed => {
                     let directed = resource.directed.get_or_insert_default();
-                    directed.len() < DIRECTED_MAX && { directed.insert(to.clone()) || true }
+                    let room = directed.contains(to) || directed.len() < DIRECTED_MAX;
+                    if room {
+                        directed.insert(to.clone());
+                    }
+                    room
                 }
                 PresenceType::Unavailable => {
                     if let Some(directed) = &mut resource.directed {

@@ -75,6 +75,8 @@ pub struct Acks {
     pub outbound: Outbound<Delivery>,
     /// What the client sent, and how much of it is handled.
     pub inbound: Inbound,
+    /// Bytes of what the client has not acknowledged yet.
+    unacked_bytes: usize,
     /// Seconds for which the session waits without a connection.
     pub resume_seconds: u64,
     /// The count at which a request of the client is to be answered.
@@ -139,6 +141,7 @@ impl Acks {
             id,
             outbound: Outbound::default(),
             inbound: Inbound::default(),
+            unacked_bytes: 0,
             resume_seconds,
             owed: None,
             unrequested: 0,
@@ -152,8 +155,14 @@ impl Acks {
         self.id.is_some()
     }
 
+    /// Bytes that wait for an acknowledgement.
+    pub fn unacked_bytes(&self) -> usize {
+        self.unacked_bytes
+    }
+
     /// A stanza was written.
     pub fn sent(&mut self, delivery: Delivery) {
+        self.unacked_bytes += delivery.cost();
         self.outbound.push(delivery);
         self.unrequested += 1;
     }
@@ -162,7 +171,11 @@ impl Acks {
     pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, StreamError> {
         self.requested = false;
         match self.outbound.ack(h) {
-            Ok(acknowledged) => Ok(acknowledged.collect()),
+            Ok(acknowledged) => {
+                let acknowledged: Vec<Delivery> = acknowledged.collect();
+                self.unacked_bytes -= acknowledged.iter().map(Delivery::cost).sum::<usize>();
+                Ok(acknowledged)
+            }
             Err(error) => Err(error.into()),
         }
     }

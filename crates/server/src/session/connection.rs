@@ -7,8 +7,19 @@ use magpie_proto::FullJid;
 use magpie_proto::StreamError;
 use magpie_proto::stream::{ClientStream, Event, ResumeFailure};
 
+use crate::listen::tcp::Admitted;
 use crate::listen::{Buffers, PooledBuf, ReadOutcome, Transport};
+use crate::metrics::Counted;
 use crate::server::random_text;
+
+/// Where a connection is counted until it is closed, whichever session it serves by then.
+#[derive(Debug)]
+pub struct Counts {
+    /// For its address.
+    pub _admitted: Admitted,
+    /// For the metrics.
+    pub _connection: Counted,
+}
 
 /// A connection whose bytes are a client's stream.
 #[derive(Debug)]
@@ -23,12 +34,13 @@ pub struct Connection {
     taken: usize,
     /// What was written since the last flush: it goes out as one run, and under TLS as few records.
     output: Option<PooledBuf>,
+    _counts: Counts,
 }
 
 impl Connection {
     /// A stream on a fresh socket.
-    pub fn new(transport: Transport, stream: ClientStream, buffers: Buffers) -> Self {
-        Self { transport, stream, buffers, input: None, taken: 0, output: None }
+    pub fn new(transport: Transport, stream: ClientStream, buffers: Buffers, counts: Counts) -> Self {
+        Self { transport, stream, buffers, input: None, taken: 0, output: None, _counts: counts }
     }
 
     /// Waits until the socket can be read (where asked for) or, while something is unsent, written. Cancel-safe.
@@ -51,7 +63,7 @@ impl Connection {
     }
 
     /// The next event in what was read.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         let input = self.input.as_deref()?;
         let mut rest = &input[self.taken..];
         let event = self.stream.next(&mut rest, &mut || random_text(18));
@@ -105,6 +117,13 @@ impl Connection {
     /// Bytes that wait for the socket.
     pub fn unsent_bytes(&self) -> usize {
         self.transport.unsent_bytes() + self.output.as_deref().map_or(0, Vec::len)
+    }
+
+    /// How far the stream on the wire has come, and how far it will have come once all is written that was queued by
+    /// [`Connection::flush`].
+    pub fn progress(&self) -> (u64, u64) {
+        let sent = self.transport.sent_total();
+        (sent, sent + self.transport.unsent_bytes() as u64)
     }
 
     /// Ends the stream with an error.

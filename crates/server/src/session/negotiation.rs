@@ -14,10 +14,11 @@ use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamConditi
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::{Connection, Session, Takeover};
+use super::{Connection, Counts, Session, Takeover, UNSENT_BYTES_HIGH};
 use crate::config::{Limits, TlsMode};
 use crate::listen::transport::Transport;
 use crate::mailbox::{Mail, Mailbox};
+use crate::metrics::Counted;
 use crate::modules::register::Stranger;
 use crate::news;
 use crate::registry::SessionHandle;
@@ -36,9 +37,9 @@ pub struct Gate {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate) {
+pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate, counts: Counts, negotiating: Counted) {
     // What negotiation needs is on the heap and goes when it ends; a bound session keeps none of it.
-    if let Some(session) = Box::pin(negotiate(server, transport, gate)).await {
+    if let Some(session) = Box::pin(negotiate(server, transport, gate, counts, negotiating)).await {
         session.run().await;
     }
 }
@@ -49,7 +50,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     let server = Arc::clone(server);
     tokio::spawn(async move {
         let gate = Gate { tls: TlsMode::Optional, direct: false };
-        let mut negotiation = Negotiation::new(&server, gate, takeover.connection);
+        let mut negotiation = Negotiation::new(&server, gate, takeover.connection, server.deps.metrics.negotiating());
         negotiation.domain = takeover.account.domain().to_owned();
         negotiation.account = Some(takeover.account);
         if let Some(session) = Box::pin(negotiation.run()).await {
@@ -58,11 +59,18 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     });
 }
 
-async fn negotiate(server: Arc<Server>, transport: Transport, gate: Gate) -> Option<Session> {
+async fn negotiate(
+    server: Arc<Server>,
+    transport: Transport,
+    gate: Gate,
+    counts: Counts,
+    negotiating: Counted,
+) -> Option<Session> {
     let limits = server.config().limits.clone();
     let host = server.config().domains.first().cloned().unwrap_or_default();
     let stream = ClientStream::new(before_auth(&limits), gate.direct, random_text(12), host);
-    let negotiation = Negotiation::new(&server, gate, Connection::new(transport, stream, server.buffers()));
+    let connection = Connection::new(transport, stream, server.buffers(), counts);
+    let negotiation = Negotiation::new(&server, gate, connection, negotiating);
     negotiation.run().await
 }
 
@@ -77,6 +85,7 @@ struct Negotiation {
     /// Whether an account was made on this stream (XEP-0077).
     registered: bool,
     address: IpAddr,
+    _negotiating: Counted,
 }
 
 /// Where negotiation stands after an event.
@@ -92,7 +101,7 @@ enum Next {
 }
 
 impl Negotiation {
-    fn new(server: &Arc<Server>, gate: Gate, connection: Connection) -> Self {
+    fn new(server: &Arc<Server>, gate: Gate, connection: Connection, negotiating: Counted) -> Self {
         let seconds = server.config().limits.login_seconds_max;
         Self {
             server: Arc::clone(server),
@@ -103,12 +112,12 @@ impl Negotiation {
             anonymous: false,
             registered: false,
             address: connection.transport.peer().ip(),
+            _negotiating: negotiating,
             connection,
         }
     }
 
     async fn run(mut self) -> Option<Session> {
-        let _negotiating = self.server.deps.metrics.negotiating();
         while let Some(event) = self.next_event().await {
             match self.handle(event).await {
                 Next::More => {}
@@ -135,22 +144,31 @@ impl Negotiation {
     /// The next event; `None` when the connection is over.
     async fn next_event(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.connection.next() {
+            if let Some(event) = self.connection.next_event() {
                 return Some(event);
             }
             let flushed = self.connection.flush().ok()?;
             if flushed && self.connection.stream.is_closed() {
                 return None;
             }
+            // A peer that never lets the socket run dry is out of time as any other.
+            if Instant::now() >= self.deadline {
+                self.time_out();
+                return None;
+            }
+            tokio::task::coop::consume_budget().await;
+            // A peer that does not read the answers asks nothing more.
+            let read = self.connection.unsent_bytes() <= UNSENT_BYTES_HIGH;
             let mut stopping = self.server.stopping();
             let ready = tokio::select! {
-                ready = timeout_at(self.deadline, self.connection.ready(true)) => ready,
+                ready = timeout_at(self.deadline, self.connection.ready(read)) => ready,
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     self.fail(StreamCondition::SystemShutdown.into());
                     return None;
                 }
             };
             match ready {
+                Ok(Ok(())) if !read => {}
                 Ok(Ok(())) => {
                     if let Err(error) = self.connection.read() {
                         debug!(address = %self.address, %error, "connection lost before a session");
@@ -159,7 +177,7 @@ impl Negotiation {
                 }
                 Ok(Err(_)) => return None,
                 Err(_) => {
-                    self.fail(StreamError::new(StreamCondition::ConnectionTimeout, "login took too long"));
+                    self.time_out();
                     return None;
                 }
             }
@@ -264,7 +282,7 @@ impl Negotiation {
         let anonymous = config.auth.anonymous.contains(&domain);
         let hashes: Vec<Hash> = config.auth.hashes.iter().filter_map(|name| Hash::parse(name)).collect();
         let plain = config.auth.plain && (secure || optional);
-        let bindings = self.connection.transport.bindings().into();
+        let bindings = self.connection.transport.bindings();
         let bytes_max = match opening.account {
             Some(_) => config.limits.stanza_bytes_max,
             None => config.limits.stanza_bytes_max_before_auth,
@@ -412,6 +430,10 @@ impl Negotiation {
 
     fn account_name(&self, username: &str) -> String {
         format!("{username}@{}", self.domain)
+    }
+
+    fn time_out(&mut self) {
+        self.fail(StreamError::new(StreamCondition::ConnectionTimeout, "login took too long"));
     }
 
     fn fail(&mut self, error: StreamError) {

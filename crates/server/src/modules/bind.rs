@@ -1,0 +1,40 @@
+//! RFC 6120 §7: Resource Binding
+//!
+//! Binding belongs to the stream's negotiation. What is left for a bound session is to be told that one stream has one
+//! resource, and to answer the step that RFC 3921 demanded after binding, which does nothing.
+
+use std::sync::Arc;
+
+use magpie_proto::{StanzaCondition, StanzaError, ns};
+
+use super::{About, Module};
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::server::Deps;
+
+/// The module.
+pub struct Bind;
+
+impl Module for Bind {
+    const ABOUT: &'static [About] = &[];
+
+    fn new(_deps: &Deps) -> Self {
+        Self
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        for target in [To::Host, To::OwnAccount] {
+            requests.own(target, Verb::Set, ("bind", ns::BIND), self, Self::refuse);
+            requests.own(target, Verb::Set, ("session", ns::SESSION), self, Self::agree);
+        }
+    }
+}
+
+impl Bind {
+    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+        Err(StanzaError::new(StanzaCondition::NotAllowed, "a stream has one resource"))
+    }
+
+    async fn agree(self: Arc<Self>, _request: Request) -> Reply {
+        Ok(None)
+    }
+}
