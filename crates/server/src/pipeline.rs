@@ -6,7 +6,7 @@ use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
 use crate::mailbox::{Delivery, Mail};
-use crate::modules::offline::Offline;
+use crate::modules::offline::{Offline, refusal};
 use crate::modules::{carbons, presence, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Resource, SessionHandle, SessionId};
@@ -29,7 +29,7 @@ pub struct Outgoing {
 /// A local session sends a message, presence or IQ.
 pub async fn user_sends(outgoing: Outgoing) -> Promise {
     outgoing.server.deps.metrics.stanza_in(outgoing.stanza.kind());
-    let sent = match recipient(&outgoing) {
+    let sent = match recipient(&outgoing).await {
         Err(error) => Err(error),
         Ok(to) => match outgoing.stanza.kind() {
             Kind::Message => user_sends_message(&outgoing, &to).await,
@@ -48,10 +48,23 @@ pub async fn user_sends(outgoing: Outgoing) -> Promise {
 
 /// Whom it is for: the sender's own account where no `to` says otherwise (RFC 6120 §10.3). A `to` that is no address is the
 /// sender's mistake (§8.1.1.1).
-fn recipient(outgoing: &Outgoing) -> Result<Jid, StanzaError> {
-    match outgoing.stanza.to() {
-        Some(to) => Jid::parse(&to).map_err(|_| StanzaCondition::JidMalformed.into()),
-        None => Ok(outgoing.session.account.clone().into()),
+async fn recipient(outgoing: &Outgoing) -> Result<Jid, StanzaError> {
+    let Some(to) = outgoing.stanza.to() else { return Ok(outgoing.session.account.clone().into()) };
+    let jid = match Jid::parse(&to) {
+        Ok(jid) if to.is_ascii() || !outgoing.server.serves(jid.domain()) => return Ok(jid),
+        Ok(jid) => jid,
+        // What could be an address once may still be somebody's.
+        Err(_) => match BareJid::legacy_candidates(&to).into_iter().next() {
+            Some(folded) => folded.into(),
+            None => return Err(StanzaCondition::JidMalformed.into()),
+        },
+    };
+    let (account, given) = (jid.to_bare(), jid.resource());
+    let meant = outgoing.server.account_meant(&account).await.map_err(refusal)?;
+    match given {
+        _ if meant == account => Ok(jid),
+        Some(resource) => Ok(meant.with_resource(resource).map_err(|_| StanzaCondition::JidMalformed)?.into()),
+        None => Ok(meant.into()),
     }
 }
 

@@ -370,6 +370,19 @@ impl Server {
         }
     }
 
+    /// The account that is meant by an address: itself, or, where there is none, the one under which a server of RFC 6122's
+    /// time stored it (`fußball` as `fussball`).
+    pub async fn account_meant(&self, address: &BareJid) -> Result<BareJid, StoreError> {
+        if !address.as_str().is_ascii() && !self.deps.accounts.exists(address).await? {
+            for candidate in BareJid::legacy_candidates(address.as_str()) {
+                if self.serves(candidate.domain()) && self.deps.accounts.exists(&candidate).await? {
+                    return Ok(candidate);
+                }
+            }
+        }
+        Ok(address.clone())
+    }
+
     /// What the server offers after authentication, besides what every server does.
     pub fn stream_features(&self, domain: &str) -> Vec<Element> {
         self.modules.stream_features(domain)

@@ -257,7 +257,11 @@ impl Exchange {
             Some((local, domain)) if parse_domain(domain).is_ok_and(|domain| domain == self.domain) => local,
             _ => authcid,
         };
-        let account = BareJid::from_parts(Some(local), &self.domain).map_err(|_| SaslFailure::NotAuthorized)?;
+        let account = BareJid::from_parts(Some(local), &self.domain).or_else(|_| {
+            // A name that servers of RFC 6122's time folded into one that still can be: `ﬁnn` was stored as `finn`.
+            let folded = BareJid::legacy_candidates(&format!("{local}@{}", self.domain));
+            folded.into_iter().next().ok_or(SaslFailure::NotAuthorized)
+        })?;
         let username = account.local().ok_or(SaslFailure::NotAuthorized)?.to_owned();
         self.username = Some(username.clone());
         match authzid {

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_proto::sasl::{Hash, Identity, Offer, SaslFailure};
+use magpie_proto::sasl::{Credentials, Hash, Identity, Offer, SaslFailure};
 use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, ResumeFailure, StartTls, StreamLimits};
 use magpie_proto::xml::XmlLimits;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
+use magpie_store::StoreError;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
@@ -81,6 +82,8 @@ struct Negotiation {
     deadline: Instant,
     domain: String,
     account: Option<BareJid>,
+    /// The account whose keys are being checked.
+    meant: Option<BareJid>,
     anonymous: bool,
     /// Whether an account was made on this stream (XEP-0077).
     registered: bool,
@@ -109,6 +112,7 @@ impl Negotiation {
             deadline: Instant::now() + Duration::from_secs(seconds),
             domain: String::new(),
             account: None,
+            meant: None,
             anonymous: false,
             registered: false,
             address: connection.transport.peer().ip(),
@@ -316,10 +320,9 @@ impl Negotiation {
             self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
             return;
         }
-        let account = BareJid::from_parts(Some(username), &self.domain).ok();
-        let found = match &account {
-            Some(account) => self.server.deps.accounts.find(account).await,
-            None => Ok(None),
+        let found = match BareJid::from_parts(Some(username), &self.domain) {
+            Ok(account) => self.find_credentials(account).await,
+            Err(_) => Ok(None),
         };
         let found = match found {
             Ok(found) => found,
@@ -344,9 +347,20 @@ impl Negotiation {
         let _ = self.then(event).await;
     }
 
+    /// The credentials of the account that is meant, which is remembered.
+    async fn find_credentials(&mut self, named: BareJid) -> Result<Option<Credentials>, StoreError> {
+        let account = self.server.account_meant(&named).await?;
+        let found = self.server.deps.accounts.find(&account).await;
+        self.meant = Some(account);
+        found
+    }
+
     fn authenticated(&mut self, identity: Identity, mechanism: &str) -> Next {
         let local = match identity {
-            Identity::Account(local) => local,
+            Identity::Account(named) => match self.meant.take().as_ref().and_then(BareJid::local) {
+                Some(local) => local.to_owned(),
+                None => named,
+            },
             Identity::Anonymous => {
                 self.anonymous = true;
                 random_text(12).to_ascii_lowercase()
