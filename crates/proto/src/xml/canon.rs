@@ -46,7 +46,8 @@ impl Scope {
         if self.stream { ns::CLIENT } else { &self.default_ns }
     }
 
-    /// The content namespace has one name in canonical form, whichever the stream gives it.
+    /// The content namespace has one name in canonical form, whichever the stream gives it. What a server stream
+    /// says to be in `jabber:client`, mostly forwarded messages, is thereby in the content namespace too.
     pub(super) fn canonical<'a>(&self, uri: &'a str) -> &'a str {
         if self.content && *uri == *self.default_ns { ns::CLIENT } else { uri }
     }

@@ -111,6 +111,17 @@ struct Value {
     plain: bool,
 }
 
+/// What a tag has shown so far.
+struct TagSoFar {
+    name: Span,
+    /// How many edits there were before it.
+    edits: usize,
+    /// Its namespace, in the input; none is the content namespace.
+    ns: Span,
+    /// Where its declaration stands in the canonical form, if it has one.
+    out_ns: Span,
+}
+
 #[derive(Clone, Copy)]
 struct Open {
     name: Span,
@@ -149,18 +160,13 @@ impl<'a> Fast<'a> {
         }
         let inherited = self.open.last().map_or(Span::default(), |parent| parent.ns);
         let out_start = self.place(start);
-        let tag_edits = self.edits.len();
-        let mut ns = inherited;
-        let mut out_ns = Span::default();
-        let mut stamp = stamp.filter(|_| TOP && kind_of(name.of(self.input), Span::default()) != Kind::Other);
-        let stamped = stamp.is_some();
+        let mut tag = TagSoFar { name, edits: self.edits.len(), ns: inherited, out_ns: Span::default() };
+        let stamp = stamp.filter(|_| TOP && kind_of(name.of(self.input), Span::default()) != Kind::Other);
         if TOP {
             self.index.name = name;
             self.index.attrs_start = name.end;
             if let Some(stamp) = stamp {
                 self.insert_stamp(stamp);
-                self.index.attrs[Attr::From as usize] =
-                    Span::new(self.at + " from='".len(), self.at + " from='".len() + stamp.escaped.len());
             }
         }
         self.names.clear();
@@ -181,50 +187,52 @@ impl<'a> Fast<'a> {
             let (attribute, value) = self.attribute(&mut names_seen)?;
             let attribute = attribute.of(self.input);
             if attribute == b"xmlns" {
-                if !value.plain {
-                    return Err(Stop::Unusual);
-                }
-                if self.inherits(inherited, value.input)? {
-                    self.delete_declaration(at);
-                    continue;
-                }
-                // It is none of the stanzas that are stamped, whatever its name.
-                if stamped {
-                    return Err(Stop::Unusual);
-                }
-                ns = value.input;
-                if at == name.end as usize {
-                    out_ns = value.out;
-                    if TOP {
-                        self.index.attrs_start = value.out.end + 1;
-                    }
-                } else {
-                    self.delete_declaration(at);
-                    self.declare_first(tag_edits, name.end, value.input);
-                }
+                self.declaration(at, value, stamp.is_some(), &mut tag)?;
             } else if TOP && let Some(attr) = attr_of(attribute) {
-                if attr == Attr::From
-                    && let Some(stamp) = stamp.take()
-                {
-                    self.replace_from(stamp, value.input);
-                    continue;
+                match stamp {
+                    Some(stamp) if attr == Attr::From => self.replace_from(stamp, value.input),
+                    _ => self.index.attrs[attr as usize] = value.out,
                 }
-                self.index.attrs[attr as usize] = value.out;
             }
         };
         if TOP {
-            self.index.ns = out_ns;
-            self.index.kind = kind_of(name.of(self.input), out_ns);
+            self.index.ns = tag.out_ns;
+            self.index.attrs_start = self.index.attrs_start.max(tag.out_ns.end + u32::from(!tag.out_ns.is_none()));
+            self.index.kind = kind_of(name.of(self.input), tag.out_ns);
         } else if self.open.len() == 1 {
             let bytes = Span { start: out_start, end: self.place(end) };
             let name_end = out_start + 1 + (name.end - name.start);
-            self.index.children.push(ChildSpan { bytes, name_end, ns: out_ns });
+            self.index.children.push(ChildSpan { bytes, name_end, ns: tag.out_ns });
         }
         self.at = end;
         if !empty {
-            self.open.push(Open { name, ns, content: end as u32 });
+            self.open.push(Open { name, ns: tag.ns, content: end as u32 });
         }
         Ok(TOP && empty)
+    }
+
+    /// `xmlns='…'`, which began with the space at `at`.
+    fn declaration(&mut self, at: usize, value: Value, stamped: bool, tag: &mut TagSoFar) -> Result<(), Stop> {
+        if !value.plain {
+            return Err(Stop::Unusual);
+        }
+        // There is only one in a tag, so that the namespace is still the inherited one.
+        if self.inherits(tag.ns, value.input)? {
+            self.delete_declaration(at);
+            return Ok(());
+        }
+        // It is none of the stanzas that are stamped, whatever its name.
+        if stamped {
+            return Err(Stop::Unusual);
+        }
+        tag.ns = value.input;
+        if at == tag.name.end as usize {
+            tag.out_ns = value.out;
+        } else {
+            self.delete_declaration(at);
+            self.declare_first(tag.edits, tag.name.end, value.input);
+        }
+        Ok(())
     }
 
     /// One attribute: its name and its value.
@@ -386,6 +394,8 @@ impl<'a> Fast<'a> {
     }
 
     fn insert_stamp(&mut self, stamp: FastStamp<'a>) {
+        let value = self.at + " from='".len();
+        self.index.attrs[Attr::From as usize] = Span::new(value, value + stamp.escaped.len());
         self.edit(self.at, 0, b" from='");
         self.edit(self.at, 0, stamp.escaped.as_bytes());
         self.edit(self.at, 0, b"'");

@@ -108,7 +108,7 @@ enum Phase {
     /// Before the header; no declaration any more.
     Prolog,
     /// In an XML declaration or in the header.
-    Header { item: Box<Item>, bytes: usize, limits: XmlLimits, declaration_allowed: bool },
+    Header { tag: Box<OuterTag>, declaration_allowed: bool },
     /// Between stanzas.
     Between(Arc<Scope>),
     /// Between stanzas, after a `<` that begins a stanza or the end of the stream.
@@ -118,7 +118,7 @@ enum Phase {
     /// In a stanza.
     Stanza(Arc<Scope>, Box<Reader>),
     /// In the closing tag of the root element.
-    Closing { scope: Arc<Scope>, item: Box<Item>, bytes: usize, limits: XmlLimits },
+    Closing { scope: Arc<Scope>, tag: Box<OuterTag> },
     /// The root element was empty; its end was not told yet.
     EndDue,
     /// The root element is closed.
@@ -201,23 +201,12 @@ impl Tokenizer {
                         return Err(XmlError::NotWellFormed("text before the root element"));
                     }
                     let declaration_allowed = matches!(phase, Phase::Start);
-                    let limits = self.limits;
-                    self.phase = Phase::Header { item: Box::default(), bytes: 0, limits, declaration_allowed };
+                    let tag = Box::new(OuterTag { item: Item::default(), bytes: 0, limits: self.limits });
+                    self.phase = Phase::Header { tag, declaration_allowed };
                 }
-                Phase::Header { item, declaration_allowed: false, .. } if item.second(input) == Some(b'?') => {
-                    return Err(XmlError::Restricted("a processing instruction"));
-                }
-                Phase::Header { mut item, mut bytes, limits, declaration_allowed } => {
-                    let Some(raw) = item.take_bounded(input, &mut bytes, &limits)? else {
-                        self.phase = Phase::Header { item, bytes, limits, declaration_allowed };
-                        return Ok(None);
-                    };
-                    match raw.get(1) {
-                        Some(b'?') if declaration_allowed => {
-                            check_xml_declaration(raw)?;
-                            self.phase = Phase::Prolog;
-                        }
-                        _ => return self.root(raw).map(Some),
+                Phase::Header { tag, declaration_allowed } => {
+                    if let Some(header) = self.header(tag, declaration_allowed, input)? {
+                        return Ok(Some(header));
                     }
                 }
                 Phase::Between(scope) => {
@@ -232,8 +221,8 @@ impl Tokenizer {
                     }
                 }
                 Phase::Angle(scope) if input[0] == b'/' => {
-                    let item = Box::new(Item::angle());
-                    self.phase = Phase::Closing { scope, item, bytes: 1, limits: self.limits };
+                    let tag = Box::new(OuterTag { item: Item::angle(), bytes: 1, limits: self.limits });
+                    self.phase = Phase::Closing { scope, tag };
                 }
                 Phase::Angle(scope) => {
                     let mut reader = Box::new(Reader::new(self.limits));
@@ -253,9 +242,9 @@ impl Tokenizer {
                     self.phase = Phase::Between(scope);
                     return Ok(Some(Token::Stanza(self.stamped(reader))));
                 }
-                Phase::Closing { scope, mut item, mut bytes, limits } => {
-                    let Some(raw) = item.take_bounded(input, &mut bytes, &limits)? else {
-                        self.phase = Phase::Closing { scope, item, bytes, limits };
+                Phase::Closing { scope, mut tag } => {
+                    let Some(raw) = tag.take(input)? else {
+                        self.phase = Phase::Closing { scope, tag };
                         return Ok(None);
                     };
                     if *closing_name(raw)? != *scope.root {
@@ -315,11 +304,44 @@ impl Tokenizer {
         self.stamp.as_ref().map(Stamp::as_fast)
     }
 
-    fn root(&mut self, raw: &[u8]) -> Result<Token, XmlError> {
-        let tag = Tag::parse(raw)?;
-        let (header, scope) = StreamHeader::read(&tag)?;
-        self.phase = if tag.empty { Phase::EndDue } else { Phase::Between(scope) };
-        Ok(Token::StreamStart(header))
+    /// An XML declaration, or the opening tag of the root element.
+    fn header(
+        &mut self,
+        mut tag: Box<OuterTag>,
+        declaration_allowed: bool,
+        input: &mut &[u8],
+    ) -> Result<Option<Token>, XmlError> {
+        let declaration = tag.item.second(input) == Some(b'?');
+        if declaration && !declaration_allowed {
+            return Err(XmlError::Restricted("a processing instruction"));
+        }
+        let Some(raw) = tag.take(input)? else {
+            self.phase = Phase::Header { tag, declaration_allowed };
+            return Ok(None);
+        };
+        if declaration {
+            check_xml_declaration(raw)?;
+            self.phase = Phase::Prolog;
+            return Ok(None);
+        }
+        let root = Tag::parse(raw)?;
+        let (header, scope) = StreamHeader::read(&root)?;
+        self.phase = if root.empty { Phase::EndDue } else { Phase::Between(scope) };
+        Ok(Some(Token::StreamStart(header)))
+    }
+}
+
+/// A tag outside of stanzas, as far as it arrived.
+#[derive(Debug)]
+struct OuterTag {
+    item: Item,
+    bytes: usize,
+    limits: XmlLimits,
+}
+
+impl OuterTag {
+    fn take<'a, 'v: 'a>(&'a mut self, input: &mut &'v [u8]) -> Result<Option<&'a [u8]>, XmlError> {
+        self.item.take_bounded(input, &mut self.bytes, &self.limits)
     }
 }
 

@@ -1,3 +1,5 @@
+//! Trees: built, parsed, written.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The index of a stanza, and edits of its bytes.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;

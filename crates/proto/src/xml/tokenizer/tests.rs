@@ -1,3 +1,5 @@
+//! What comes out of the tokenizer, wherever its input is cut.
+
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;

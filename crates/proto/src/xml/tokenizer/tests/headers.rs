@@ -1,6 +1,6 @@
-#![allow(clippy::unwrap_used)]
-
 //! The root element: its header, its end, and what it declares for its stanzas.
+
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 

@@ -1,6 +1,6 @@
-#![allow(clippy::unwrap_used)]
-
 //! The limits, how early they strike, and what the tokenizer owns meanwhile.
+
+#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-#![allow(clippy::unwrap_used)]
-
 //! Everything that RFC 6120 §11, XML 1.0 and Namespaces in XML make us refuse, one test per rule.
+
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 
