@@ -137,9 +137,13 @@ impl Session {
         if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
             return flow;
         }
-        self.look_into_spool();
         if let flow @ (Flow::Detach | Flow::End) = self.flush() {
             return flow;
+        }
+        // What had to wait until the socket took the rest need not wait any more.
+        self.look_into_spool();
+        if !self.is_stalled() {
+            self.handle.mailbox.remind();
         }
         let wait = self.allowance.wait();
         let read = self.may_take_input() && wait.is_none();
@@ -327,7 +331,7 @@ impl Session {
                 Mail::End(error) => return self.fail(error),
             }
         }
-        if self.is_stalled() && self.is_resumable() && self.connection.is_some() && self.handle.mailbox.is_half_full() {
+        if self.is_abandoned() && self.handle.mailbox.is_half_full() {
             // In time: the other half is for what comes until the client is back.
             warn!(jid = %self.handle.jid, "the peer does not read");
             return Flow::Detach;
@@ -345,6 +349,12 @@ impl Session {
         let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
         let unacked = self.acks.as_ref().map_or(0, |acks| acks.unacked_bytes());
         unsent > UNSENT_BYTES_HIGH || unacked > self.server.config().limits.unsent_bytes_max
+    }
+
+    /// Whether the connection of a session that can be resumed moves nothing any more.
+    fn is_abandoned(&self) -> bool {
+        let expected = self.acks.as_ref().is_some_and(|acks| acks.is_resumable() && !acks.is_just_back());
+        expected && self.connection.is_some() && self.is_stalled()
     }
 
     /// What can wait for an inactive client waits (XEP-0352); the rest is written.
