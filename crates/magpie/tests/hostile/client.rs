@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use socket2::{Domain, Socket, Type};
 
-use crate::server::PASSWORD;
+/// All passwords.
+pub(crate) const PASSWORD: &str = "secret";
 
 /// A server that takes longer on a busy machine has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

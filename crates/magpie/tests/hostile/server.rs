@@ -12,10 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::{Client, PATIENCE};
-
-/// All passwords.
-pub(crate) const PASSWORD: &str = "secret";
+use crate::client::{Client, PASSWORD, PATIENCE};
 
 pub(crate) struct Server {
     folder: TempDir,
@@ -78,10 +75,10 @@ impl Server {
         client
     }
 
-    /// Resident memory in KiB.
+    /// Memory of its own that is resident, in KiB: not what it shares with the file that it runs.
     pub(crate) fn memory_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
