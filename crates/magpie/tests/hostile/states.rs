@@ -234,8 +234,19 @@ fn malformed_addresses_and_requests_are_refused_one_by_one() {
         let answer = romeo.wait_for(&["id='i'"]);
         assert!(answer.contains(&condition("bad-request")), "{iq}: {answer}");
     }
-    // A forged sender is replaced.
-    romeo
-        .send(format!("<message from='pope@vatican.example' to='{}' type='chat'><body>x</body></message>", juliet.jid));
-    assert!(juliet.wait_for(&["<body>x"]).contains("from='romeo@localhost/romeo'"));
+    romeo.chat(&mut juliet, "a word");
+}
+
+#[test]
+fn whoever_speaks_in_anothers_name_is_cut_off_and_not_heard() {
+    let server = Server::start("", &["romeo", "juliet", "mallory"]);
+    let (mut romeo, mut juliet) = (server.login("romeo"), server.login("juliet"));
+    for from in ["romeo@localhost/romeo", "localhost", "pope@vatican.example", "@"] {
+        let mut mallory = server.login("mallory");
+        mallory.send(format!("<message from='{from}' to='{}' type='chat'><body>forged</body></message>", juliet.jid));
+        mallory.ends_with("invalid-from");
+    }
+    romeo.send(format!("<message to='{}' type='chat'><body>true</body></message>", juliet.jid));
+    let first = juliet.wait_for(&["<message"]);
+    assert!(first.contains("<body>true"), "{first}");
 }
