@@ -131,8 +131,7 @@ impl Mailbox {
         self.put(Mail::Deliver(delivery)).is_ok()
     }
 
-    /// Takes the oldest mail, as long as what was taken before it is less than so many bytes. Where some is left, the next
-    /// [`Mailbox::wait`] ends at once.
+    /// Takes the oldest mail, as long as what was taken before it is less than so many bytes.
     pub fn take(&self, bytes_max: usize) -> Vec<Mail> {
         let mut queue = self.queue.lock();
         let mut bytes = 0;
@@ -150,8 +149,6 @@ impl Mailbox {
         let taken: Vec<Mail> = queue.mail.drain(..count).collect();
         queue.bytes -= taken.iter().map(Mail::cost).sum::<usize>();
         queue.look = queue.look && !taken.iter().any(|mail| matches!(mail, Mail::LookIntoSpool));
-        drop(queue);
-        self.notify.notify_one();
         taken
     }
 
@@ -165,6 +162,13 @@ impl Mailbox {
         let mut queue = self.queue.lock();
         queue.closed = true;
         std::mem::take(&mut queue.mail)
+    }
+
+    /// Lets the next [`Mailbox::wait`] end at once if anything is there: a session that had to leave it there has room again.
+    pub fn remind(&self) {
+        if !self.is_empty() {
+            self.notify.notify_one();
+        }
     }
 
     /// Whether nothing is there.

@@ -192,6 +192,8 @@ fn deliver(
         let (id, ticket) = server.modules.offline.keep(account, entry, message, holders);
         spooled = Some(id);
         promise.ticket = Some(ticket);
+        // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is there.
+        promise.otherwise = StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(message);
     }
     server.deps.metrics.routed_delivered();
     for resource in entry.resources.iter_mut().filter(chosen) {

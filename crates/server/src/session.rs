@@ -6,6 +6,8 @@
 
 mod connection;
 mod negotiation;
+#[cfg(test)]
+mod sizes;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -97,8 +99,8 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(server: Arc<Server>, handle: Arc<SessionHandle>, connection: Connection) -> Self {
-        Self {
+    fn new(server: Arc<Server>, handle: Arc<SessionHandle>, connection: Connection) -> Box<Self> {
+        Box::new(Self {
             server,
             handle,
             connection: Some(connection),
@@ -112,11 +114,11 @@ impl Session {
             since: Instant::now(),
             probed: false,
             allowance: Allowance::default(),
-        }
+        })
     }
 
     /// Runs the session to its end.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         loop {
             let flow = self.turn().await;
             match flow {
@@ -125,7 +127,7 @@ impl Session {
                 Flow::Detach | Flow::End => break,
             }
         }
-        self.end().await;
+        Box::pin(self.end()).await;
     }
 
     /// One turn: do all that can be done, then wait for the next input.
@@ -137,9 +139,13 @@ impl Session {
         if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
             return flow;
         }
-        self.look_into_spool();
         if let flow @ (Flow::Detach | Flow::End) = self.flush() {
             return flow;
+        }
+        // What had to wait until the socket took the rest need not wait any more.
+        self.look_into_spool();
+        if !self.is_stalled() {
+            self.handle.mailbox.remind();
         }
         let wait = self.allowance.wait();
         let read = self.may_take_input() && wait.is_none();
@@ -197,9 +203,8 @@ impl Session {
             let Some(event) = self.connection.as_mut().and_then(Connection::next_event) else { return Flow::On };
             let flow = match event {
                 Event::Stanza(stanza) => {
-                    // A peer whose socket is never empty is not the only one on this thread.
-                    tokio::task::coop::consume_budget().await;
-                    self.handle_stanza(stanza).await;
+                    let work = self.begin(stanza);
+                    self.work_on(work).await;
                     Flow::On
                 }
                 Event::Nonza(element) => self.handle_nonza(&element),
@@ -223,7 +228,7 @@ impl Session {
         self.work.is_none() && self.promises.len() < PROMISES_MAX
     }
 
-    async fn handle_stanza(&mut self, stanza: Stanza) {
+    fn begin(&mut self, stanza: Stanza) -> Work<(Option<Position>, Promise)> {
         let position = self.acks.as_mut().map(|acks| acks.inbound.received());
         let outgoing = Outgoing {
             server: Arc::clone(&self.server),
@@ -231,7 +236,12 @@ impl Session {
             stanza,
             acknowledged: self.acks.is_some(),
         };
-        let mut work = Box::pin(async move { (position, pipeline::user_sends(outgoing).await) });
+        Box::pin(async move { (position, pipeline::user_sends(outgoing).await) })
+    }
+
+    async fn work_on(&mut self, mut work: Work<(Option<Position>, Promise)>) {
+        // A peer whose socket is never empty is not the only one on this thread.
+        tokio::task::coop::consume_budget().await;
         // Most stanzas need nothing from the store and are through at the first poll.
         match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready((position, promise)) => self.owe(position, promise),
@@ -320,14 +330,14 @@ impl Session {
                 Mail::Deliver(delivery) => self.deliver(delivery),
                 Mail::LookIntoSpool => self.fetch_again(),
                 Mail::Resume(takeover) => {
-                    if let flow @ (Flow::Detach | Flow::End) = self.resume(*takeover).await {
+                    if let flow @ (Flow::Detach | Flow::End) = Box::pin(self.resume(takeover)).await {
                         return flow;
                     }
                 }
                 Mail::End(error) => return self.fail(error),
             }
         }
-        if self.is_stalled() && self.is_resumable() && self.connection.is_some() && self.handle.mailbox.is_half_full() {
+        if self.is_abandoned() && self.handle.mailbox.is_half_full() {
             // In time: the other half is for what comes until the client is back.
             warn!(jid = %self.handle.jid, "the peer does not read");
             return Flow::Detach;
@@ -345,6 +355,12 @@ impl Session {
         let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
         let unacked = self.acks.as_ref().map_or(0, |acks| acks.unacked_bytes());
         unsent > UNSENT_BYTES_HIGH || unacked > self.server.config().limits.unsent_bytes_max
+    }
+
+    /// Whether the connection of a session that can be resumed moves nothing any more.
+    fn is_abandoned(&self) -> bool {
+        let expected = self.acks.as_ref().is_some_and(|acks| acks.is_resumable() && !acks.is_just_back());
+        expected && self.connection.is_some() && self.is_stalled()
     }
 
     /// What can wait for an inactive client waits (XEP-0352); the rest is written.
@@ -524,8 +540,8 @@ impl Session {
         self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
     }
 
-    async fn resume(&mut self, takeover: Takeover) -> Flow {
-        let Takeover { mut connection, previd, h, .. } = takeover;
+    async fn resume(&mut self, takeover: Box<Takeover>) -> Flow {
+        let Takeover { mut connection, previd, h, .. } = *takeover;
         let Some(acks) = &mut self.acks else { return Flow::On };
         let acknowledged = match acks.acknowledge(h) {
             Ok(acknowledged) => acknowledged,
@@ -564,7 +580,7 @@ impl Session {
         Flow::On
     }
 
-    async fn end(mut self) {
+    async fn end(mut self: Box<Self>) {
         // Whoever looks for the session from here on does not find it; what is in its mailbox is all there will be.
         let resource = self.server.registry().remove(&self.handle);
         let mut undelivered = Vec::new();

@@ -139,7 +139,8 @@ impl Offline {
         if let Some(count) = self.counts.lock().get(account) {
             return Ok(*count < max);
         }
-        let count = self.spool.count(&accounts::owner(account)).await.map_err(refusal)?;
+        let owner = accounts::owner(account);
+        let count = self.spool.count(&owner).await.map_err(refusal)?;
         let mut counts = self.counts.lock();
         if counts.len() >= COUNTS_MAX {
             counts.clear();
@@ -165,7 +166,8 @@ impl Offline {
         let ticket = self.store.commit(batch);
         if holders > 0 {
             account.in_flight.insert(id, holders);
-        } else if let Some(count) = self.counts.lock().get_mut(name) {
+        }
+        if let Some(count) = self.counts.lock().get_mut(name) {
             *count += 1;
         }
         (id, ticket)
@@ -186,12 +188,17 @@ impl Offline {
         self.registry.with(&session.account, |account| {
             let Some(account) = account else { return };
             let fetching = account.resources.iter().any(|resource| resource.fetching);
+            let mut gone = 0;
             for id in ids {
-                account.in_flight.remove(id);
+                // Another session may have discharged it before.
+                gone += u64::from(account.in_flight.remove(id).is_some());
                 // A reader's snapshot may be older than the deletion.
                 if fetching {
                     account.discharged.insert(*id);
                 }
+            }
+            if let Some(count) = self.counts.lock().get_mut(&session.account) {
+                *count = count.saturating_sub(gone);
             }
         });
     }
@@ -202,7 +209,6 @@ impl Offline {
         if ids.is_empty() {
             return;
         }
-        self.counts.lock().remove(&session.account);
         self.registry.with(&session.account, |account| {
             let Some(account) = account else { return };
             for id in ids {
@@ -225,11 +231,7 @@ impl Offline {
     pub async fn fetch(&self, session: Arc<SessionHandle>, after: Option<LogId>) -> Result<Chunk, StoreError> {
         let owner = accounts::owner(&session.account);
         if after.is_none() {
-            // What was committed before this becomes visible to the read that follows.
-            let mut barrier = Batch::new();
-            self.spool.delete(&mut barrier, &owner, LogId(0));
-            self.store.commit(barrier).await?;
-            self.counts.lock().remove(&session.account);
+            self.barrier(&owner).await;
         }
         let mut rows = self.spool.range(&owner, after, CHUNK).await?;
         let mut more = rows.len() == CHUNK;
@@ -262,6 +264,14 @@ impl Offline {
     /// Something that was counted could not be kept.
     pub fn count_again(&self) {
         self.counts.lock().clear();
+    }
+
+    /// What was committed before this is visible to the read that follows.
+    async fn barrier(&self, owner: &str) {
+        let mut barrier = Batch::new();
+        self.spool.delete(&mut barrier, owner, LogId(0));
+        // A full store settles its batches in order too, and can be read.
+        let _ = self.store.commit(barrier).await;
     }
 
     /// Deletes everything that is kept for an account.

@@ -136,6 +136,44 @@ impl RosterModule {
         Ok(Changed { result, ticket, _pin: pin })
     }
 
+    /// Waits until the store has a change, and takes it back where the store does not.
+    async fn settle<R>(&self, account: &BareJid, contact: &BareJid, changed: Changed<R>) -> Result<(), StanzaError> {
+        let Err(error) = changed.ticket.await else { return Ok(()) };
+        if let Err(error) = self.read_again(account, contact).await {
+            tracing::error!(%error, %account, "the roster that is shown is not the one that is kept");
+        }
+        Err(refusal(error))
+    }
+
+    /// Puts the roster as the store has it in place of the one in the registry, and shows the contact as it is there.
+    async fn read_again(&self, account: &BareJid, contact: &BareJid) -> Result<(), StoreError> {
+        let owner = accounts::owner(account);
+        loop {
+            let shown = self.registry.with(account, |account| account.and_then(|account| account.roster.clone()));
+            let Some(shown) = shown else { return Ok(()) };
+            // Later changes are settled when this is, well or badly, so that what is read has them or never will.
+            let mut barrier = Batch::new();
+            self.items.delete(&mut barrier, &owner, "");
+            let _ = self.store.commit(barrier).await;
+            let journal = self.journals.get(&owner).await?;
+            let items = self.items.list(&owner).await?;
+            let kept = Roster::load(journal, items.into_iter().map(|(_, item)| item), self.store.next_id().0);
+            let replaced = self.registry.with(account, |entry| {
+                let Some(entry) = entry else { return true };
+                let unchanged = entry.roster.as_ref().is_some_and(|roster| Arc::ptr_eq(roster, &shown));
+                if unchanged {
+                    let push = kept.push(contact);
+                    entry.roster = Some(Arc::new(kept));
+                    push_to_interested(entry, &push);
+                }
+                unchanged
+            });
+            if replaced {
+                return Ok(());
+            }
+        }
+    }
+
     fn limits(&self) -> RosterLimits {
         RosterLimits { items_max: self.deps.config.load().limits.roster_items_max, ..RosterLimits::default() }
     }
@@ -175,7 +213,7 @@ impl RosterModule {
                     |roster, limits| roster.update(jid, name, groups, limits),
                     |push, account| push_to_interested(account, push),
                 );
-                changed.await?.ticket.await.map_err(refusal)?;
+                self.settle(account, &contact, changed.await?).await?;
             }
             RosterSet::Remove { jid } => {
                 let changed = self.change(
@@ -184,10 +222,12 @@ impl RosterModule {
                     |roster, _| roster.remove(&jid),
                     |(_, push), account| push_to_interested(account, push),
                 );
-                let changed = changed.await?;
-                let (removal, _) = changed.result;
-                self.cancel(&request.server, account, &jid, removal).await;
-                changed.ticket.await.map_err(refusal)?;
+                let Changed { result: (removal, _), ticket, _pin } = changed.await?;
+                let kept = self.settle(account, &jid, Changed { result: (), ticket, _pin }).await;
+                if kept.is_ok() {
+                    self.cancel(&request.server, account, &jid, removal).await;
+                }
+                kept?;
             }
         }
         Ok(None)
@@ -280,7 +320,8 @@ impl RosterModule {
         if outbound.announce == Announce::Available {
             self.announce(server, account, &contact, outbound.announce).await;
         }
-        Ok(Promise { ticket: Some(ticket), otherwise: None })
+        let otherwise = StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(stanza);
+        Ok(Promise { ticket: Some(ticket), otherwise })
     }
 
     /// A subscription stanza reaches a local account.

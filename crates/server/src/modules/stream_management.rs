@@ -85,6 +85,8 @@ pub struct Acks {
     unrequested: u32,
     /// Whether a request is unanswered.
     requested: bool,
+    /// Whether the client has acknowledged nothing since it came back.
+    back: bool,
 }
 
 impl Acks {
@@ -146,6 +148,7 @@ impl Acks {
             owed: None,
             unrequested: 0,
             requested: false,
+            back: false,
         };
         (acks, Stanza::new(&enabled))
     }
@@ -153,6 +156,11 @@ impl Acks {
     /// Whether the session outlives its connection.
     pub fn is_resumable(&self) -> bool {
         self.id.is_some()
+    }
+
+    /// Whether the client has come back and had no time yet to acknowledge what waited for it.
+    pub fn is_just_back(&self) -> bool {
+        self.back
     }
 
     /// Bytes that wait for an acknowledgement.
@@ -170,6 +178,7 @@ impl Acks {
     /// The client has handled `h` stanzas. Gives back what it thereby acknowledges; a count that is too high ends the stream (§4).
     pub fn acknowledge(&mut self, h: u32) -> Result<Vec<Delivery>, StreamError> {
         self.requested = false;
+        self.back = false;
         match self.outbound.ack(h) {
             Ok(acknowledged) => {
                 let acknowledged: Vec<Delivery> = acknowledged.collect();
@@ -209,6 +218,7 @@ impl Acks {
     pub fn resumed(&mut self) {
         self.owed = None;
         self.requested = false;
+        self.back = true;
         self.unrequested = u32::try_from(self.outbound.len()).unwrap_or(u32::MAX);
     }
 }

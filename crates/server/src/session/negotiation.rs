@@ -3,6 +3,7 @@
 //! Answers what the stream asks: whether the host is served, which keys an account has, whether a resource is free. All of its state is
 //! dropped when the session begins.
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,44 +39,42 @@ pub struct Gate {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate, counts: Counts, negotiating: Counted) {
-    // What negotiation needs is on the heap and goes when it ends; a bound session keeps none of it.
-    if let Some(session) = Box::pin(negotiate(server, transport, gate, counts, negotiating)).await {
-        session.run().await;
+///
+/// Negotiation and session are on the heap each for its own time, so that the task keeps no room for either.
+pub fn serve(
+    server: Arc<Server>,
+    transport: Transport,
+    gate: Gate,
+    counts: Counts,
+    negotiating: Counted,
+) -> impl Future<Output = ()> + Send {
+    let limits = server.config().limits.clone();
+    let host = server.config().domains.first().cloned().unwrap_or_default();
+    let stream = ClientStream::new(before_auth(&limits), gate.direct, random_text(12), host);
+    let connection = Connection::new(transport, stream, server.buffers(), counts);
+    go_on(Negotiation::new(&server, gate, connection, negotiating))
+}
+
+fn go_on(negotiation: Box<Negotiation>) -> impl Future<Output = ()> + Send {
+    let negotiation = Box::pin(negotiation.run());
+    async {
+        if let Some(session) = negotiation.await {
+            Box::pin(session.run()).await;
+        }
     }
 }
 
 /// A session that has ended cannot take a connection over: its client must bind anew.
 pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     takeover.connection.resume_failed(&NOT_FOUND);
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        let gate = Gate { tls: TlsMode::Optional, direct: false };
-        let mut negotiation = Negotiation::new(&server, gate, takeover.connection, server.deps.metrics.negotiating());
-        negotiation.domain = takeover.account.domain().to_owned();
-        negotiation.account = Some(takeover.account);
-        if let Some(session) = Box::pin(negotiation.run()).await {
-            session.run().await;
-        }
-    });
+    let gate = Gate { tls: TlsMode::Optional, direct: false };
+    let mut negotiation = Negotiation::new(server, gate, takeover.connection, server.deps.metrics.negotiating());
+    negotiation.domain = takeover.account.domain().to_owned();
+    negotiation.account = Some(takeover.account);
+    tokio::spawn(go_on(negotiation));
 }
 
-async fn negotiate(
-    server: Arc<Server>,
-    transport: Transport,
-    gate: Gate,
-    counts: Counts,
-    negotiating: Counted,
-) -> Option<Session> {
-    let limits = server.config().limits.clone();
-    let host = server.config().domains.first().cloned().unwrap_or_default();
-    let stream = ClientStream::new(before_auth(&limits), gate.direct, random_text(12), host);
-    let connection = Connection::new(transport, stream, server.buffers(), counts);
-    let negotiation = Negotiation::new(&server, gate, connection, negotiating);
-    negotiation.run().await
-}
-
-struct Negotiation {
+pub(super) struct Negotiation {
     server: Arc<Server>,
     gate: Gate,
     connection: Connection,
@@ -104,9 +103,9 @@ enum Next {
 }
 
 impl Negotiation {
-    fn new(server: &Arc<Server>, gate: Gate, connection: Connection, negotiating: Counted) -> Self {
+    fn new(server: &Arc<Server>, gate: Gate, connection: Connection, negotiating: Counted) -> Box<Self> {
         let seconds = server.config().limits.login_seconds_max;
-        Self {
+        Box::new(Self {
             server: Arc::clone(server),
             gate,
             deadline: Instant::now() + Duration::from_secs(seconds),
@@ -118,10 +117,10 @@ impl Negotiation {
             address: connection.transport.peer().ip(),
             _negotiating: negotiating,
             connection,
-        }
+        })
     }
 
-    async fn run(mut self) -> Option<Session> {
+    pub(super) async fn run(mut self: Box<Self>) -> Option<Box<Session>> {
         while let Some(event) = self.next_event().await {
             match self.handle(event).await {
                 Next::More => {}
@@ -141,7 +140,7 @@ impl Negotiation {
                 Next::Over => break,
             }
         }
-        self.connection.close().await;
+        Box::pin(self.connection.close()).await;
         None
     }
 
@@ -193,7 +192,7 @@ impl Negotiation {
             Event::Opened(opening) => self.open(opening),
             Event::StartTls => {
                 // `<proceed/>` must be on its way in clear before the first record.
-                if !self.write_out().await {
+                if !Box::pin(self.write_out()).await {
                     return Next::Over;
                 }
                 let config = self.server.certificates().server_config(Some(&self.domain));
@@ -205,9 +204,9 @@ impl Negotiation {
                     }
                 }
             }
-            Event::FindKeys { username, hash } => self.find_keys(&username, hash).await,
+            Event::FindKeys { username, hash } => Box::pin(self.find_keys(&username, hash)).await,
             Event::CheckPassword { keys, password } => {
-                let right = self.server.check_password(keys, password).await;
+                let right = Box::pin(self.server.check_password(keys, password)).await;
                 let event = self.connection.stream.password_checked(right);
                 return self.then(event).await;
             }
@@ -224,11 +223,12 @@ impl Negotiation {
             Event::Register(iq) => {
                 let mut stranger =
                     Stranger { domain: self.domain.clone(), address: self.address, registered: self.registered };
-                let answer = self.server.modules.register.answer_stranger(&self.server, &mut stranger, &iq).await;
+                let answer =
+                    Box::pin(self.server.modules.register.answer_stranger(&self.server, &mut stranger, &iq)).await;
                 self.registered = stranger.registered;
                 self.connection.stream.registration_answered(answer.as_ref());
             }
-            Event::Bind { resource } => return self.bind(resource).await,
+            Event::Bind { resource } => return Box::pin(self.bind(resource)).await,
             Event::Resume { previd, h } => return self.resume(previd, h),
             Event::Failed(error) => {
                 self.server.deps.metrics.stream_error(error.condition.name());
