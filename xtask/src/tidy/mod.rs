@@ -2,6 +2,7 @@
 
 mod arrows;
 mod licences;
+mod readme;
 mod text;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub(crate) fn tidy(workspace: &Workspace) -> Result<(), String> {
     let mut findings = Findings::default();
     arrows::check(workspace, &mut findings);
     licences::check(workspace, &mut findings);
+    readme::check(&files, &mut findings);
     text::check(&files, &mut findings);
     for warning in &findings.warnings {
         println!("warning: {warning}");
