@@ -13,8 +13,8 @@ const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x
 /// Silent connections of the large test.
 const SILENT: usize = 10_000;
 
-/// What each of them may cost the server, in bytes of resident memory. A release build takes less: see docs/limits.md.
-const SILENT_BYTES_MAX: u64 = 8 * 1024;
+/// What each of them may cost the server, in bytes of memory. docs/limits.md says what it is in a release build.
+const SILENT_BYTES_MAX: u64 = 5 * 1024;
 
 #[test]
 fn whoever_does_not_log_in_in_time_is_cut_off_wherever_it_stopped() {
@@ -139,7 +139,7 @@ fn a_stranger_who_does_not_read_the_answers_asks_nothing_more() {
 
 #[test]
 fn ten_thousand_silent_connections_cost_little_and_go_by_themselves() {
-    let server = Server::start("login_seconds_max = 12\nunauthenticated_max = 15000", &["romeo", "juliet"]);
+    let server = Server::start("login_seconds_max = 8\nunauthenticated_max = 15000", &["romeo", "juliet"]);
     // The first ones also pay for what all share.
     let mut silent: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(server.plain).unwrap()).collect();
     let (mut romeo, mut juliet) = (server.login("romeo"), server.login("juliet"));
