@@ -5,14 +5,16 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use magpie_proto::jid::{BareJid, parse_domain};
-use tracing_subscriber::EnvFilter;
+use magpie_proto::jid::{BareJid, JidError, parse_domain};
 
-/// Magpie: a chat platform in one binary.
+use crate::serve::log;
+
+/// Magpie: a chat server for XMPP in one binary.
 ///
-/// Without any configuration, `magpie serve` serves the domain localhost and keeps its data in magpie-data.
+/// Without any configuration, `magpie serve` serves the domain localhost and keeps its data in the folder magpie-data.
+/// The other commands work on the running server; `user`, `status` and `config` also work where none runs.
 #[derive(Parser)]
-#[command(name = "magpie", version, max_term_width = 100)]
+#[command(name = "magpie", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -20,10 +22,53 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  magpie serve                                run a server for localhost
+  magpie serve --domain example.org           run one for example.org
+  magpie user add juliet@example.org          make an account; asks for the password
+  magpie user import users.csv                make many
+  magpie config default > magpie.toml         write a configuration to begin with
+  magpie status --json                        what the server does, for programs
+
+Exit codes:
+  0  done
+  1  failed: standard error says why and what to do
+  2  used wrongly
+
+With --json, standard output has one document: the result, or {\"error\": {\"kind\", \"message\", \"help\"}}.";
+
+const SERVE: &str = "\
+Signals:
+  SIGINT, SIGTERM   stop: tell the clients, keep what they have not got yet; a second one stops at once
+  SIGHUP            read the configuration and the certificates again, as `magpie reload` does
+
+Examples:
+  magpie serve --domain example.org --data /var/lib/magpie
+  magpie serve --config /etc/magpie/magpie.toml --log info,magpie_server::session=debug --log-format json";
+
+const ADD: &str = "\
+Examples:
+  magpie user add juliet@example.org
+  pwgen 20 1 | magpie user add juliet@example.org --password-stdin";
+
+const IMPORT: &str = "\
+Example of a file:
+  jid,password
+  juliet@example.org,R0m30
+  romeo@example.org,\"with a comma, and \"\"quotes\"\"\"";
+
+const LOG: &str = "\
+Examples:
+  magpie log debug
+  magpie log info,magpie_server::session=trace
+  magpie log off";
+
 /// Options of every command.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
-    /// Configuration; without it, magpie.toml in the working folder is read if it is there
+    /// Configuration file; without it, magpie.toml in the working folder is read if it is there
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Data folder, in place of the one in the configuration
@@ -37,6 +82,7 @@ pub(crate) struct Global {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run the server
+    #[command(after_help = SERVE)]
     Serve(Serve),
     /// Make, change, list and remove accounts
     User(User),
@@ -45,6 +91,7 @@ pub(crate) enum Command {
     /// Have the running server read its configuration and certificates again
     Reload,
     /// Change what the running server logs, until it is restarted
+    #[command(after_help = LOG)]
     Log {
         /// A level (error, warn, info, debug, trace), or levels by module: info,magpie_server=debug
         #[arg(value_parser = filter)]
@@ -78,7 +125,7 @@ pub(crate) enum LogFormat {
 
 #[derive(Args)]
 pub(crate) struct User {
-    /// Served domain, in place of those in the configuration; a running server knows its own and takes no notice
+    /// Served domain, in place of those in the configuration; ignored where a server runs, which knows its own
     #[arg(long = "domain", value_name = "NAME", global = true, value_parser = domain)]
     pub(crate) domains: Vec<String>,
     #[command(subcommand)]
@@ -88,6 +135,7 @@ pub(crate) struct User {
 #[derive(Subcommand)]
 pub(crate) enum UserCommand {
     /// Make an account
+    #[command(after_help = ADD)]
     Add {
         /// Address, as juliet@example.org
         #[arg(value_name = "JID", value_parser = account)]
@@ -119,6 +167,7 @@ pub(crate) enum UserCommand {
     ///
     /// A first line `jid,password` may be there. Accounts that exist are reported and left as they are. A bad line is
     /// reported with its number, and the others are imported.
+    #[command(after_help = IMPORT)]
     Import {
         /// CSV file in UTF-8; - is standard input
         file: PathBuf,
@@ -153,7 +202,17 @@ pub(crate) enum ConfigCommand {
 }
 
 fn account(text: &str) -> Result<BareJid, String> {
-    let account = BareJid::parse(text).map_err(|error| error.to_string())?;
+    let account = BareJid::parse(text).map_err(|error| match error {
+        JidError::Localpart => {
+            "what stands before the @ must have 1 to 1023 bytes, and no space, symbol or any of \" & ' / : < > \
+             (RFC 7622 §3.3)"
+                .to_owned()
+        }
+        JidError::Domainpart => "what stands after the @ is no domain; write it as juliet@example.org".to_owned(),
+        JidError::Resourcepart | JidError::Shape => {
+            "an account has no resource: leave out the / and what follows".to_owned()
+        }
+    })?;
     if account.local().is_none() {
         return Err("an account needs a localpart, as in juliet@example.org".to_owned());
     }
@@ -161,11 +220,11 @@ fn account(text: &str) -> Result<BareJid, String> {
 }
 
 fn domain(text: &str) -> Result<String, String> {
-    parse_domain(text).map_err(|error| error.to_string())
+    parse_domain(text).map_err(|_| "it is no domain; write a name as example.org".to_owned())
 }
 
 fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    log::parse(text).map(|_| text.to_owned())
 }
 
 #[cfg(test)]

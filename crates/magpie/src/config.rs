@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use magpie_server::config::Config;
+use magpie_server::listen::certificates::{self, CertificateError};
 use miette::{GraphicalReportHandler, GraphicalTheme, NamedSource, SourceSpan};
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ pub(crate) fn load(global: &Global, domains: &[String]) -> Result<Config, Failur
 /// As [`load`], and the files that a server needs can be read.
 pub(crate) fn load_for_server(global: &Global, domains: &[String]) -> Result<Config, Failure> {
     let config = load(global, domains)?;
-    let problems = missing_files(&config);
+    let problems = unusable_certificates(&config);
     if problems.is_empty() {
         return Ok(config);
     }
@@ -70,12 +71,19 @@ fn source(named: Option<&Path>) -> Option<PathBuf> {
 }
 
 fn read(file: &Path) -> Result<Config, Failure> {
-    let text = fs::read_to_string(file).map_err(|error| {
+    let bytes = fs::read(file).map_err(|error| {
         let failure = Failure::new(format!("cannot read {}: {error}", file.display())).kind("config");
         match error.kind() {
             io::ErrorKind::NotFound => failure.help("`magpie config default` prints one to begin with"),
-            _ => failure.help("it must be a text in UTF-8 that this user may read"),
+            _ => failure.help("it must be a file that this user may read"),
         }
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let (before, _) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Failure::new(format!("{}:{line}: this line is not UTF-8", file.display()))
+            .kind("config")
+            .help("the configuration must be a text in UTF-8")
     })?;
     let mut config = check::parse(&text).map_err(|problems| failure(file, &text, problems))?;
     // Paths in the file mean the same from wherever the program is started.
@@ -87,16 +95,26 @@ fn read(file: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Certificates that are named and cannot be read.
-fn missing_files(config: &Config) -> Vec<(String, String)> {
+/// Certificates that are named and cannot be read, or do not fit their key.
+fn unusable_certificates(config: &Config) -> Vec<(String, String)> {
     let mut problems = Vec::new();
     for (index, certificate) in config.certificate.iter().enumerate() {
-        for (name, path) in [("chain", &certificate.chain), ("key", &certificate.key)] {
-            if let Err(error) = fs::File::open(path) {
-                problems
-                    .push((format!("certificate[{index}].{name}"), format!("cannot read {}: {error}", path.display())));
-            }
+        let files = [("chain", &certificate.chain), ("key", &certificate.key)];
+        let unreadable: Vec<_> = files
+            .iter()
+            .filter_map(|(name, path)| Some((name, path, fs::File::open(path).err()?)))
+            .map(|(name, path, error)| {
+                (format!("certificate[{index}].{name}"), format!("cannot read {}: {error}", path.display()))
+            })
+            .collect();
+        if unreadable.is_empty()
+            && let Err(error) = certificates::check(certificate)
+        {
+            let of_key = matches!(&error, CertificateError::Content { path, .. } if *path == certificate.key);
+            let name = if of_key { "key" } else { "chain" };
+            problems.push((format!("certificate[{index}].{name}"), error.to_string()));
         }
+        problems.extend(unreadable);
     }
     problems
 }

@@ -78,24 +78,30 @@ impl Failure {
 
     /// Prints it, and gives the exit code.
     pub(crate) fn report(self, json: bool) -> ExitCode {
-        let Inner { code, kind, message, help, report, details, said } = *self.0;
-        match (report, &help) {
+        let Inner { message, help, report, .. } = &*self.0;
+        match (report, help) {
             (Some(report), _) => eprint!("{report}"),
             (None, Some(help)) => eprintln!("magpie: {message}\n        {help}"),
             (None, None) => eprintln!("magpie: {message}"),
         }
-        if json && !said {
-            let mut error = json!({ "kind": kind, "message": message });
-            if let Some(help) = help {
-                error["help"] = help.into();
-            }
-            if let Some((key, details)) = details {
-                error[key] = details;
-            }
-            // The exit code says already that the command failed.
-            let _ = output::write(&format!("{:#}\n", json!({ "error": error })));
+        if json && !self.0.said {
+            self.print_document();
         }
-        ExitCode::from(code)
+        ExitCode::from(self.0.code)
+    }
+
+    /// Prints it for programs, on standard output.
+    pub(crate) fn print_document(&self) {
+        let Inner { kind, message, help, details, .. } = &*self.0;
+        let mut error = json!({ "kind": kind, "message": message });
+        if let Some(help) = help {
+            error["help"] = help.as_str().into();
+        }
+        if let Some((key, details)) = details {
+            error[*key] = details.clone();
+        }
+        // The exit code says already that the command failed.
+        let _ = output::write(&format!("{:#}\n", json!({ "error": error })));
     }
 }
 

@@ -23,11 +23,29 @@ use failure::Failure;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return used_wrongly(&error),
+    };
     match run(&global, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(global.json),
     }
+}
+
+/// Help and version are no failures. What is wrong is said as clap says it; with `--json` also as a document.
+fn used_wrongly(error: &clap::Error) -> ExitCode {
+    // Nobody reading any more (`magpie --help | head`) is no failure.
+    let _ = error.print();
+    if error.exit_code() == 0 {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        Failure::usage(message.strip_prefix("error: ").unwrap_or(message)).print_document();
+    }
+    ExitCode::from(2)
 }
 
 fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {

@@ -1,9 +1,10 @@
 //! `magpie serve`: start, signals, stop.
 
-mod log;
+pub(crate) mod log;
 mod welcome;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,8 +12,8 @@ use std::time::Instant;
 use magpie_server::admin::socket::{AdminSocket, socket_path};
 use magpie_server::admin::{self, Context, ErrorKind, OperationError, Process, ReloadReport};
 use magpie_server::config::Config;
-use magpie_server::server::Server;
-use magpie_store::Store;
+use magpie_server::server::{Server, StartError};
+use magpie_store::{Store, StoreError};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -79,9 +80,7 @@ impl Serving<'_> {
             Failure::new(format!("cannot make {}: {error}", socket_path(&self.config.data).display()))
                 .help("the data folder must be on a file system that has Unix sockets")
         })?;
-        let server = Server::start(self.config.clone(), store.clone())
-            .await
-            .map_err(|error| Failure::new(format!("cannot start: {error}")).kind("start"))?;
+        let server = Server::start(self.config.clone(), store.clone()).await.map_err(|error| cannot_start(&error))?;
         let process = Arc::new(Running {
             server: Arc::clone(&server),
             global: Global { config: self.global.config.clone(), data: self.global.data.clone(), json: false },
@@ -102,6 +101,7 @@ impl Serving<'_> {
             config: &self.config,
             global: self.global,
             addresses: &addresses,
+            metrics: server.metrics_address(),
             files_max: self.files_max,
             none_yet,
         };
@@ -129,6 +129,32 @@ impl Serving<'_> {
             }
             () = signals.stop() => Err(Failure::new("stopped at once, by a second signal: sessions were cut off")),
         }
+    }
+}
+
+/// Why the server does not start, and what to do.
+fn cannot_start(error: &StartError) -> Failure {
+    let failure = Failure::new(format!("cannot start: {error}")).kind("start");
+    let (system, key) = match error {
+        StartError::Listen { error, .. } => (error.kind(), "[[listen]]"),
+        StartError::Metrics { error, .. } => (error.kind(), "[metrics]"),
+        StartError::Certificate(_) => return failure.help("correct the file, or remove it from the configuration"),
+        StartError::Store(StoreError::Full) => return failure.help("free some space on the disk"),
+        StartError::Store(_) | StartError::TwoOwners(_) => return failure,
+    };
+    match system {
+        io::ErrorKind::AddrInUse => failure.help(format!(
+            "another program has this port (`ss -ltnp` says which): end it, or write another address under {key} in \
+             magpie.toml"
+        )),
+        io::ErrorKind::PermissionDenied => failure.help(format!(
+            "only root may have this port: write one above 1023 under {key} in magpie.toml, or give the program \
+             CAP_NET_BIND_SERVICE"
+        )),
+        io::ErrorKind::AddrNotAvailable => {
+            failure.help(format!("this machine has no such address (`ip address` lists them): correct it under {key}"))
+        }
+        _ => failure,
     }
 }
 

@@ -17,6 +17,8 @@ use crate::failure::Failure;
 /// How long a command waits for the folder while another command, or a server that starts or stops, has it.
 const WAIT_SECONDS_MAX: u64 = 2;
 
+const FREE_SPACE: &str = "free some space on the disk, then try again";
+
 /// Where operations run.
 pub(crate) enum Target {
     /// In the running server.
@@ -152,10 +154,22 @@ fn cannot_open(data: &Path, error: &OpenError) -> Failure {
         .help("install the newer version again, or name another folder with --data"),
         OpenError::Io(error) => Failure::new(format!("cannot open the data folder {folder}: {error}"))
             .kind("storage")
-            .help("run it as the user of the server, or check who may write to the folder"),
-        OpenError::Backend(error) => Failure::new(format!("cannot open the data folder {folder}: {error}"))
-            .kind("storage")
-            .help("if the folder is damaged, restore it from a backup"),
+            .help(match error.kind() {
+                io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                    "there is a file in its place: name a folder"
+                }
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "the server must write there: name a folder on another file system"
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FREE_SPACE,
+                _ => "run it as the user of the server, or check who may write to the folder",
+            }),
+        OpenError::Backend(error) => {
+            let failure = Failure::new(format!("cannot open the data folder {folder}: {error}")).kind("storage");
+            // SQLite's own words (SQLITE_FULL).
+            let full = error.contains("disk is full");
+            failure.help(if full { FREE_SPACE } else { "if the folder is damaged, restore it from a backup" })
+        }
     }
 }
 

@@ -319,6 +319,11 @@ impl Server {
         self.addresses.lock().clone()
     }
 
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_server.lock().as_ref().map(MetricsServer::address)
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> arc_swap::Guard<Arc<Config>> {
         self.deps.config.load()

@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
             let known = |at: &Range<usize>| problems.iter().any(|problem| problem.span.as_ref() == Some(at));
             if problem.span.as_ref().is_none_or(|at| !known(at)) {
                 let key = problem.span.as_ref().map_or_else(String::new, |at| key_at(whole.get_ref(), at));
-                problems.push(Problem { key, ..problem });
+                problems.push(in_words(Problem { key, ..problem }));
             }
         }
     }
@@ -53,7 +53,12 @@ pub(super) fn located(text: &str, problems: Vec<(String, String)>) -> Vec<Proble
     let place = |key: &str| document.as_ref().and_then(|document| find(document.get_ref(), key));
     problems
         .into_iter()
-        .map(|(key, message)| Problem { span: place(&key), key, message, help: Some("check the path".to_owned()) })
+        .map(|(key, message)| Problem {
+            span: place(&key),
+            key,
+            message,
+            help: Some("check the file, and who may read it".to_owned()),
+        })
         .collect()
 }
 
@@ -64,6 +69,44 @@ fn schema<T: DeserializeOwned>() -> Table {
 fn of_toml(error: &toml::de::Error, key: String) -> Problem {
     // The parser's messages have more lines than one where they say what was expected.
     Problem { key, message: error.message().replace('\n', ", "), help: None, span: error.span() }
+}
+
+/// What serde says, in the words of the file.
+fn in_words(problem: Problem) -> Problem {
+    let Problem { key, message, help, span } = problem;
+    let between = |start: &str, end: &str| {
+        let rest = message.strip_prefix(start)?;
+        Some(rest.split_once(end)?.0.to_owned())
+    };
+    let (message, help) = if let Some(name) = between("missing field `", "`") {
+        let kind = kind_at(&schema::<Config>(), &format!("{key}.{name}"));
+        let line = kind.map_or_else(|| name.clone(), |kind| example(&kind, &name));
+        (format!("{name} is missing"), Some(format!("add {line}")))
+    } else if let Some(number) = between("invalid value: integer `", "`").or(between("invalid type: integer `", "`")) {
+        let max = match message.rsplit_once("expected ").map(|(_, width)| width) {
+            Some("u16") => u64::from(u16::MAX),
+            Some("u32") => u64::from(u32::MAX),
+            // TOML has no larger numbers.
+            _ => i64::MAX.unsigned_abs(),
+        };
+        (format!("{number} is not possible here"), Some(format!("write a whole number from 0 to {max}")))
+    } else if message == "invalid socket address syntax" {
+        let help = "write 0.0.0.0:5222 for all IPv4 addresses, [::]:5222 for all, or one, as 127.0.0.1:5222";
+        ("this is no IP address with a port".to_owned(), Some(help.to_owned()))
+    } else {
+        (message, help)
+    };
+    Problem { key, message, help, span }
+}
+
+/// What the dotted key holds, as `listen[0].kind`.
+fn kind_at(known: &Table, key: &str) -> Option<Kind> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let kind = known.get(first.split('[').next().unwrap_or(first))?;
+    match rest {
+        Some(rest) => kind_at(kind.as_table()?, rest),
+        None => Some(kind.clone()),
+    }
 }
 
 /// Compares a document with the types, and takes unknown keys out of it.
@@ -161,7 +204,7 @@ fn example(kind: &Kind, path: &str) -> String {
         Kind::Boolean => format!("{name} = true"),
         Kind::Any | Kind::Integer | Kind::Float => format!("{name} = 1"),
         Kind::Text => format!("{name} = \"…\""),
-        Kind::Choice { words, .. } => format!("{name} = {}", quoted(&words[..words.len().min(1)])),
+        Kind::Choice { words, .. } => format!("{name} = {}", quoted(words).replace(", ", " or ")),
         Kind::List(item) if item.as_table().is_some() => format!("[[{path}]]"),
         Kind::List(_) => format!("{name} = [\"…\"]"),
         Kind::Table(_) => format!("[{path}]"),

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use magpie_server::admin::socket::socket_path;
 use magpie_server::config::{Config, ListenKind};
+use magpie_server::listen::certificates::own_chain_path;
 use serde_json::json;
 
 use crate::cli::Global;
@@ -19,6 +20,7 @@ pub(super) struct Welcome<'a> {
     pub(super) config: &'a Config,
     pub(super) global: &'a Global,
     pub(super) addresses: &'a [(ListenKind, SocketAddr)],
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) files_max: Option<u64>,
     /// Whether there is no account on any domain.
     pub(super) none_yet: bool,
@@ -40,6 +42,7 @@ impl Welcome<'_> {
             "socket": socket_path(&self.config.data),
             "domains": self.config.domains,
             "listen": listen.collect::<Vec<_>>(),
+            "metrics": self.metrics,
             "certificates": certificates.collect::<Vec<_>>(),
             "open_files_max": self.files_max,
         });
@@ -62,20 +65,24 @@ impl Welcome<'_> {
             let note = if own { " (its own: clients will ask whether to trust it)" } else { "" };
             add(format!("  certificate  {}{note}", path.display()));
         }
+        if let Some(address) = self.metrics {
+            add(format!("  metrics      http://{address}/metrics (also /healthz, /readyz)"));
+        }
         add(format!("  data         {}", self.config.data.display()));
         if let Some(files) = self.files_max {
             add(format!("  open files   {files}, enough for {} connections", files.saturating_sub(OTHER_FILES)));
         }
         let domain = self.config.domains.first().map_or("localhost", String::as_str);
-        let options = self.options();
+        let (program, options) = (program(), self.options());
         add(String::new());
         if self.none_yet {
-            add(format!("There is no account yet. Make one:  magpie user add{options} NAME@{domain}"));
+            add(format!("There is no account yet. Make one:  {program} user add{options} NAME@{domain}"));
         } else {
-            add(format!("Make an account:  magpie user add{options} NAME@{domain}"));
+            add(format!("Make an account:  {program} user add{options} NAME@{domain}"));
         }
         add(format!("Then log in with any XMPP client as NAME@{domain}{}.", self.host_and_port(domain)));
-        add("Stop with Ctrl-C; after changes of the configuration or a certificate: magpie reload.".to_owned());
+        add(format!("After changes of the configuration or a certificate:  {program} reload{options}"));
+        add("Stop with Ctrl-C.".to_owned());
         text
     }
 
@@ -92,12 +99,8 @@ impl Welcome<'_> {
 
     /// The options with which other commands find this server.
     fn options(&self) -> String {
-        let quote = |path: &PathBuf| {
-            let text = path.display().to_string();
-            if text.contains(|c: char| c.is_whitespace()) { format!("'{text}'") } else { text }
-        };
-        let config = self.global.config.as_ref().map(|file| format!(" --config {}", quote(file)));
-        let data = self.global.data.as_ref().map(|folder| format!(" --data {}", quote(folder)));
+        let config = self.global.config.as_ref().map(|file| format!(" --config {}", quoted(file)));
+        let data = self.global.data.as_ref().map(|folder| format!(" --data {}", quoted(folder)));
         config.unwrap_or_default() + &data.unwrap_or_default()
     }
 
@@ -105,12 +108,33 @@ impl Welcome<'_> {
     fn certificate(&self, domain: &str) -> (PathBuf, bool) {
         match self.config.certificate.iter().find(|certificate| certificate.domain == domain) {
             Some(certificate) => (certificate.chain.clone(), false),
-            None => {
-                let certificates = self.config.data.join("certs");
-                // The file of an internationalized domain has the name in ASCII: then the folder must do.
-                let file = certificates.join(format!("{domain}.crt"));
-                (if file.exists() { file } else { certificates }, true)
-            }
+            // Every served domain has a file: the server has started.
+            None => (own_chain_path(&self.config.data, domain).unwrap_or_default(), true),
         }
+    }
+}
+
+/// As this program was started, so that what is printed can be run: `target/release/magpie` where cargo started it.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "magpie".to_owned(), |program| quoted(Path::new(&program)))
+}
+
+/// As a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+,:@%~=".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_printed_so_that_a_shell_reads_them() {
+        assert_eq!(quoted(Path::new("target/release/magpie")), "target/release/magpie");
+        assert_eq!(quoted(Path::new("my data")), "'my data'");
+        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
+        assert_eq!(quoted(Path::new("a;b")), "'a;b'");
     }
 }

@@ -103,6 +103,37 @@ fn a_certificate_file_that_is_not_there_is_found_by_the_check_and_not_by_command
 }
 
 #[test]
+fn a_certificate_that_does_not_fit_its_key_is_found_by_the_check() {
+    let folder = Folder::new();
+    // Two servers make two keys.
+    for name in ["one", "two"] {
+        folder.write_config("");
+        folder.serve(&["--data", name]);
+    }
+    folder.write(
+        "magpie.toml",
+        "[[certificate]]\ndomain = \"localhost\"\nchain = \"one/certs/localhost.crt\"\nkey = \"two/certs/localhost.key\"\n",
+    );
+    let done = folder.run(&["config", "check"]).code(1);
+    assert!(done.stderr.contains("certificate[0].key: "), "{}", done.stderr);
+    assert!(done.stderr.contains("the key does not belong to one/certs/localhost.crt"), "{}", done.stderr);
+    assert!(done.stderr.contains("magpie.toml:4:7"), "{}", done.stderr);
+    folder.write(
+        "magpie.toml",
+        "[[certificate]]\ndomain = \"localhost\"\nchain = \"one/certs/localhost.crt\"\nkey = \"one/certs/localhost.key\"\n",
+    );
+    folder.run(&["config", "check"]).code(0);
+}
+
+#[test]
+fn an_empty_data_folder_name_is_refused_and_not_taken_for_the_folder_of_the_file() {
+    let folder = Folder::new();
+    folder.write("magpie.toml", "data = \"\"\n");
+    let done = folder.run(&["config", "check"]).code(1);
+    assert!(done.stderr.contains("data: no folder is named"), "{}", done.stderr);
+}
+
+#[test]
 fn options_that_contradict_the_configuration_are_refused() {
     let folder = Folder::new();
     folder.write("magpie.toml", "[auth]\nanonymous = [\"localhost\"]\n");
@@ -115,6 +146,9 @@ fn a_file_that_is_no_text_is_no_configuration() {
     let folder = Folder::new();
     folder.write("magpie.toml", [0xff, 0xfe, 0x00]);
     assert!(folder.run(&["config", "check"]).code(1).stderr.contains("must be a text in UTF-8"));
+    folder.write("magpie.toml", b"# one\ndomains = [\"b\xfccher.example\"]\n");
+    let done = folder.run(&["config", "check"]).code(1);
+    assert!(done.stderr.contains("magpie.toml:2: this line is not UTF-8"), "{}", done.stderr);
     folder.write("magpie.toml", "domains = [\n");
     assert!(folder.run(&["config", "check"]).code(1).stderr.contains("magpie.toml:"));
 }

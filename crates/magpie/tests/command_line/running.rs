@@ -29,6 +29,30 @@ fn a_server_says_how_to_reach_it_and_listens_there() {
 }
 
 #[test]
+fn the_certificate_of_an_internationalized_domain_is_named_by_its_file() {
+    let folder = Folder::new();
+    folder.write_config("");
+    let server = folder.serve(&["--domain", "b\u{fc}cher.example"]);
+    let chain = server.ready["certificates"][0]["chain"].as_str().unwrap();
+    assert!(chain.ends_with("/certs/xn--bcher-kva.example.crt"), "{chain}");
+    assert!(fs::read_to_string(chain).unwrap().contains("BEGIN CERTIFICATE"));
+}
+
+#[test]
+fn a_port_that_another_program_has_is_named_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let other = std::net::TcpListener::bind(taken).unwrap();
+    let folder = Folder::new();
+    folder.write("magpie.toml", format!("[[listen]]\naddress = \"{taken}\"\nkind = \"c2s\"\n"));
+    let done = folder.run(&["serve", "--json"]).code(1);
+    drop(other);
+    let error = done.json()["error"].clone();
+    assert_eq!(error["kind"], "start");
+    assert!(error["message"].as_str().unwrap().contains(&format!("cannot listen on {taken}")), "{error}");
+    assert!(error["help"].as_str().unwrap().contains("[[listen]]"), "{error}");
+}
+
+#[test]
 fn for_people_it_says_what_to_do_next() {
     let folder = Folder::new();
     folder.write_config("");
@@ -50,7 +74,11 @@ fn for_people_it_says_what_to_do_next() {
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(text.contains("serves localhost"), "{text}");
-    assert!(text.contains("There is no account yet. Make one:  magpie user add --data here NAME@localhost"), "{text}");
+    // As it was started: a program that cargo has built is on no PATH.
+    let program = assert_cmd::cargo::cargo_bin("magpie").display().to_string();
+    let add = format!("There is no account yet. Make one:  {program} user add --data here NAME@localhost");
+    assert!(text.contains(&add), "{text}");
+    assert!(text.contains(&format!("{program} reload --data here\n")), "{text}");
     assert!(text.contains("here/certs/localhost.crt"), "{text}");
     assert!(text.contains("(host 127.0.0.1, port "), "{text}");
 }

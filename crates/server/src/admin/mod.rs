@@ -195,8 +195,12 @@ impl Context {
 
     fn not_served(&self, domain: &str) -> OperationError {
         let served = self.config().domains.join(", ");
-        OperationError::new(ErrorKind::NotServed, format!("{domain} is not a domain of this server"))
-            .help(format!("served: {served}. Add it to domains in magpie.toml, or give --domain"))
+        OperationError::new(ErrorKind::NotServed, format!("{domain} is not a domain of this server")).help(match &self
+            .process
+        {
+            Some(_) => format!("served: {served}. Add it to domains in magpie.toml, and restart the server"),
+            None => format!("served: {served}. Add it to domains in magpie.toml, or give --domain {domain}"),
+        })
     }
 
     fn process(&self) -> Result<&dyn Process, OperationError> {

@@ -183,7 +183,7 @@ pub struct Client {
 
 impl Client {
     /// Connects to the server that uses this data folder; `None` where no server answers there, be it that there is
-    /// no socket, or that of a dead server.
+    /// no folder, no socket, or that of a dead server.
     pub fn connect(data: &Path) -> io::Result<Option<Self>> {
         match with_short_path(&socket_path(data), |short| BlockingStream::connect(short)) {
             Ok(stream) => {
@@ -191,7 +191,12 @@ impl Client {
                 stream.set_write_timeout(Some(Duration::from_secs(RESPONSE_SECONDS_MAX)))?;
                 Ok(Some(Self { stream: BufReader::new(stream) }))
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(error),

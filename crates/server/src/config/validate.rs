@@ -40,6 +40,7 @@ impl Config {
     pub fn validate(&self) -> Vec<ConfigError> {
         let mut check = Check { config: self, served: Vec::new(), errors: Vec::new() };
         check.domains();
+        check.data();
         check.admins();
         check.listeners();
         check.certificates();
@@ -98,6 +99,13 @@ impl Check<'_> {
                 }
                 Ok(prepared) => self.served.push(prepared),
             }
+        }
+    }
+
+    fn data(&mut self) {
+        // It would be the folder of the file, and only its owner could read it any more.
+        if self.config.data.as_os_str().is_empty() {
+            self.refuse("data", "no folder is named", "name one, as magpie-data or /var/lib/magpie");
         }
     }
 

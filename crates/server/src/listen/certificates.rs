@@ -202,6 +202,20 @@ impl fmt::Debug for Certificates {
     }
 }
 
+/// Whether the files of a configured certificate can be used: they are read, and the key belongs to the chain.
+///
+/// # Errors
+/// As of [`Certificates::load`].
+pub fn check(configured: &config::Certificate) -> Result<(), CertificateError> {
+    let source = Source::new(Path::new(""), &configured.domain, std::slice::from_ref(configured))?;
+    source.read(&rustls::crypto::aws_lc_rs::default_provider()).map(drop)
+}
+
+/// Where the certificate of a domain without a configured one is in this data folder.
+pub fn own_chain_path(data_dir: &Path, domain: &str) -> Option<PathBuf> {
+    Some(data_dir.join("certs").join(format!("{}.crt", file_name(domain).ok()?)))
+}
+
 /// Everything that one handshake needs.
 struct Snapshot {
     served: Arc<Served>,

@@ -15,6 +15,8 @@ type Labels<'a> = &'a [(&'a str, &'a str)];
 impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut page = Page(encoder);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        page.gauges("magpie_build_info", "The version that runs", [(&version[..], 1)])?;
         self.sessions(&mut page)?;
         self.stanzas(&mut page)?;
         self.refusals(&mut page)?;
@@ -144,6 +146,11 @@ fn process(page: &mut Page<'_>) -> Result<(), Error> {
             page.gauge("process_resident_memory_bytes", "Resident memory", kibibytes * 1024)?;
         }
     }
+    if let Some(seconds) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+        let mut metric =
+            page.0.encode_descriptor("process_cpu_seconds", "Processor time used", None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&seconds, None)?;
+    }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         // One of them is the folder itself.
         let open = open.count().saturating_sub(1) as u64;
@@ -154,6 +161,14 @@ fn process(page: &mut Page<'_>) -> Result<(), Error> {
         page.gauge("process_max_fds", "File descriptors that may be open", limit)?;
     }
     Ok(())
+}
+
+/// The time in user and system mode in `/proc/self/stat` (proc(5)), which counts in hundredths of a second.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    // The second field is the program's name in parentheses, and may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    (ticks.len() == 2).then(|| ticks.iter().sum::<u64>() as f64 / 100.0)
 }
 
 /// Writes metrics one after another.
@@ -193,5 +208,17 @@ impl Page<'_> {
             metric.encode_family(&labels)?.encode_gauge(&value)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_that_of_user_and_system_mode() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1203 0 0 0 250 31 9 9 20 0 5 0 100 1000 10";
+        assert_eq!(cpu_seconds(stat), Some(2.81));
+        assert_eq!(cpu_seconds("7 (a) S 1"), None);
     }
 }

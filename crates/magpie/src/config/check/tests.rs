@@ -62,15 +62,23 @@ fn words_that_are_not_possible_say_which_are() {
 #[test]
 fn values_that_their_type_cannot_read_are_pointed_at() {
     let found = problems("[[listen]]\naddress = \"localhost\"\nkind = \"c2s\"\n[limits]\ndepth_max = 1\n");
-    assert_eq!(found, ["2 listen[0].address: invalid socket address syntax / -"]);
-    let found = problems("[limits]\ndepth_max = 70000\n");
-    assert!(found[0].starts_with("2 limits.depth_max: "), "{found:?}");
+    let help = "write 0.0.0.0:5222 for all IPv4 addresses, [::]:5222 for all, or one, as 127.0.0.1:5222";
+    assert_eq!(found, [format!("2 listen[0].address: this is no IP address with a port / {help}")]);
+    for number in ["70000", "-1", "99999999999999999999"] {
+        let found = problems(&format!("[limits]\ndepth_max = {number}\n"));
+        let expected = "is not possible here / write a whole number from 0 to 65535";
+        assert_eq!(found, [format!("2 limits.depth_max: {number} {expected}")]);
+    }
+    let found = problems("[limits]\nidle_seconds_max = -1\n");
+    assert!(found[0].ends_with("from 0 to 9223372036854775807"), "{found:?}");
 }
 
 #[test]
-fn missing_keys_name_their_table() {
+fn missing_keys_name_their_table_and_what_to_add() {
     let found = problems("domains = [\"localhost\"]\n\n[[listen]]\nkind = \"c2s\"\n");
-    assert_eq!(found, ["3 listen[0]: missing field `address` / -"]);
+    assert_eq!(found, ["3 listen[0]: address is missing / add address = \"…\""]);
+    let found = problems("[[listen]]\naddress = \"127.0.0.1:5222\"\n");
+    assert_eq!(found, ["1 listen[0]: kind is missing / add kind = \"c2s\" or \"c2s-tls\""]);
 }
 
 #[test]
