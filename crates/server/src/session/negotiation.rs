@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magpie_proto::sasl::{Hash, Identity, Offer, SaslFailure};
-use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, ResumeFailure, StartTls, StreamLimits};
+use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, StartTls, StreamLimits};
 use magpie_proto::xml::XmlLimits;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
 use tokio::time::{Instant, timeout_at};
@@ -23,9 +23,6 @@ use crate::modules::register::Stranger;
 use crate::news;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
-
-/// XEP-0198 §5: the session is not known, or not any more.
-const NOT_FOUND: ResumeFailure = ResumeFailure { condition: StanzaCondition::ItemNotFound, h: None };
 
 /// What a listener demands of the connections that come in by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +43,8 @@ pub async fn serve(server: Arc<Server>, transport: Transport, gate: Gate, counts
 
 /// A session that has ended cannot take a connection over: its client must bind anew.
 pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
-    takeover.connection.resume_failed(&NOT_FOUND);
+    let failure = server.modules.stream_management.failure(&takeover.account, &takeover.previd);
+    takeover.connection.resume_failed(&failure);
     let server = Arc::clone(server);
     tokio::spawn(async move {
         let gate = Gate { tls: TlsMode::Optional, direct: false };
@@ -128,8 +126,10 @@ impl Negotiation {
                     match handle.mailbox.put(Mail::Resume(Box::new(takeover))) {
                         // It ended just now.
                         Err(Mail::Resume(takeover)) => {
-                            self.connection = takeover.connection;
-                            self.connection.resume_failed(&NOT_FOUND);
+                            let Takeover { connection, previd, account, .. } = *takeover;
+                            self.connection = connection;
+                            self.connection
+                                .resume_failed(&self.server.modules.stream_management.failure(&account, &previd));
                         }
                         _ => return None,
                     }
@@ -248,8 +248,11 @@ impl Negotiation {
 
     fn open(&mut self, opening: Opening) {
         let config = self.server.config();
-        // §4.7.2: a client that names no host gets the one whose certificate it was shown, or the only one there is.
-        let named = opening.to.clone().or_else(|| self.connection.server_name().map(str::to_owned));
+        // §4.7.2: a client that names no host gets that of its account, or the one whose certificate it was shown, or the
+        // only one there is.
+        let account = || opening.account.as_ref().map(|account| account.domain().to_owned());
+        let shown = || self.connection.server_name().map(str::to_owned);
+        let named = opening.to.clone().or_else(account).or_else(shown);
         let domain = match (named, config.domains.as_slice()) {
             (Some(named), _) => jid::parse_domain(&named).unwrap_or(named),
             (None, [only]) => only.clone(),
@@ -287,6 +290,11 @@ impl Negotiation {
             Some(_) => config.limits.stanza_bytes_max,
             None => config.limits.stanza_bytes_max_before_auth,
         };
+        // Who does not log in is not waited for as long as who has (XEP-0478 §2).
+        let idle_seconds = match opening.account {
+            Some(_) => config.limits.idle_seconds_max,
+            None => config.limits.idle_seconds_max.min(config.limits.login_seconds_max),
+        };
         let acceptance = Acceptance {
             offer: match anonymous {
                 true => Offer::new(&domain, bindings, &[], false, true),
@@ -299,7 +307,7 @@ impl Negotiation {
                 Some(_) => self.server.stream_features(&self.domain),
                 None => Vec::new(),
             },
-            limits: StreamLimits { bytes_max, idle_seconds: Some(config.limits.idle_seconds_max) },
+            limits: StreamLimits { bytes_max, idle_seconds: Some(idle_seconds) },
             xml: match opening.account {
                 Some(_) => after_auth(&config.limits),
                 None => before_auth(&config.limits),
@@ -334,12 +342,11 @@ impl Negotiation {
             // PLAIN: the strongest that is there.
             None => credentials.keys.iter().max_by_key(|keys| keys.hash).cloned(),
         });
+        // Made in any case: the time that it takes would tell who has an account.
+        let fake = self.server.fake_keys(&name, hash);
         let event = match keys {
             Some(keys) => self.connection.stream.keys(keys, true),
-            None => {
-                let fake = self.server.fake_keys(&name, hash);
-                self.connection.stream.keys(fake, false)
-            }
+            None => self.connection.stream.keys(fake, false),
         };
         let _ = self.then(event).await;
     }
@@ -417,12 +424,12 @@ impl Negotiation {
     }
 
     fn resume(&mut self, previd: String, h: u32) -> Next {
-        let found =
-            self.account.as_ref().and_then(|account| self.server.modules.stream_management.find(account, &previd));
-        match found {
+        let Some(account) = &self.account else { return Next::Over };
+        let stream_management = &self.server.modules.stream_management;
+        match stream_management.find(account, &previd) {
             Some(handle) => Next::Resume { handle, previd, h },
             None => {
-                self.connection.resume_failed(&NOT_FOUND);
+                self.connection.resume_failed(&stream_management.failure(account, &previd));
                 Next::More
             }
         }
