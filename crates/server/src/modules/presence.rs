@@ -315,6 +315,12 @@ impl Presence {
                 false => false,
             };
             if !allowed {
+                // The answer would take back a request that waits for the contact, who then answers one that is gone. Seen
+                // from the asker's side, so that it does not tell whether there is such a contact.
+                let asks = server.modules.roster.of(&asker).await.is_ok_and(|roster| roster.state(account).pending_out);
+                if asks {
+                    return;
+                }
                 // An account that is not there and one that keeps to itself sound alike.
                 server.modules.roster.send(server, account, &asker, SubscriptionStanza::Unsubscribed).await;
                 return;
