@@ -102,8 +102,10 @@ fn field(query: &Element, name: &str) -> Option<String> {
 impl Register {
     async fn get(self: Arc<Self>, request: Request) -> Reply {
         let session = member(&request)?;
+        let instructions = "Here you can change your password, or remove your account.";
         let form = Element::new("query", NS)
             .with(Element::new("registered", NS))
+            .with(Element::new("instructions", NS).with_text(instructions))
             .with(Element::new("username", NS).with_text(session.account.local().unwrap_or_default()))
             .with(Element::new("password", NS));
         Ok(Some(form))
