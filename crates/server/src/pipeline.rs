@@ -7,7 +7,7 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
 use crate::mailbox::{Delivery, Mail};
 use crate::modules::offline::{Offline, refusal};
-use crate::modules::{carbons, presence, stanza_ids};
+use crate::modules::{carbons, last, presence, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Resource, SessionHandle, SessionId};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
@@ -305,8 +305,12 @@ async fn account_receives_iq(server: &Arc<Server>, to: &Jid, iq: &Stanza) -> Res
     let from = iq.from().and_then(|from| Jid::parse(&from).ok());
     let resource = to.resource().unwrap_or_default();
     server.registry().with_any(&account, |entry| {
-        let shared = server.config().privacy.strangers_may_ask
-            || from.is_some_and(|from| presence::is_shared(entry, &account, resource, &from));
+        let seen = from.is_some_and(|from| presence::is_shared(entry, &account, resource, &from));
+        // Whatever else strangers may ask (XEP-0012 §4): the same answer whether somebody is there or not.
+        if !seen && last::is_asked_by(iq) {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        let shared = seen || server.config().privacy.strangers_may_ask;
         let resources = entry.resources.iter().map(as_routed);
         // Whether the account exists makes no difference where nobody is there.
         match router::route_iq(kind, true, Target::Full(resource), shared, resources) {

@@ -33,6 +33,8 @@ pub struct RosterLimits {
     pub group_bytes_max: usize,
     /// Groups of an item; one more is `not-acceptable`.
     pub groups_max: usize,
+    /// Bytes of all addresses, names and groups together, as a client is sent them at once; more is `resource-constraint`.
+    pub bytes_max: usize,
 }
 
 impl Default for RosterLimits {
@@ -44,6 +46,7 @@ impl Default for RosterLimits {
             name_bytes_max: 1_023,
             group_bytes_max: 1_023,
             groups_max: 64,
+            bytes_max: 2 * 1024 * 1024,
         }
     }
 }
@@ -81,9 +84,17 @@ impl Item {
         Self { listed: true, ..Self::unlisted(jid) }
     }
 
+    fn text_bytes(&self) -> usize {
+        text_bytes(&self.jid, self.name.as_deref(), &self.groups)
+    }
+
     fn unlisted(jid: BareJid) -> Self {
         Self { jid, name: None, groups: Vec::new(), state: State::default(), listed: false, request: None, changed: 0 }
     }
+}
+
+fn text_bytes(jid: &BareJid, name: Option<&str>, groups: &[String]) -> usize {
+    jid.as_str().len() + name.map_or(0, str::len) + groups.iter().map(String::len).sum::<usize>()
 }
 
 impl Record for Item {
@@ -276,6 +287,10 @@ impl Roster {
         limits: &RosterLimits,
     ) -> Result<Push, StanzaCondition> {
         self.room_for(&jid, limits)?;
+        let others: usize = self.listed().filter(|item| item.jid != jid).map(Item::text_bytes).sum();
+        if others + text_bytes(&jid, name.as_deref(), &groups) > limits.bytes_max {
+            return Err(StanzaCondition::ResourceConstraint);
+        }
         let version = self.journal.next(&jid);
         let item = self.items.entry(jid.clone()).or_insert_with(|| Item::unlisted(jid));
         item.name = name.filter(|name| !name.is_empty());

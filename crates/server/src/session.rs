@@ -552,7 +552,13 @@ impl Session {
                 return Flow::On;
             }
         };
-        if let Some(mut old) = self.connection.replace(connection) {
+        let old = self.connection.take();
+        // A resumed client is active (XEP-0352 §5): what waited for that goes to the new connection, with all else.
+        for delivery in std::mem::take(&mut self.client_state).give_back() {
+            self.write(delivery);
+        }
+        self.connection = Some(connection);
+        if let Some(mut old) = old {
             old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
             // Mostly it is dead, and its last words are not waited for.
             tokio::spawn(old.close());

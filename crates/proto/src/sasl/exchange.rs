@@ -134,7 +134,12 @@ impl Exchange {
             username: None,
             state: State::Over,
         };
-        let step = match Mechanism::parse(mechanism).filter(|mechanism| offer.mechanisms.contains(mechanism)) {
+        let step = match Mechanism::parse(mechanism) {
+            // RFC 6120 §6.5.9: it is known, and could be used here if it were strong enough.
+            Some(mechanism @ (Mechanism::Plain | Mechanism::Scram { plus: false, .. })) if !offer.has(mechanism) => {
+                exchange.fail(SaslFailure::MechanismTooWeak)
+            }
+            Some(mechanism) if !offer.has(mechanism) => exchange.fail(SaslFailure::InvalidMechanism),
             None => exchange.fail(SaslFailure::InvalidMechanism),
             Some(mechanism) => match initial {
                 Some(initial) => exchange.initial(mechanism, initial, nonce),

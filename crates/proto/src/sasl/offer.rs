@@ -120,6 +120,11 @@ impl Offer {
         self.bindings.iter().map(|(name, _)| name)
     }
 
+    /// Whether the mechanism is one of those.
+    pub(super) fn has(&self, mechanism: Mechanism) -> bool {
+        self.mechanisms.contains(&mechanism)
+    }
+
     /// Whether a client that could bind had something to choose (RFC 5802 §6, flag `y`).
     pub(super) fn has_plus(&self) -> bool {
         self.mechanisms.iter().any(|mechanism| mechanism.is_plus())

@@ -5,6 +5,7 @@
 //! policy, keys, a resource) it yields an event and waits for the matching answer; feed it no
 //! bytes until then. The state of negotiation is boxed and dropped when a resource is bound.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::features::{self, StartTls, StreamLimits};
@@ -16,8 +17,10 @@ use crate::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, StreamCondition
 /// Wrong passwords on one stream after which it ends: RFC 6120 §6.4.5 allows two to five retries.
 const AUTHENTICATION_FAILURES_MAX: u8 = 6;
 
+/// Failures of any kind on one stream after which it ends: each may have cost a look into the store.
+const ATTEMPTS_MAX: u8 = 32;
+
 /// What happened, or what the stream needs to go on.
-#[derive(Debug)]
 pub enum Event {
     /// A stream header came. Answer with [`ClientStream::accept`] or [`ClientStream::fail`].
     Opened(Opening),
@@ -76,6 +79,38 @@ pub enum Event {
     Closed,
     /// A stream error and the closing tag are in the output. Nothing follows.
     Failed(StreamError),
+}
+
+impl fmt::Debug for Event {
+    /// Without what may be a password: the one that is checked, or one in a stanza about registration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened(opening) => f.debug_tuple("Opened").field(opening).finish(),
+            Self::StartTls => f.write_str("StartTls"),
+            Self::FindKeys { username, hash } => {
+                f.debug_struct("FindKeys").field("username", username).field("hash", hash).finish()
+            }
+            Self::CheckPassword { keys, .. } => {
+                f.debug_struct("CheckPassword").field("keys", keys).finish_non_exhaustive()
+            }
+            Self::Authenticated { identity, mechanism } => {
+                f.debug_struct("Authenticated").field("identity", identity).field("mechanism", mechanism).finish()
+            }
+            Self::AuthenticationFailed { failure, username, mechanism } => f
+                .debug_struct("AuthenticationFailed")
+                .field("failure", failure)
+                .field("username", username)
+                .field("mechanism", mechanism)
+                .finish(),
+            Self::Register(_) => f.write_str("Register(..)"),
+            Self::Bind { resource } => f.debug_struct("Bind").field("resource", resource).finish(),
+            Self::Resume { previd, h } => f.debug_struct("Resume").field("previd", previd).field("h", h).finish(),
+            Self::Stanza(stanza) => f.debug_tuple("Stanza").field(&stanza.kind()).finish(),
+            Self::Nonza(element) => f.debug_tuple("Nonza").field(&element.name()).finish(),
+            Self::Closed => f.write_str("Closed"),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
 }
 
 /// A stream header, as far as it concerns the server.
@@ -160,9 +195,14 @@ struct Negotiation {
     acceptance: Option<Acceptance>,
     exchange: Option<(Exchange, String)>,
     success: Option<Vec<u8>>,
+    /// Wrong passwords.
     failures: u8,
+    /// Failures of any kind.
+    attempts: u8,
     bind_id: Option<String>,
     domain: Option<String>,
+    /// Whom the peer's last header claimed to be from, as it is repeated to it (§4.7.2).
+    from: Option<BareJid>,
     /// From which the ids of this connection's streams are made.
     id: String,
     streams: u8,
@@ -276,7 +316,10 @@ impl ClientStream {
 
     /// Answers [`Event::StartTls`]: a new header must come (§5.4.3.3).
     pub fn tls_started(&mut self) {
-        self.negotiation().secure = true;
+        let negotiation = self.negotiation();
+        negotiation.secure = true;
+        // §5.4.3.3: what was said in clear does not count.
+        negotiation.exchange = None;
         self.restart();
     }
 
@@ -348,6 +391,9 @@ impl ClientStream {
     }
 
     fn header(&mut self, header: StreamHeader) -> Event {
+        // First, since an error too is preceded by a header that says so.
+        let from = header.from.as_deref().and_then(|from| Jid::parse(from).ok());
+        self.negotiation().from = from.map(|from| from.to_bare());
         // §4.8.1: the stream element's namespace is fixed; §4.8.2: so is the content's.
         if header.ns != ns::STREAM || header.name != "stream" {
             return self.failed(StreamCondition::InvalidNamespace.into());
@@ -441,7 +487,7 @@ impl ClientStream {
 
     fn count_failure(&mut self) -> Option<Event> {
         let negotiation = self.negotiation();
-        negotiation.failures += 1;
+        negotiation.failures = negotiation.failures.saturating_add(1);
         (negotiation.failures >= AUTHENTICATION_FAILURES_MAX)
             .then(|| self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many failed attempts")))
     }
@@ -522,9 +568,10 @@ impl ClientStream {
         sasl_xml::failure(failure, None).write(ns::STREAM, &mut self.output);
         self.state = State::Negotiating;
         let negotiation = self.negotiation();
-        // A mechanism or message that the server does not take is no guess at a password.
-        negotiation.failures += u8::from(failure == SaslFailure::NotAuthorized);
-        if negotiation.failures >= AUTHENTICATION_FAILURES_MAX {
+        // A mechanism or message that the server does not take is no guess at a password, but costs something too.
+        negotiation.failures = negotiation.failures.saturating_add(u8::from(failure == SaslFailure::NotAuthorized));
+        negotiation.attempts = negotiation.attempts.saturating_add(1);
+        if negotiation.failures >= AUTHENTICATION_FAILURES_MAX || negotiation.attempts >= ATTEMPTS_MAX {
             self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many failed authentications"));
         }
         Some(Event::AuthenticationFailed { failure, username, mechanism })
@@ -592,12 +639,13 @@ impl ClientStream {
         negotiation.streams = negotiation.streams.wrapping_add(1);
         let id = format!("{}{}", negotiation.id, negotiation.streams);
         let from = negotiation.domain.as_ref().unwrap_or(&negotiation.host);
-        let header = Element::new("stream", ns::CLIENT)
-            .with_attr("from", from)
-            .with_attr("id", id)
-            .with_attr("version", "1.0")
-            .with_attr("xml:lang", "en")
-            .to_xml(ns::CLIENT);
+        let mut header = Element::new("stream", ns::CLIENT).with_attr("from", from);
+        // §4.7.2: `to` where the peer said who it is, and only there.
+        if let Some(to) = &negotiation.from {
+            header.set_attr("to", to);
+        }
+        let header =
+            header.with_attr("id", id).with_attr("version", "1.0").with_attr("xml:lang", "en").to_xml(ns::CLIENT);
         // The element is written empty: `<stream …/>`. Its attributes, escaped, are what the header needs.
         let attributes = header.trim_start_matches("<stream").trim_end_matches("/>");
         self.output.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='");

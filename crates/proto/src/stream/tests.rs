@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::sasl::{Hash, Offer};
+use crate::sasl::{Hash, Offer, SaslFailure, ScramKeys};
 use crate::xml::{Stanza, XmlLimits};
-use crate::{StreamCondition, ns};
+use crate::{BareJid, StreamCondition, ns};
 
 const LIMITS: XmlLimits = XmlLimits { stanza_bytes_max: 4096, depth_max: 16, attributes_max: 16, elements_max: 64 };
 
@@ -23,8 +23,14 @@ fn written(stream: &mut ClientStream) -> String {
 /// A stream whose features were just sent, and the features.
 fn opened(starttls: StartTls, registration: bool) -> (ClientStream, String) {
     let mut stream = ClientStream::new(LIMITS, false, "id".into(), "example.org".into());
-    let header = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
-    assert!(matches!(feed(&mut stream, header), Some(Event::Opened(_))));
+    open(&mut stream, "", starttls, registration);
+    let features = written(&mut stream);
+    (stream, features)
+}
+
+/// Sends a header with these attributes, and accepts it.
+fn open(stream: &mut ClientStream, attributes: &str, starttls: StartTls, registration: bool) {
+    assert!(matches!(feed(stream, &header(attributes)), Some(Event::Opened(_))));
     stream.accept(Acceptance {
         domain: "example.org".into(),
         starttls,
@@ -34,8 +40,182 @@ fn opened(starttls: StartTls, registration: bool) -> (ClientStream, String) {
         limits: StreamLimits::default(),
         xml: LIMITS,
     });
-    let features = written(&mut stream);
-    (stream, features)
+}
+
+fn header(attributes: &str) -> String {
+    format!(
+        "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' {attributes}>"
+    )
+}
+
+fn auth(mechanism: &str, message: &str) -> String {
+    format!("<auth xmlns='{}' mechanism='{mechanism}'>{message}</auth>", ns::SASL)
+}
+
+/// `\0juliet\0secret`
+const MESSAGE: &str = "AGp1bGlldABzZWNyZXQ=";
+
+fn keys() -> ScramKeys {
+    ScramKeys::fake(&[7; 32], "juliet", Hash::Sha256, 4096)
+}
+
+/// A stream after SASL, with a new header still to come.
+fn authenticated() -> ClientStream {
+    let (mut stream, _) = opened(StartTls::Optional, false);
+    assert!(matches!(feed(&mut stream, &auth("PLAIN", MESSAGE)), Some(Event::FindKeys { .. })));
+    assert!(matches!(stream.keys(keys(), true), Some(Event::CheckPassword { .. })));
+    assert!(matches!(stream.password_checked(true), Some(Event::Authenticated { .. })));
+    stream.authenticated(BareJid::parse("juliet@example.org").unwrap());
+    stream.take_output();
+    stream
+}
+
+/// The condition with which the stream fails on this, after the features.
+fn failure(stream: &mut ClientStream, text: &str) -> StreamCondition {
+    match feed_some(stream, text) {
+        Some(Event::Failed(error)) => error.condition,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As [`feed`], where not all is taken.
+fn feed_some(stream: &mut ClientStream, text: &str) -> Option<Event> {
+    stream.next(&mut text.as_bytes(), &mut || "nonce".into())
+}
+
+#[test]
+fn a_header_that_is_none_of_ours_has_its_own_error_and_ours_comes_first() {
+    let client = "xmlns='jabber:client'";
+    let streams = "xmlns:stream='http://etherx.jabber.org/streams'";
+    for (text, condition) in [
+        (format!("<stream:stream {client} xmlns:stream='urn:x' version='1.0'>"), StreamCondition::InvalidNamespace),
+        (format!("<stream:flow {client} {streams} version='1.0'>"), StreamCondition::InvalidNamespace),
+        (format!("<stream:stream xmlns='jabber:server' {streams} version='1.0'>"), StreamCondition::InvalidNamespace),
+        (format!("<stream:stream {client} {streams}>"), StreamCondition::UnsupportedVersion),
+        (format!("<stream:stream {client} {streams} version='0.9'>"), StreamCondition::UnsupportedVersion),
+        (format!("<stream:stream {client} {streams} version='one'>"), StreamCondition::UnsupportedVersion),
+        (format!("<stream:stream {client} version='1.0'>"), StreamCondition::BadNamespacePrefix),
+        (
+            format!("<?xml version='1.0' encoding='latin1'?><stream:stream {client}>"),
+            StreamCondition::UnsupportedEncoding,
+        ),
+        ("<!DOCTYPE x>".into(), StreamCondition::RestrictedXml),
+        ("<stream:stream <".into(), StreamCondition::NotWellFormed),
+        ("GET / HTTP/1.1\r\n".into(), StreamCondition::NotWellFormed),
+        (header(&format!("to='{}'", "x".repeat(5000))), StreamCondition::PolicyViolation),
+    ] {
+        let mut stream = ClientStream::new(LIMITS, false, "id".into(), "example.org".into());
+        assert_eq!(failure(&mut stream, &text), condition, "{text}");
+        let answer = written(&mut stream);
+        assert!(answer.starts_with("<?xml version='1.0'?><stream:stream "), "{answer}");
+        assert!(answer.contains(&format!("<{} ", condition.name())), "{answer}");
+        assert!(answer.ends_with("</stream:error></stream:stream>"), "{answer}");
+        assert!(stream.is_closed());
+    }
+}
+
+#[test]
+fn whom_the_header_is_from_our_header_is_to_as_a_bare_address() {
+    for (from, to) in [("Juliet@example.org/balcony", Some("juliet@example.org")), ("@", None)] {
+        let mut stream = ClientStream::new(LIMITS, false, "id".into(), "example.org".into());
+        open(&mut stream, &format!("from='{from}'"), StartTls::Optional, false);
+        let answer = written(&mut stream);
+        assert_eq!(answer.contains(" to='"), to.is_some(), "{answer}");
+        assert!(to.is_none_or(|to| answer.contains(&format!(" to='{to}'"))), "{answer}");
+    }
+    // What one stream said is not repeated on the next.
+    let mut stream = ClientStream::new(LIMITS, false, "id".into(), "example.org".into());
+    open(&mut stream, "from='juliet@example.org'", StartTls::Optional, false);
+    assert!(matches!(feed(&mut stream, &format!("<starttls xmlns='{}'/>", ns::TLS)), Some(Event::StartTls)));
+    stream.tls_started();
+    stream.take_output();
+    open(&mut stream, "", StartTls::No, false);
+    assert!(!written(&mut stream).contains(" to='"));
+}
+
+#[test]
+fn before_the_tls_that_is_required_authentication_needs_encryption() {
+    let (mut stream, features) = opened(StartTls::Required, false);
+    assert!(features.contains("<required/>") && !features.contains("<mechanisms"));
+    let event = feed(&mut stream, &auth("PLAIN", MESSAGE));
+    assert!(matches!(
+        event,
+        Some(Event::AuthenticationFailed { failure: SaslFailure::EncryptionRequired, username: None, .. })
+    ));
+    assert!(written(&mut stream).contains("<encryption-required/>"));
+}
+
+#[test]
+fn tls_is_started_once_and_not_after_authentication() {
+    let starttls = format!("<starttls xmlns='{}'/>", ns::TLS);
+    let (mut secure, _) = opened(StartTls::No, false);
+    let mut late = authenticated();
+    open(&mut late, "", StartTls::Optional, false);
+    late.take_output();
+    for stream in [&mut secure, &mut late] {
+        assert!(matches!(feed(stream, &starttls), Some(Event::Closed)));
+        assert_eq!(written(stream), format!("<failure xmlns='{}'/></stream:stream>", ns::TLS));
+    }
+}
+
+#[test]
+fn an_exchange_that_began_in_clear_does_not_go_on_under_tls() {
+    let (mut stream, _) = opened(StartTls::Optional, false);
+    assert!(feed(&mut stream, &auth("PLAIN", "")).is_none());
+    assert!(matches!(feed(&mut stream, &format!("<starttls xmlns='{}'/>", ns::TLS)), Some(Event::StartTls)));
+    stream.tls_started();
+    open(&mut stream, "", StartTls::No, false);
+    let response = format!("<response xmlns='{}'>{MESSAGE}</response>", ns::SASL);
+    assert_eq!(failure(&mut stream, &response), StreamCondition::NotAuthorized);
+}
+
+#[test]
+fn after_authentication_the_stream_stays_with_its_domain() {
+    let mut stream = authenticated();
+    assert_eq!(failure(&mut stream, &header("to='example.net'")), StreamCondition::HostUnknown);
+    let mut stream = authenticated();
+    open(&mut stream, "to='Example.ORG'", StartTls::No, false);
+    assert!(written(&mut stream).contains("<bind "));
+}
+
+#[test]
+fn nobody_authenticates_twice() {
+    let mut stream = authenticated();
+    open(&mut stream, "", StartTls::No, false);
+    assert_eq!(failure(&mut stream, &auth("PLAIN", MESSAGE)), StreamCondition::UnsupportedStanzaType);
+}
+
+#[test]
+fn six_wrong_passwords_end_the_stream_and_so_does_any_failure_at_last() {
+    let (mut stream, _) = opened(StartTls::Optional, false);
+    for count in 1..=6 {
+        feed(&mut stream, &auth("PLAIN", MESSAGE));
+        stream.keys(keys(), false);
+        assert!(matches!(stream.password_checked(true), Some(Event::AuthenticationFailed { .. })));
+        assert_eq!(stream.is_closed(), count == 6, "{count}");
+    }
+    assert!(written(&mut stream).ends_with("</stream:error></stream:stream>"));
+
+    let (mut stream, _) = opened(StartTls::Optional, false);
+    for count in 1..=32 {
+        assert!(matches!(feed(&mut stream, &auth("TELEPATHY", "")), Some(Event::AuthenticationFailed { .. })));
+        assert_eq!(stream.is_closed(), count == 32, "{count}");
+    }
+    assert!(written(&mut stream).contains("<policy-violation "));
+}
+
+#[test]
+fn debug_tells_no_password() {
+    let (mut stream, _) = opened(StartTls::Optional, true);
+    let set = "<iq type='set' id='r'><query xmlns='jabber:iq:register'><password>secret</password></query></iq>";
+    let mut texts = vec![format!("{:?}", feed(&mut stream, set))];
+    stream.registration_answered(None);
+    texts.push(format!("{:?}", feed(&mut stream, &auth("PLAIN", MESSAGE))));
+    texts.push(format!("{:?}", stream.keys(keys(), true)));
+    texts.push(format!("{stream:?}"));
+    for text in texts {
+        assert!(!text.contains("secret"), "{text}");
+    }
 }
 
 #[test]

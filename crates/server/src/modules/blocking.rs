@@ -28,6 +28,11 @@ const ITEMS_MAX: usize = 10_000;
 pub struct BlockList(BTreeSet<Jid>);
 
 impl BlockList {
+    /// A list with one entry.
+    pub fn of(jid: Jid) -> Self {
+        Self(BTreeSet::from([jid]))
+    }
+
     /// Whether the address is blocked: itself, its bare JID, its domain with that resource, or its domain (§5 with XEP-0016 §2.1's order).
     pub fn blocks(&self, jid: &Jid) -> bool {
         if self.0.is_empty() {

@@ -55,6 +55,11 @@ impl Departure {
     }
 }
 
+/// Whether an IQ asks for this, and so is for those alone who may see the presence of whom it asks (§4).
+pub fn is_asked_by(iq: &Stanza) -> bool {
+    iq.type_().as_deref() == Some("get") && iq.child("query", NS).is_some()
+}
+
 /// The module.
 pub struct LastActivity {
     started: Instant,

@@ -10,6 +10,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::{About, Module};
 use crate::mailbox::{Delivery, Mail};
+use crate::modules::blocking::BlockList;
 use crate::modules::offline::refusal;
 use crate::news;
 use crate::promise::Promise;
@@ -36,6 +37,7 @@ impl Module for Presence {
 /// What a session must be told when it becomes available.
 struct Arrival {
     roster: Arc<Roster>,
+    blocked: Arc<BlockList>,
     others: Vec<Stanza>,
 }
 
@@ -53,6 +55,7 @@ impl Presence {
             let others = account.available().filter(|other| other.session.id != session.id);
             let others: Vec<Stanza> = others.filter_map(|other| other.presence.clone()).collect();
             let roster = account.roster.clone()?;
+            let blocked = account.blocked.clone().unwrap_or_default();
             let resource = account.resource(session.id)?;
             let initial = !resource.is_available();
             let willing = !initial && resource.priority >= 0;
@@ -63,7 +66,7 @@ impl Presence {
                 resource.fetching = true;
                 let _ = session.mailbox.put(Mail::LookIntoSpool);
             }
-            Some((Arrival { roster, others }, initial))
+            Some((Arrival { roster, blocked, others }, initial))
         });
         let Some((arrival, initial)) = arrival else { return Ok(Promise::kept()) };
         self.broadcast(server, session, &arrival.roster, stanza).await;
@@ -126,11 +129,16 @@ impl Presence {
         directed: &[Jid],
         stanza: &Stanza,
     ) {
-        if let Some(roster) = roster.filter(|_| was_available) {
-            self.broadcast(server, session, &roster, stanza).await;
+        let roster = roster.filter(|_| was_available);
+        if let Some(roster) = &roster {
+            self.broadcast(server, session, roster, stanza).await;
         }
         for to in directed {
-            self.deliver(server, stanza, &session.jid, to);
+            // Who has subscribed since, or is the user, has just been told (§4.6.3).
+            let bare = to.to_bare();
+            if roster.as_ref().is_none_or(|roster| !sees(roster, &bare) && bare != session.account) {
+                self.deliver(server, stanza, &session.jid, to);
+            }
         }
         if was_available && current(server, &session.account).is_empty() {
             news::account_left(server, session, stanza).await;
@@ -207,33 +215,65 @@ impl Presence {
         }
     }
 
-    /// A contact is blocked: to it, the user goes away (XEP-0191 §3.3).
+    /// A contact is blocked: to it, the user goes away (XEP-0191 §3.3), from each resource whose presence it has.
     pub async fn hide_from(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
-        self.send_if_seen(server, account, contact, false).await;
+        for contact in self.seeing(server, account, contact) {
+            self.send_unavailable(server, account, &contact).await;
+        }
+        let only = BlockList::of(contact.clone());
+        let told = server.registry().with(account, |account| {
+            let Some(account) = account else { return Vec::new() };
+            let roster = account.roster.clone();
+            let mut told = Vec::new();
+            for resource in &mut account.resources {
+                let available = resource.is_available();
+                let Some(directed) = &mut resource.directed else { continue };
+                for to in directed.extract_if(|to| only.blocks(to)) {
+                    let subscribed = roster.as_ref().is_some_and(|roster| sees(roster, &to.to_bare()));
+                    if !(available && subscribed) {
+                        told.push((resource.session.jid.clone(), to));
+                    }
+                }
+            }
+            told
+        });
+        for (jid, to) in told {
+            self.deliver(server, &unavailable(&jid), &jid, &to);
+        }
     }
 
-    /// A contact is unblocked: it sees the user again.
+    /// A contact is unblocked: it sees the user again, and is seen.
     pub async fn show_to(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid) {
-        self.send_if_seen(server, account, contact, true).await;
+        for contact in self.seeing(server, account, contact) {
+            self.send_available(server, account, &contact).await;
+        }
+        let Some(roster) = roster(server, account) else { return };
+        let (own, only) = (Jid::from(account.clone()), BlockList::of(contact.clone()));
+        for item in roster.all().filter(|item| item.state.subscription.has_to()) {
+            for (jid, presence) in shown_to(server, &item.jid, account) {
+                if only.blocks(&jid.clone().into()) {
+                    self.deliver(server, &presence, &jid, &own);
+                }
+            }
+        }
     }
 
-    async fn send_if_seen(&self, server: &Arc<Server>, account: &BareJid, contact: &Jid, available: bool) {
-        let roster = server.registry().with(account, |account| account.and_then(|account| account.roster.clone()));
-        let Some(roster) = roster else { return };
-        // A blocked domain stands for all contacts there.
+    /// Who of those for whom an entry of a block list stands may see the account's presence: a blocked domain stands for all
+    /// contacts there.
+    fn seeing(&self, server: &Server, account: &BareJid, contact: &Jid) -> Vec<Jid> {
+        let Some(roster) = roster(server, account) else { return Vec::new() };
         let contacts: Vec<Jid> = match contact.local() {
             Some(_) => vec![contact.clone()],
             None => {
                 let there = roster.all().filter(|item| item.jid.domain() == contact.domain());
-                there.map(|item| item.jid.clone().into()).collect()
+                let named = |jid: &BareJid| match contact.resource() {
+                    Some(resource) => jid.with_resource(resource).ok().map(Jid::from),
+                    None => Some(jid.clone().into()),
+                };
+                there.filter_map(|item| named(&item.jid)).collect()
             }
         };
-        for contact in contacts.iter().filter(|contact| sees(&roster, &contact.to_bare())) {
-            match available {
-                true => self.send_available(server, account, contact).await,
-                false => self.send_unavailable(server, account, contact).await,
-            }
-        }
+        contacts.into_iter().filter(|contact| sees(&roster, &contact.to_bare())).collect()
     }
 
     /// Sends the current presence of each available resource of the account.
@@ -262,6 +302,10 @@ impl Presence {
     pub async fn answer_probe(&self, server: &Arc<Server>, from: &Jid, account: &BareJid) {
         let asker = from.to_bare();
         if asker != *account {
+            // First: who is blocked hears nothing at all (XEP-0191 §3.2).
+            if server.modules.blocking.blocks(account, from).await.unwrap_or(true) {
+                return;
+            }
             let exists = server.account_exists(account).await.unwrap_or(false);
             let allowed = match exists {
                 true => match server.modules.roster.of(account).await {
@@ -271,11 +315,14 @@ impl Presence {
                 false => false,
             };
             if !allowed {
+                // The answer would take back a request that waits for the contact, who then answers one that is gone. Seen
+                // from the asker's side, so that it does not tell whether there is such a contact.
+                let asks = server.modules.roster.of(&asker).await.is_ok_and(|roster| roster.state(account).pending_out);
+                if asks {
+                    return;
+                }
                 // An account that is not there and one that keeps to itself sound alike.
                 server.modules.roster.send(server, account, &asker, SubscriptionStanza::Unsubscribed).await;
-                return;
-            }
-            if server.modules.blocking.blocks(account, from).await.unwrap_or(true) {
                 return;
             }
         }
@@ -314,22 +361,19 @@ impl Presence {
         for other in arrival.others {
             session.mailbox.deliver(Delivery::to(other, Arc::clone(&to)));
         }
-        let own = Jid::from(session.account.clone());
+        // From whom the user blocks nothing arrives, old requests included (XEP-0191 §3.2).
+        let blocked = arrival.blocked;
         for item in arrival.roster.all().filter(|item| item.state.subscription.has_to()) {
-            let seen = server.registry().with(&item.jid, |contact| {
-                let Some(contact) = contact else { return Vec::new() };
-                let allowed = contact.roster.as_ref().is_some_and(|roster| sees(roster, &session.account));
-                let blocked = contact.blocked.as_ref().is_some_and(|list| list.blocks(&own));
-                match allowed && !blocked {
-                    true => contact.available().filter_map(|resource| resource.presence.clone()).collect(),
-                    false => Vec::new(),
+            for (jid, presence) in shown_to(server, &item.jid, &session.account) {
+                if !blocked.blocks(&jid.into()) {
+                    session.mailbox.deliver(Delivery::to(presence, Arc::clone(&to)));
                 }
-            });
-            for presence in seen {
-                session.mailbox.deliver(Delivery::to(presence, Arc::clone(&to)));
             }
         }
-        for (_, request) in arrival.roster.requests(&session.account) {
+        for (contact, request) in arrival.roster.requests(&session.account) {
+            if blocked.blocks(&contact.clone().into()) {
+                continue;
+            }
             if let Ok(request) = Stanza::parse(request.as_bytes()) {
                 session.send(request);
             }
@@ -382,11 +426,31 @@ fn sees(roster: &Roster, contact: &BareJid) -> bool {
     roster.state(contact).subscription.has_from()
 }
 
+fn roster(server: &Server, account: &BareJid) -> Option<Arc<Roster>> {
+    server.registry().with(account, |account| account.and_then(|account| account.roster.clone()))
+}
+
+/// The presence of a contact's available resources, as far as the contact lets this account see it.
+fn shown_to(server: &Server, contact: &BareJid, account: &BareJid) -> Vec<(FullJid, Stanza)> {
+    server.registry().with(contact, |contact| {
+        let Some(contact) = contact else { return Vec::new() };
+        let allowed = contact.roster.as_ref().is_some_and(|roster| sees(roster, account));
+        let blocked = contact.blocked.as_ref().is_some_and(|list| list.blocks(&account.clone().into()));
+        match allowed && !blocked {
+            true => contact.available().filter_map(with_address).collect(),
+            false => Vec::new(),
+        }
+    })
+}
+
+fn with_address(resource: &Resource) -> Option<(FullJid, Stanza)> {
+    Some((resource.session.jid.clone(), resource.presence.clone()?))
+}
+
 fn current(server: &Server, account: &BareJid) -> Vec<(FullJid, Stanza)> {
     server.registry().with(account, |account| {
         let Some(account) = account else { return Vec::new() };
-        let available = account.available();
-        available.filter_map(|r| Some((r.session.jid.clone(), r.presence.clone()?))).collect()
+        account.available().filter_map(with_address).collect()
     })
 }
 

@@ -62,8 +62,9 @@ pub struct Stranger {
     pub registered: bool,
 }
 
-/// What a user wants who has an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a user wants who has an account. It has no `Debug` outside of tests: a password belongs in no log.
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 enum Wish {
     /// §3.2
     Remove,
@@ -101,8 +102,10 @@ fn field(query: &Element, name: &str) -> Option<String> {
 impl Register {
     async fn get(self: Arc<Self>, request: Request) -> Reply {
         let session = member(&request)?;
+        let instructions = "Here you can change your password, or remove your account.";
         let form = Element::new("query", NS)
             .with(Element::new("registered", NS))
+            .with(Element::new("instructions", NS).with_text(instructions))
             .with(Element::new("username", NS).with_text(session.account.local().unwrap_or_default()))
             .with(Element::new("password", NS));
         Ok(Some(form))

@@ -62,6 +62,9 @@ impl Module for RosterModule {
     fn register(self: &Arc<Self>, requests: &mut Requests) {
         requests.own(To::OwnAccount, Verb::Get, ("query", ns::ROSTER), self, Self::get);
         requests.own(To::OwnAccount, Verb::Set, ("query", ns::ROSTER), self, Self::set);
+        for verb in [Verb::Get, Verb::Set] {
+            requests.own(To::Account, verb, ("query", ns::ROSTER), self, Self::refuse);
+        }
     }
 }
 
@@ -231,6 +234,11 @@ impl RosterModule {
             }
         }
         Ok(None)
+    }
+
+    /// Somebody else's (§2.3.3), whether there is such an account or not.
+    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+        Err(StanzaCondition::Forbidden.into())
     }
 
     /// The account will be removed: as if every contact were removed from the roster (§2.5.2), without pushes, since nobody

@@ -4,10 +4,11 @@
 //! server promised for it is on disk: see `promise.rs`. The session itself waits for its client, without a connection;
 //! this module finds it by its SM-ID.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use magpie_proto::acks::{Inbound, Outbound};
+use magpie_proto::stream::ResumeFailure;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StreamCondition, StreamError, ns};
 use parking_lot::Mutex;
@@ -20,9 +21,23 @@ use crate::server::{Deps, Server, random_text};
 /// Stanzas written since the last request after which another is sent, though no answer came.
 const UNREQUESTED_MAX: u32 = 64;
 
+/// Sessions that are over, of which their clients can still learn what was handled. The oldest are forgotten first.
+const ENDED_MAX: usize = 4096;
+
 /// The module: sessions that may be resumed.
 pub struct StreamManagement {
     sessions: Mutex<HashMap<Box<str>, Weak<SessionHandle>>>,
+    ended: Mutex<VecDeque<Ended>>,
+}
+
+/// A session that can be resumed no more (§5).
+#[derive(Debug)]
+struct Ended {
+    account: BareJid,
+    /// The SM-ID.
+    id: Box<str>,
+    /// How many stanzas of its client were handled.
+    h: u32,
 }
 
 impl Module for StreamManagement {
@@ -35,7 +50,7 @@ impl Module for StreamManagement {
     }];
 
     fn new(_deps: &Deps) -> Self {
-        Self { sessions: Mutex::default() }
+        Self { sessions: Mutex::default(), ended: Mutex::default() }
     }
 }
 
@@ -46,11 +61,29 @@ impl StreamManagement {
         (session.account == *account).then_some(session)
     }
 
-    /// A session that is over cannot be resumed.
+    /// A session that is over, with all that it owed settled, cannot be resumed.
     pub fn forget(&self, acks: &Acks) {
-        if let Some(id) = &acks.id {
-            self.sessions.lock().remove(id);
+        let Some(id) = &acks.id else { return };
+        let session = self.sessions.lock().remove(id);
+        if let Some(session) = session.and_then(|session| session.upgrade()) {
+            self.remember(Ended { account: session.account.clone(), id: id.clone(), h: acks.inbound.handled() });
         }
+    }
+
+    fn remember(&self, ended: Ended) {
+        let mut all = self.ended.lock();
+        if all.len() >= ENDED_MAX {
+            all.pop_front();
+        }
+        all.push_back(ended);
+    }
+
+    /// Why the account's session with this SM-ID cannot be resumed: it is not known, or not any more. The count of one that
+    /// is over tells its client which stanzas need not be sent again (§5).
+    pub fn failure(&self, account: &BareJid, id: &str) -> ResumeFailure {
+        let ended = self.ended.lock();
+        let ended = ended.iter().rev().find(|ended| *ended.id == *id && ended.account == *account);
+        ResumeFailure { condition: StanzaCondition::ItemNotFound, h: ended.map(|ended| ended.h) }
     }
 }
 
@@ -103,7 +136,7 @@ impl Acks {
                 *acks = Some(Box::new(enabled));
                 Answer::Write(answer)
             }
-            // §3: only once a stream.
+            // §3: once a stream. The text would have a stream error here, its example this; and §6 demands an answer.
             ("enable" | "resume", Some(_)) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("resume", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("r", Some(acks)) => {
@@ -131,7 +164,8 @@ impl Acks {
             None => seconds_max,
         };
         let mut enabled = Element::new("enabled", ns::SM);
-        let id = (wanted && resume_seconds > 0).then(|| random_text(18).into_boxed_str());
+        // Who has no account cannot prove to be the same later.
+        let id = (wanted && resume_seconds > 0 && !session.anonymous).then(|| random_text(18).into_boxed_str());
         if let Some(id) = &id {
             enabled.set_attr("id", id);
             enabled.set_attr("resume", "true");
@@ -225,4 +259,25 @@ impl Acks {
 
 fn failed(condition: StanzaCondition) -> Stanza {
     Stanza::new(&Element::new("failed", ns::SM).with(Element::new(condition.name(), ns::STANZA_ERRORS)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn who_comes_too_late_learns_how_much_was_handled_of_the_own_session_alone() {
+        let module = StreamManagement { sessions: Mutex::default(), ended: Mutex::default() };
+        let [juliet, romeo] = ["juliet@example.org", "romeo@example.org"].map(|jid| BareJid::parse(jid).unwrap());
+        module.remember(Ended { account: juliet.clone(), id: "a".into(), h: 7 });
+        assert_eq!(module.failure(&juliet, "a").h, Some(7));
+        assert_eq!(module.failure(&juliet, "b").h, None);
+        assert_eq!(module.failure(&romeo, "a").h, None);
+        for _ in 0..ENDED_MAX {
+            module.remember(Ended { account: romeo.clone(), id: "c".into(), h: 1 });
+        }
+        assert_eq!(module.failure(&juliet, "a").h, None);
+        assert_eq!(module.ended.lock().len(), ENDED_MAX);
+    }
 }

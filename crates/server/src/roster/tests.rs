@@ -539,3 +539,17 @@ fn a_push_carries_its_version() {
         "<query xmlns='jabber:iq:roster' ver='1001'><item jid='romeo@montague.example' subscription='none'/></query>"
     );
 }
+
+#[test]
+fn a_roster_whose_texts_are_too_long_together_takes_no_more_until_some_are_shorter() {
+    let mut roster = Roster::new(1);
+    let limits = RosterLimits { bytes_max: 40, ..RosterLimits::default() };
+    let jid = |text: &str| BareJid::parse(text).unwrap();
+    let groups = || vec!["x".repeat(16)];
+    roster.update(jid("a@b"), None, groups(), &limits).unwrap();
+    roster.update(jid("c@d"), None, groups(), &limits).unwrap();
+    assert_eq!(roster.update(jid("e@f"), None, Vec::new(), &limits), Err(StanzaCondition::ResourceConstraint));
+    // What an item had counts no more when it is replaced.
+    roster.update(jid("a@b"), Some("a".into()), Vec::new(), &limits).unwrap();
+    roster.update(jid("e@f"), None, Vec::new(), &limits).unwrap();
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use magpie_proto::sasl::{Credentials, Hash, Identity, Offer, SaslFailure};
-use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, ResumeFailure, StartTls, StreamLimits};
+use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, StartTls, StreamLimits};
 use magpie_proto::xml::XmlLimits;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
 use magpie_store::StoreError;
@@ -25,9 +25,6 @@ use crate::modules::register::Stranger;
 use crate::news;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
-
-/// XEP-0198 §5: the session is not known, or not any more.
-const NOT_FOUND: ResumeFailure = ResumeFailure { condition: StanzaCondition::ItemNotFound, h: None };
 
 /// What a listener demands of the connections that come in by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +63,8 @@ fn go_on(negotiation: Box<Negotiation>) -> impl Future<Output = ()> + Send {
 
 /// A session that has ended cannot take a connection over: its client must bind anew.
 pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
-    takeover.connection.resume_failed(&NOT_FOUND);
+    let failure = server.modules.stream_management.failure(&takeover.account, &takeover.previd);
+    takeover.connection.resume_failed(&failure);
     let gate = Gate { tls: TlsMode::Optional, direct: false };
     let mut negotiation = Negotiation::new(server, gate, takeover.connection, server.deps.metrics.negotiating());
     negotiation.domain = takeover.account.domain().to_owned();
@@ -131,8 +129,10 @@ impl Negotiation {
                     match handle.mailbox.put(Mail::Resume(Box::new(takeover))) {
                         // It ended just now.
                         Err(Mail::Resume(takeover)) => {
-                            self.connection = takeover.connection;
-                            self.connection.resume_failed(&NOT_FOUND);
+                            let Takeover { connection, previd, account, .. } = *takeover;
+                            self.connection = connection;
+                            self.connection
+                                .resume_failed(&self.server.modules.stream_management.failure(&account, &previd));
                         }
                         _ => return None,
                     }
@@ -252,8 +252,11 @@ impl Negotiation {
 
     fn open(&mut self, opening: Opening) {
         let config = self.server.config();
-        // §4.7.2: a client that names no host gets the one whose certificate it was shown, or the only one there is.
-        let named = opening.to.clone().or_else(|| self.connection.server_name().map(str::to_owned));
+        // §4.7.2: a client that names no host gets that of its account, or the one whose certificate it was shown, or the
+        // only one there is.
+        let account = || opening.account.as_ref().map(|account| account.domain().to_owned());
+        let shown = || self.connection.server_name().map(str::to_owned);
+        let named = opening.to.clone().or_else(account).or_else(shown);
         let domain = match (named, config.domains.as_slice()) {
             (Some(named), _) => jid::parse_domain(&named).unwrap_or(named),
             (None, [only]) => only.clone(),
@@ -291,6 +294,11 @@ impl Negotiation {
             Some(_) => config.limits.stanza_bytes_max,
             None => config.limits.stanza_bytes_max_before_auth,
         };
+        // Who does not log in is not waited for as long as who has (XEP-0478 §2).
+        let idle_seconds = match opening.account {
+            Some(_) => config.limits.idle_seconds_max,
+            None => config.limits.idle_seconds_max.min(config.limits.login_seconds_max),
+        };
         let acceptance = Acceptance {
             offer: match anonymous {
                 true => Offer::new(&domain, bindings, &[], false, true),
@@ -303,7 +311,7 @@ impl Negotiation {
                 Some(_) => self.server.stream_features(&self.domain),
                 None => Vec::new(),
             },
-            limits: StreamLimits { bytes_max, idle_seconds: Some(config.limits.idle_seconds_max) },
+            limits: StreamLimits { bytes_max, idle_seconds: Some(idle_seconds) },
             xml: match opening.account {
                 Some(_) => after_auth(&config.limits),
                 None => before_auth(&config.limits),
@@ -337,12 +345,11 @@ impl Negotiation {
             // PLAIN: the strongest that is there.
             None => credentials.keys.iter().max_by_key(|keys| keys.hash).cloned(),
         });
+        // Made in any case: the time that it takes would tell who has an account.
+        let fake = self.server.fake_keys(&name, hash);
         let event = match keys {
             Some(keys) => self.connection.stream.keys(keys, true),
-            None => {
-                let fake = self.server.fake_keys(&name, hash);
-                self.connection.stream.keys(fake, false)
-            }
+            None => self.connection.stream.keys(fake, false),
         };
         let _ = self.then(event).await;
     }
@@ -431,12 +438,12 @@ impl Negotiation {
     }
 
     fn resume(&mut self, previd: String, h: u32) -> Next {
-        let found =
-            self.account.as_ref().and_then(|account| self.server.modules.stream_management.find(account, &previd));
-        match found {
+        let Some(account) = &self.account else { return Next::Over };
+        let stream_management = &self.server.modules.stream_management;
+        match stream_management.find(account, &previd) {
             Some(handle) => Next::Resume { handle, previd, h },
             None => {
-                self.connection.resume_failed(&NOT_FOUND);
+                self.connection.resume_failed(&stream_management.failure(account, &previd));
                 Next::More
             }
         }

@@ -339,10 +339,13 @@ fn anonymous_needs_no_trace_and_uses_none() {
 }
 
 #[test]
-fn a_mechanism_that_is_not_offered_is_invalid() {
+fn a_mechanism_that_is_not_offered_is_invalid_or_too_weak() {
     let offer = Offer::new("example.com", ChannelBindings::default(), &[Hash::Sha256], false, false);
-    for mechanism in ["PLAIN", "ANONYMOUS", "SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "scram-sha-256", "DIGEST-MD5", ""] {
+    for mechanism in ["ANONYMOUS", "SCRAM-SHA-256-PLUS", "scram-sha-256", "DIGEST-MD5", ""] {
         assert_eq!(first_failure(&offer, mechanism, "\0user\0pencil"), SaslFailure::InvalidMechanism, "{mechanism}");
+    }
+    for mechanism in ["PLAIN", "SCRAM-SHA-1"] {
+        assert_eq!(first_failure(&offer, mechanism, "\0user\0pencil"), SaslFailure::MechanismTooWeak, "{mechanism}");
     }
 }
 
