@@ -36,7 +36,8 @@ Exit codes:
   1  failed: standard error says why and what to do
   2  used wrongly
 
-With --json, standard output has one document: the result, or {\"error\": {\"kind\", \"message\", \"help\"}}.";
+With --json, standard output has one document: the result, or what failed,
+as {\"error\": {\"kind\": …, \"message\": …, \"help\": …}}.";
 
 const SERVE: &str = "\
 Signals:

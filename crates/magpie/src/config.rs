@@ -150,7 +150,7 @@ fn failure(file: &Path, text: &str, problems: Vec<Problem>) -> Failure {
         true => GraphicalTheme::unicode(),
         false => GraphicalTheme::unicode_nocolor(),
     };
-    let handler = GraphicalReportHandler::new_themed(theme).with_width(100).with_context_lines(1);
+    let handler = GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_context_lines(1);
     let source = Arc::new(text.to_owned());
     let mut report = String::new();
     let mut details = Vec::new();

@@ -22,16 +22,17 @@ pub(super) struct LogFilter {
 ///
 /// A word that is no level would be read as the name of a module, and silence all others: `debog` is refused.
 pub(crate) fn parse(filter: &str) -> Result<EnvFilter, String> {
-    for directive in filter.split(',').map(str::trim) {
+    let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
+    for directive in &directives {
         let names_a_module = directive.contains(['=', '[']);
-        if !names_a_module && LevelFilter::from_str(directive).is_err() {
+        if directive.is_empty() || !names_a_module && LevelFilter::from_str(directive).is_err() {
             return Err(format!(
                 "\"{directive}\" is no level; write off, error, warn, info, debug or trace, or MODULE=LEVEL, \
                  as in info,magpie_server=debug"
             ));
         }
     }
-    EnvFilter::try_new(filter).map_err(|error| error.to_string())
+    EnvFilter::try_new(directives.join(",")).map_err(|error| error.to_string())
 }
 
 /// Starts the log.
