@@ -154,6 +154,9 @@ fn unreadable(error: &serde_json::Error) -> Failure {
         .help("use the magpie of the same version as the running server")
 }
 
+/// Accounts that exist already of which each has a line: after an import that was interrupted it may be nearly all.
+const EXISTING_SHOWN_MAX: usize = 20;
+
 /// What became of the rows so far.
 struct Report<'a> {
     file: &'a Path,
@@ -174,7 +177,11 @@ impl<'a> Report<'a> {
     }
 
     fn exists(&mut self, account: &Account) {
-        self.say(account.line, &format!("{} exists already; skipped", account.jid));
+        match self.existing.len() {
+            0..EXISTING_SHOWN_MAX => self.say(account.line, &format!("{} exists already; skipped", account.jid)),
+            EXISTING_SHOWN_MAX => self.say(account.line, "more accounts exist already; they are skipped and counted"),
+            _ => {}
+        }
         self.existing.push(json!({ "line": account.line, "jid": account.jid.as_str() }));
     }
 

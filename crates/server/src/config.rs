@@ -6,6 +6,7 @@ mod reference;
 pub mod schema;
 mod validate;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -109,6 +110,13 @@ pub enum ListenKind {
     C2s,
     /// Clients, direct TLS (XEP-0368).
     C2sTls,
+}
+
+impl fmt::Display for ListenKind {
+    /// As in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Whether a listener insists on TLS.

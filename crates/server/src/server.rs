@@ -172,7 +172,7 @@ impl Server {
             let address = listener.address();
             server.addresses.lock().push((listen.kind, address));
             server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
-            info!(%address, kind = ?listen.kind, "listening");
+            info!(%address, kind = %listen.kind, "listening");
         }
         server.check_certificates();
         server.serve_metrics(&config.metrics.address).await?;

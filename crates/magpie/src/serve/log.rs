@@ -35,12 +35,17 @@ pub(crate) fn parse(filter: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(directives.join(",")).map_err(|error| error.to_string())
 }
 
+/// As <https://no-color.org> asks for.
+fn in_colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Starts the log.
 pub(super) fn start(serve: &Serve) -> Result<LogFilter, Failure> {
     let filter = parse(&serve.log).map_err(Failure::usage)?;
     let (filter, handle) = reload::Layer::new(filter);
     let lines = match serve.log_format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(in_colours()).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
     };
     tracing_subscriber::registry()

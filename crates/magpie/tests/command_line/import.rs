@@ -114,3 +114,17 @@ fn a_running_server_takes_an_import_with_its_own_hashes() {
     assert_eq!(status["domains"], json!([{ "domain": "localhost", "accounts": 25 }]));
     drop(server);
 }
+
+#[test]
+fn a_second_import_of_many_names_a_few_that_exist_and_counts_the_others() {
+    let folder = Folder::new();
+    folder.write("users.csv", (0..30).map(|n| format!("user{n}@localhost,x\n")).collect::<String>());
+    folder.run(&["user", "import", "users.csv"]).code(0);
+    let done = folder.run(&["user", "import", "users.csv"]).code(0);
+    assert_eq!(done.stderr.matches(" exists already; skipped").count(), 20, "{}", done.stderr);
+    assert!(done.stderr.contains("users.csv:21: more accounts exist already"), "{}", done.stderr);
+    assert_eq!(done.stderr.lines().count(), 21, "{}", done.stderr);
+    assert!(done.stdout.contains("skipped 30 existing ones"), "{}", done.stdout);
+    let document = folder.run(&["user", "import", "users.csv", "--json"]).code(0).json();
+    assert_eq!(document["existing"].as_array().unwrap().len(), 30);
+}
