@@ -353,8 +353,12 @@ impl Session {
     /// Whether what there is for the peer has to wait.
     fn is_stalled(&self) -> bool {
         let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
-        let unacked = self.acks.as_ref().map_or(0, |acks| acks.unacked_bytes());
-        unsent > UNSENT_BYTES_HIGH || unacked > self.server.config().limits.unsent_bytes_max
+        let (unacked, unacked_bytes) =
+            self.acks.as_ref().map_or((0, 0), |acks| (acks.outbound.len(), acks.unacked_bytes()));
+        let limits = &self.server.config().limits;
+        unsent > UNSENT_BYTES_HIGH
+            || unacked_bytes > limits.unsent_bytes_max
+            || unacked > limits.unacked_stanzas_max / 2
     }
 
     /// Whether the connection of a session that can be resumed moves nothing any more.
