@@ -557,17 +557,19 @@ impl Session {
             }
         };
         let old = self.connection.take();
-        // A resumed client is active (XEP-0352 §5): what waited for that goes to the new connection, with all else.
+        // A resumed client is active (XEP-0352 §5). What waited for that, and what is still to be said about stanzas that came
+        // before, goes to the new connection with all else that is unacknowledged: nothing may come before `<resumed/>`.
         for delivery in std::mem::take(&mut self.client_state).give_back() {
             self.write(delivery);
         }
-        self.connection = Some(connection);
         if let Some(mut old) = old {
             old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
             // Mostly it is dead, and its last words are not waited for.
             tokio::spawn(old.close());
         }
         self.acknowledged(&acknowledged);
+        // Nothing is written meanwhile, so that whoever waits for room in the mailbox shall not.
+        self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
         // The count that the client is told must hold, so what is owed is paid first.
         if let Some(work) = self.work.take() {
             let (position, promise) = work.await;
@@ -580,7 +582,8 @@ impl Session {
         self.since = Instant::now();
         self.probed = false;
         self.server.registry().with_resource(&self.handle, |resource| resource.detached = false);
-        let (Some(acks), Some(connection)) = (&mut self.acks, &mut self.connection) else { return Flow::End };
+        let connection = self.connection.insert(connection);
+        let Some(acks) = &mut self.acks else { return Flow::End };
         connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
         acks.resumed();
         for delivery in acks.outbound.unacked() {
