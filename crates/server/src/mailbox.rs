@@ -176,6 +176,12 @@ impl Mailbox {
         self.queue.lock().mail.is_empty()
     }
 
+    /// Whether so little of its room is taken that many stanzas may be put in one after the other, long before a session whose
+    /// peer does not read gives its connection up.
+    pub fn is_roomy(&self) -> bool {
+        self.queue.lock().bytes <= self.bytes_max / 4
+    }
+
     /// Whether more than half of its room is taken.
     pub fn is_half_full(&self) -> bool {
         self.queue.lock().bytes > self.bytes_max / 2
@@ -236,11 +242,11 @@ mod tests {
         }
         assert!(mailbox.is_half_full());
         assert_eq!(mailbox.take(one + 1).len(), 2);
-        assert!(!mailbox.is_half_full());
+        assert!(!mailbox.is_half_full() && !mailbox.is_roomy());
         assert!(mailbox.deliver(Delivery::new(stanza())) && mailbox.deliver(Delivery::new(stanza())));
         assert!(!mailbox.deliver(Delivery::new(stanza())));
         assert_eq!(mailbox.take(usize::MAX).len(), 3);
-        assert!(mailbox.is_empty());
+        assert!(mailbox.is_empty() && mailbox.is_roomy());
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
     server.deps.metrics.session_ended();
     let SessionHandle { account, anonymous, .. } = &*resource.session;
     if server.registry().sessions(account).is_empty() {
+        // Contacts must not keep requests and subscriptions of an address that nobody will have again.
+        if *anonymous && let Err(error) = server.modules.roster.cancel_all(server, account).await {
+            tracing::warn!(%error, %account, "the contacts of an account that ends could not be told");
+        }
         // What the last session of an account wrote after its removal goes too.
         let gone = *anonymous || server.deps.accounts.exists(account).await.is_ok_and(|exists| !exists);
         if gone {

@@ -220,6 +220,9 @@ pub struct Roster {
 }
 
 impl Roster {
+    /// With how many pushes a client is brought up to date at most.
+    pub const DELTA_MAX: usize = 256;
+
     /// An empty roster.
     ///
     /// `first_version` must be larger than every version that an earlier roster of the same address can have had, or a client
@@ -377,6 +380,10 @@ impl Roster {
             .map(|item| Push { version: item.changed, item: item.element() })
             .chain(removed.map(|(version, jid)| Push { version: *version, item: wire::removed(jid) }))
             .collect();
+        // §2.6.3 leaves the choice: so many pushes would be more than the roster itself.
+        if pushes.len() > Self::DELTA_MAX {
+            return Since::Full;
+        }
         pushes.sort_by_key(|push| push.version);
         Since::Delta(pushes)
     }

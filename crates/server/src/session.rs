@@ -353,8 +353,12 @@ impl Session {
     /// Whether what there is for the peer has to wait.
     fn is_stalled(&self) -> bool {
         let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
-        let unacked = self.acks.as_ref().map_or(0, |acks| acks.unacked_bytes());
-        unsent > UNSENT_BYTES_HIGH || unacked > self.server.config().limits.unsent_bytes_max
+        let (unacked, unacked_bytes) =
+            self.acks.as_ref().map_or((0, 0), |acks| (acks.outbound.len(), acks.unacked_bytes()));
+        let limits = &self.server.config().limits;
+        unsent > UNSENT_BYTES_HIGH
+            || unacked_bytes > limits.unsent_bytes_max
+            || unacked > limits.unacked_stanzas_max / 2
     }
 
     /// Whether the connection of a session that can be resumed moves nothing any more.
@@ -553,17 +557,19 @@ impl Session {
             }
         };
         let old = self.connection.take();
-        // A resumed client is active (XEP-0352 §5): what waited for that goes to the new connection, with all else.
+        // A resumed client is active (XEP-0352 §5). What waited for that, and what is still to be said about stanzas that came
+        // before, goes to the new connection with all else that is unacknowledged: nothing may come before `<resumed/>`.
         for delivery in std::mem::take(&mut self.client_state).give_back() {
             self.write(delivery);
         }
-        self.connection = Some(connection);
         if let Some(mut old) = old {
             old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
             // Mostly it is dead, and its last words are not waited for.
             tokio::spawn(old.close());
         }
         self.acknowledged(&acknowledged);
+        // Nothing is written meanwhile, so that whoever waits for room in the mailbox shall not.
+        self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
         // The count that the client is told must hold, so what is owed is paid first.
         if let Some(work) = self.work.take() {
             let (position, promise) = work.await;
@@ -576,7 +582,8 @@ impl Session {
         self.since = Instant::now();
         self.probed = false;
         self.server.registry().with_resource(&self.handle, |resource| resource.detached = false);
-        let (Some(acks), Some(connection)) = (&mut self.acks, &mut self.connection) else { return Flow::End };
+        let connection = self.connection.insert(connection);
+        let Some(acks) = &mut self.acks else { return Flow::End };
         connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
         acks.resumed();
         for delivery in acks.outbound.unacked() {

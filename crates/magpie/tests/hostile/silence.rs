@@ -120,13 +120,13 @@ fn a_login_that_dribbles_or_never_pauses_is_out_of_time_as_well() {
 
 #[test]
 fn a_stranger_who_does_not_read_the_answers_asks_nothing_more() {
-    let server = Server::start("login_seconds_max = 20", &[]);
+    let server = Server::start("login_seconds_max = 20\n[registration]\nopen = true", &[]);
     let before = server.memory_kib();
     let mut client = Client::connect_from(server.plain, [127, 0, 0, 1], Some(4096));
     client.open();
     client.socket.set_write_timeout(Some(Duration::from_millis(700))).unwrap();
-    // Each of these has an answer that is as long.
-    let request = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='X'/>".repeat(1000);
+    // Each of these has an answer that is longer.
+    let request = "<iq type='get' id='r'><query xmlns='jabber:iq:register'/></iq>".repeat(1000);
     let mut sent = 0;
     let blocked = loop {
         match client.socket.write(request.as_bytes()) {

@@ -17,7 +17,7 @@ use crate::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, StreamCondition
 /// Wrong passwords on one stream after which it ends: RFC 6120 §6.4.5 allows two to five retries.
 const AUTHENTICATION_FAILURES_MAX: u8 = 6;
 
-/// Failures of any kind on one stream after which it ends: each may have cost a look into the store.
+/// Attempts to authenticate on one stream, whatever becomes of them; one more ends it. Each may cost a look into the store.
 const ATTEMPTS_MAX: u8 = 32;
 
 /// What happened, or what the stream needs to go on.
@@ -197,7 +197,7 @@ struct Negotiation {
     success: Option<Vec<u8>>,
     /// Wrong passwords.
     failures: u8,
-    /// Failures of any kind.
+    /// Attempts to authenticate.
     attempts: u8,
     bind_id: Option<String>,
     domain: Option<String>,
@@ -499,6 +499,13 @@ impl ClientStream {
         nonce: &mut dyn FnMut() -> String,
     ) -> Option<Event> {
         let running = self.state == State::Authenticating;
+        if element.name() == "auth" {
+            let negotiation = self.negotiation();
+            negotiation.attempts = negotiation.attempts.saturating_add(1);
+            if negotiation.attempts > ATTEMPTS_MAX {
+                return Some(self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many attempts")));
+            }
+        }
         match Request::parse(element) {
             Some(Ok(Request::Auth { mechanism, .. })) if starttls == StartTls::Required => {
                 self.fail_authentication(SaslFailure::EncryptionRequired, None, mechanism)
@@ -568,10 +575,9 @@ impl ClientStream {
         sasl_xml::failure(failure, None).write(ns::STREAM, &mut self.output);
         self.state = State::Negotiating;
         let negotiation = self.negotiation();
-        // A mechanism or message that the server does not take is no guess at a password, but costs something too.
+        // A mechanism or message that the server does not take is no guess at a password.
         negotiation.failures = negotiation.failures.saturating_add(u8::from(failure == SaslFailure::NotAuthorized));
-        negotiation.attempts = negotiation.attempts.saturating_add(1);
-        if negotiation.failures >= AUTHENTICATION_FAILURES_MAX || negotiation.attempts >= ATTEMPTS_MAX {
+        if negotiation.failures >= AUTHENTICATION_FAILURES_MAX {
             self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many failed authentications"));
         }
         Some(Event::AuthenticationFailed { failure, username, mechanism })

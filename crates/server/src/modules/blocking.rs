@@ -23,6 +23,9 @@ const NS: &str = "urn:xmpp:blocking";
 /// Addresses in one list; one more is `resource-constraint`.
 const ITEMS_MAX: usize = 10_000;
 
+/// Bytes of the addresses in one list, which a client is sent at once; more is `resource-constraint`.
+const BYTES_MAX: usize = 1024 * 1024;
+
 /// An account's block list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockList(BTreeSet<Jid>);
@@ -178,7 +181,8 @@ impl Blocking {
                 }
                 changed.push(jid);
             }
-            if list.0.len() > ITEMS_MAX {
+            let bytes = || list.0.iter().map(|jid| jid.as_str().len()).sum::<usize>();
+            if block && (list.0.len() > ITEMS_MAX || bytes() > BYTES_MAX) {
                 return Err(StanzaCondition::ResourceConstraint);
             }
             account.blocked = Some(Arc::new(list));

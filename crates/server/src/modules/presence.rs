@@ -4,9 +4,12 @@
 //! written anew for each. Both ends of a local subscription are in one server, so that a probe (§4.3) is a look into the registry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
+
+use tokio::time::Instant;
 
 use super::{About, Module};
 use crate::mailbox::{Delivery, Mail};
@@ -22,6 +25,12 @@ use crate::subscription::SubscriptionStanza;
 
 /// Addresses that directed presence of one session is remembered for; one more is `resource-constraint`.
 const DIRECTED_MAX: usize = 1024;
+
+/// How long a session that becomes available may take to read who of its contacts is there.
+const GREETING_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How long a session is left to write before the next look.
+const GREETING_PAUSE: Duration = Duration::from_millis(5);
 
 /// The module.
 pub struct Presence;
@@ -363,9 +372,11 @@ impl Presence {
         }
         // From whom the user blocks nothing arrives, old requests included (XEP-0191 §3.2).
         let blocked = arrival.blocked;
+        let deadline = Instant::now() + GREETING_WAIT_MAX;
         for item in arrival.roster.all().filter(|item| item.state.subscription.has_to()) {
             for (jid, presence) in shown_to(server, &item.jid, &session.account) {
                 if !blocked.blocks(&jid.into()) {
+                    until_room(server, session, deadline).await;
                     session.mailbox.deliver(Delivery::to(presence, Arc::clone(&to)));
                 }
             }
@@ -375,6 +386,7 @@ impl Presence {
                 continue;
             }
             if let Ok(request) = Stanza::parse(request.as_bytes()) {
+                until_room(server, session, deadline).await;
                 session.send(request);
             }
         }
@@ -424,6 +436,15 @@ pub fn is_shared(account: &Account, name: &BareJid, resource: &str, from: &Jid) 
 /// Whether the contact may see the presence of the roster's owner.
 fn sees(roster: &Roster, contact: &BareJid) -> bool {
     roster.state(contact).subscription.has_from()
+}
+
+/// Waits until the session has written some of what is in its mailbox: a roster can have more to tell than fits. Who does not
+/// read is not waited for beyond the deadline, nor is a session that ends or has lost its connection.
+async fn until_room(server: &Server, session: &SessionHandle, deadline: Instant) {
+    let takes = || server.registry().with_resource(session, |resource| !resource.detached) == Some(true);
+    while !session.mailbox.is_roomy() && Instant::now() < deadline && takes() {
+        tokio::time::sleep(GREETING_PAUSE).await;
+    }
 }
 
 fn roster(server: &Server, account: &BareJid) -> Option<Arc<Roster>> {

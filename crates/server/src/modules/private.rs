@@ -3,6 +3,7 @@
 //! A user's clients keep elements here, by name and namespace, for the user alone: old bookmarks (XEP-0048), notes to
 //! contacts, settings. A set replaces the elements that it names and leaves the others.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use magpie_proto::xml::Element;
@@ -19,6 +20,9 @@ const NS: &str = "jabber:iq:private";
 
 /// Elements of one account; one more is `resource-constraint`.
 const ELEMENTS_MAX: usize = 256;
+
+/// Elements of the largest size that fit together.
+const LARGEST_MAX: usize = 16;
 
 /// The module.
 pub struct Private {
@@ -79,8 +83,9 @@ impl Private {
             return Err(StanzaError::new(StanzaCondition::NotAcceptable, "there is no element to store"));
         }
         let bytes_max = self.deps.config.load().limits.stored_bytes_max;
+        let stored = self.elements.list(&owner).await.map_err(refusal)?;
+        let mut bytes: HashMap<String, usize> = stored.into_iter().map(|(key, xml)| (key, xml.len())).collect();
         let mut batch = Batch::new();
-        let mut added = false;
         for element in &wanted {
             let xml = element.to_xml(ns::CLIENT);
             if xml.len() > bytes_max {
@@ -88,11 +93,12 @@ impl Private {
                 return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
             }
             let key = key(element.name(), element.ns());
-            added |= self.elements.get(&owner, &key).await.map_err(refusal)?.is_none();
             self.elements.put(&mut batch, &owner, &key, &xml);
+            bytes.insert(key, xml.len());
         }
-        if added && self.elements.list(&owner).await.map_err(refusal)?.len() + wanted.len() > ELEMENTS_MAX {
-            let text = format!("an account may store {ELEMENTS_MAX} elements");
+        let all_max = bytes_max.saturating_mul(LARGEST_MAX);
+        if bytes.len() > ELEMENTS_MAX || bytes.values().sum::<usize>() > all_max {
+            let text = format!("an account may store {ELEMENTS_MAX} elements with {all_max} bytes together");
             return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text));
         }
         self.store.commit(batch).await.map_err(refusal)?;

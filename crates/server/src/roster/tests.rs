@@ -553,3 +553,14 @@ fn a_roster_whose_texts_are_too_long_together_takes_no_more_until_some_are_short
     roster.update(jid("a@b"), Some("a".into()), Vec::new(), &limits).unwrap();
     roster.update(jid("e@f"), None, Vec::new(), &limits).unwrap();
 }
+
+#[test]
+fn who_missed_too_much_gets_the_whole_roster() {
+    let mut roster = Roster::new(1);
+    for count in 0..=Roster::DELTA_MAX {
+        let jid = BareJid::parse(&format!("{count}@example.org")).unwrap();
+        roster.update(jid, None, Vec::new(), &RosterLimits::default()).unwrap();
+    }
+    assert_eq!(roster.since(Some("1")), Since::Full);
+    assert!(matches!(roster.since(Some("2")), Since::Delta(pushes) if pushes.len() == Roster::DELTA_MAX));
+}
