@@ -7,7 +7,7 @@ pub mod schema;
 mod validate;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use magpie_proto::sasl::{Hash, ScramPolicy};
@@ -62,13 +62,13 @@ impl Default for Config {
             data: "magpie-data".into(),
             listen: vec![
                 Listen {
-                    address: ([0, 0, 0, 0], 5222).into(),
+                    address: (Ipv6Addr::UNSPECIFIED, 5222).into(),
                     kind: ListenKind::C2s,
                     tls: TlsMode::Required,
                     force: false,
                 },
                 Listen {
-                    address: ([0, 0, 0, 0], 5223).into(),
+                    address: (Ipv6Addr::UNSPECIFIED, 5223).into(),
                     kind: ListenKind::C2sTls,
                     tls: TlsMode::Required,
                     force: false,

@@ -168,7 +168,9 @@ impl Server {
         server.watch();
         for listen in &config.listen {
             let error = |error| StartError::Listen { address: listen.address, error };
-            let listener = Listener::bind(listen).map_err(error)?;
+            let port = listen.address.port();
+            let ipv4_apart = config.listen.iter().any(|other| other.address.is_ipv4() && other.address.port() == port);
+            let listener = Listener::bind(listen, ipv4_apart).map_err(error)?;
             let address = listener.address();
             server.addresses.lock().push((listen.kind, address));
             server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });

@@ -24,7 +24,7 @@ fn ticks() -> u64 {
 async fn accepting_goes_on_once_there_are_file_descriptors_again_and_waits_without_work() {
     let address = ([127, 0, 0, 1], 0).into();
     let listen = Listen { address, kind: ListenKind::C2s, tls: TlsMode::Required, force: false };
-    let listener = Listener::bind(&listen).unwrap();
+    let listener = Listener::bind(&listen, false).unwrap();
     let address = listener.address();
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let (_stop, stopping) = watch::channel(false);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,20 +35,18 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address. `[::]` takes IPv4 connections as well, unless another listener has their address.
+    /// Binds the address. `[::]` takes IPv4 connections as well, unless `ipv4_apart`: another listener has their port. On a
+    /// system without IPv6 it takes IPv4 connections alone.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn bind(listen: &Listen) -> io::Result<Self> {
+    pub fn bind(listen: &Listen, ipv4_apart: bool) -> io::Result<Self> {
         let wanted = listen.address;
-        let both = wanted.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let both = wanted.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !ipv4_apart;
         let socket = match bind(wanted, both) {
-            Err(error) if both && error.kind() == io::ErrorKind::AddrInUse => {
-                let socket = bind(wanted, false);
-                if socket.is_ok() {
-                    tracing::warn!(address = %wanted, "takes IPv6 connections only: the IPv4 address is in use");
-                }
-                socket
+            Err(error) if both && is_without_ipv6(&error) => {
+                tracing::info!(address = %wanted, "the system has no IPv6; takes IPv4 connections");
+                bind((Ipv4Addr::UNSPECIFIED, wanted.port()).into(), false)
             }
             bound => bound,
         };
@@ -248,6 +246,11 @@ fn bind(address: SocketAddr, both: bool) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Errors that `accept` passes on from the connection it wanted to accept (accept(2)); the next one may be well.

@@ -24,7 +24,7 @@ struct Running {
 
 impl Running {
     fn start(address: &str, admission: &Arc<Admission>) -> Self {
-        let listener = Listener::bind(&listen(address)).unwrap();
+        let listener = Listener::bind(&listen(address), false).unwrap();
         let address = listener.address();
         let (sender, accepted) = mpsc::unbounded_channel();
         let (stop, stopping) = watch::channel(false);
@@ -139,8 +139,8 @@ fn the_table_of_a_flood_shrinks_again() {
 }
 
 #[tokio::test]
-async fn the_unspecified_ipv6_address_takes_both_unless_ipv4_has_a_listener() {
-    let Ok(listener) = Listener::bind(&listen("[::]:0")) else {
+async fn the_unspecified_ipv6_address_takes_both_unless_ipv4_is_apart() {
+    let Ok(listener) = Listener::bind(&listen("[::]:0"), false) else {
         // This system has no IPv6, which the next line would show if it had.
         assert!(std::net::UdpSocket::bind("[::]:0").is_err());
         return;
@@ -150,15 +150,17 @@ async fn the_unspecified_ipv6_address_takes_both_unless_ipv4_has_a_listener() {
     assert!(clients.0.is_ok() && clients.1.is_ok());
     drop((listener, clients));
 
-    let four = Listener::bind(&listen("0.0.0.0:0")).unwrap();
-    let six = Listener::bind(&listen(&format!("[::]:{}", four.address().port()))).unwrap();
+    let four = Listener::bind(&listen("0.0.0.0:0"), false).unwrap();
+    let error = Listener::bind(&listen(&format!("[::]:{}", four.address().port())), false).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let six = Listener::bind(&listen(&format!("[::]:{}", four.address().port())), true).unwrap();
     assert!(StdStream::connect(("::1", six.address().port())).is_ok());
 }
 
 #[tokio::test]
 async fn an_address_is_bound_once() {
-    let first = Listener::bind(&listen("127.0.0.1:0")).unwrap();
-    let error = Listener::bind(&listen(&first.address().to_string())).unwrap_err();
+    let first = Listener::bind(&listen("127.0.0.1:0"), false).unwrap();
+    let error = Listener::bind(&listen(&first.address().to_string()), false).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
 
@@ -171,7 +173,7 @@ async fn a_port_can_be_bound_again_at_once_after_a_restart() {
     assert!(is_closed(client).await);
     running.stop.send(true).unwrap();
     running.task.await.unwrap();
-    assert!(Listener::bind(&listen(&running.address.to_string())).is_ok());
+    assert!(Listener::bind(&listen(&running.address.to_string()), false).is_ok());
 }
 
 #[test]
