@@ -5,12 +5,12 @@
 //! policy, keys, a resource) it yields an event and waits for the matching answer; feed it no
 //! bytes until then. The state of negotiation is boxed and dropped when a resource is bound.
 
-use std::fmt;
 use std::sync::Arc;
 
-use super::features::{self, StartTls, StreamLimits};
+use super::event::{Acceptance, Event, Opening, ResumeFailure};
+use super::features::{self, StartTls};
 use crate::sasl::xml::{self as sasl_xml, Request};
-use crate::sasl::{Exchange, Hash, Identity, Offer, SaslFailure, ScramKeys, Step};
+use crate::sasl::{Exchange, SaslFailure, ScramKeys, Step};
 use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
 use crate::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
 
@@ -19,142 +19,6 @@ const AUTHENTICATION_FAILURES_MAX: u8 = 6;
 
 /// Attempts to authenticate on one stream, whatever becomes of them; one more ends it. Each may cost a look into the store.
 const ATTEMPTS_MAX: u8 = 32;
-
-/// What happened, or what the stream needs to go on.
-pub enum Event {
-    /// A stream header came. Answer with [`ClientStream::accept`] or [`ClientStream::fail`].
-    Opened(Opening),
-    /// `<proceed/>` is in the output. Write it, start TLS on the connection, call [`ClientStream::tls_started`].
-    StartTls,
-    /// Answer with [`ClientStream::keys`] or [`ClientStream::refuse_authentication`].
-    FindKeys {
-        /// prepared localpart
-        username: String,
-        /// for which hash, or any
-        hash: Option<Hash>,
-    },
-    /// Answer with [`ClientStream::password_checked`].
-    CheckPassword {
-        /// against these keys
-        keys: Box<ScramKeys>,
-        /// this password
-        password: String,
-    },
-    /// Answer with [`ClientStream::authenticated`], which sends `<success/>`.
-    Authenticated {
-        /// who
-        identity: Identity,
-        /// by which mechanism
-        mechanism: String,
-    },
-    /// `<failure/>` is in the output; the peer may try again.
-    AuthenticationFailed {
-        /// why
-        failure: SaslFailure,
-        /// whom it claimed to be, where it said so
-        username: Option<String>,
-        /// by which mechanism
-        mechanism: String,
-    },
-    /// XEP-0077 §3.1: an IQ get or set about registration, before authentication, where the [`Acceptance`] allows it. Answer
-    /// with [`ClientStream::registration_answered`].
-    Register(Stanza),
-    /// Answer with [`ClientStream::bound`] or [`ClientStream::bind_refused`].
-    Bind {
-        /// what the peer asked for
-        resource: Option<String>,
-    },
-    /// XEP-0198 §5. Answer with [`ClientStream::resumed`] or [`ClientStream::resume_failed`].
-    Resume {
-        /// the SM-ID
-        previd: String,
-        /// how many stanzas of ours the peer handled
-        h: u32,
-    },
-    /// A message, presence or IQ of a bound stream, stamped with the full JID.
-    Stanza(Stanza),
-    /// Any other element of a bound stream: acknowledgements, client state.
-    Nonza(Stanza),
-    /// The peer closed its stream; our closing tag is in the output. Nothing follows.
-    Closed,
-    /// A stream error and the closing tag are in the output. Nothing follows.
-    Failed(StreamError),
-}
-
-impl fmt::Debug for Event {
-    /// Without what may be a password: the one that is checked, or one in a stanza about registration.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Opened(opening) => f.debug_tuple("Opened").field(opening).finish(),
-            Self::StartTls => f.write_str("StartTls"),
-            Self::FindKeys { username, hash } => {
-                f.debug_struct("FindKeys").field("username", username).field("hash", hash).finish()
-            }
-            Self::CheckPassword { keys, .. } => {
-                f.debug_struct("CheckPassword").field("keys", keys).finish_non_exhaustive()
-            }
-            Self::Authenticated { identity, mechanism } => {
-                f.debug_struct("Authenticated").field("identity", identity).field("mechanism", mechanism).finish()
-            }
-            Self::AuthenticationFailed { failure, username, mechanism } => f
-                .debug_struct("AuthenticationFailed")
-                .field("failure", failure)
-                .field("username", username)
-                .field("mechanism", mechanism)
-                .finish(),
-            Self::Register(_) => f.write_str("Register(..)"),
-            Self::Bind { resource } => f.debug_struct("Bind").field("resource", resource).finish(),
-            Self::Resume { previd, h } => f.debug_struct("Resume").field("previd", previd).field("h", h).finish(),
-            Self::Stanza(stanza) => f.debug_tuple("Stanza").field(&stanza.kind()).finish(),
-            Self::Nonza(element) => f.debug_tuple("Nonza").field(&element.name()).finish(),
-            Self::Closed => f.write_str("Closed"),
-            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
-        }
-    }
-}
-
-/// A stream header, as far as it concerns the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// `to`: the host that the peer wants.
-    pub to: Option<String>,
-    /// `from`: whom it claims to be.
-    pub from: Option<String>,
-    /// `xml:lang`: the default language of its stanzas.
-    pub lang: Option<String>,
-    /// The account, after authentication.
-    pub account: Option<BareJid>,
-    /// Whether TLS is in place.
-    pub secure: bool,
-}
-
-/// The server's answer to a stream header.
-#[derive(Clone, Debug)]
-pub struct Acceptance {
-    /// `from` of our header: the served domain.
-    pub domain: String,
-    /// STARTTLS.
-    pub starttls: StartTls,
-    /// SASL. Not used once the peer is authenticated.
-    pub offer: Offer,
-    /// Whether strangers may make accounts (XEP-0077). Not used once the peer is authenticated.
-    pub registration: bool,
-    /// Further features after authentication.
-    pub features: Vec<Element>,
-    /// Limits to advertise and, by `xml`, to keep.
-    pub limits: StreamLimits,
-    /// Limits to keep from here on.
-    pub xml: XmlLimits,
-}
-
-/// XEP-0198 §5: why a stream cannot be resumed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResumeFailure {
-    /// `item-not-found` mostly.
-    pub condition: StanzaCondition,
-    /// How many stanzas of the peer the server had handled, where it still knows.
-    pub h: Option<u32>,
-}
 
 /// The receiving side of one client-to-server stream.
 #[derive(Debug)]

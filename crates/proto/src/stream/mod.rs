@@ -1,9 +1,11 @@
 //! RFC 6120 §4: streams as state machines.
 
 mod client;
+mod event;
 mod features;
 
-pub use client::{Acceptance, ClientStream, Event, Opening, ResumeFailure};
+pub use client::ClientStream;
+pub use event::{Acceptance, Event, Opening, ResumeFailure};
 pub use features::{StartTls, StreamLimits};
 
 #[cfg(test)]
