@@ -289,8 +289,9 @@ impl Transport {
     }
 
     /// Ends the connection: writes what is unsent and `close_notify`, for five seconds at most, then gives the peer two more
-    /// to close its side, so that the system does not throw away what the peer has not read yet.
-    pub async fn close(mut self) {
+    /// to close its side, so that the system does not throw away what the peer has not read yet. Gives the bytes that the system
+    /// has taken, as [`Transport::sent_total`].
+    pub async fn close(mut self) -> u64 {
         if let Some(tls) = &mut self.tls {
             let unsent = Self::room(&mut self.unsent, &mut self.sent, &self.buffers);
             tls.connection.close_notify(unsent);
@@ -303,13 +304,13 @@ impl Transport {
             }
             io::Result::Ok(())
         });
-        if !matches!(flushed.await, Ok(Ok(()))) {
-            return;
+        if matches!(flushed.await, Ok(Ok(())))
+            && socket2::SockRef::from(&self.socket).shutdown(Shutdown::Write).is_ok()
+            && !self.peer_closed
+        {
+            let _ = tokio::time::timeout(LINGER_TIME_MAX, self.linger()).await;
         }
-        if socket2::SockRef::from(&self.socket).shutdown(Shutdown::Write).is_err() || self.peer_closed {
-            return;
-        }
-        let _ = tokio::time::timeout(LINGER_TIME_MAX, self.linger()).await;
+        self.sent_total
     }
 
     async fn linger(&mut self) {

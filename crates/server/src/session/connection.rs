@@ -92,8 +92,9 @@ impl Connection {
         self.transport.server_name()
     }
 
-    /// Writes to the stream.
+    /// Writes to the stream, after what the stream itself has said before.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.queue_output();
         write(self.output.get_or_insert_with(|| self.buffers.take()));
     }
 
@@ -101,7 +102,7 @@ impl Connection {
     fn queue_output(&mut self) {
         let output = self.stream.take_output();
         if !output.is_empty() {
-            self.write(|out| out.extend_from_slice(&output));
+            self.output.get_or_insert_with(|| self.buffers.take()).extend_from_slice(&output);
         }
     }
 
@@ -150,11 +151,11 @@ impl Connection {
         self.queue_output();
     }
 
-    /// Writes what is left, within a time limit, and closes the socket.
-    pub async fn close(mut self) {
+    /// Writes what is left, within a time limit, and closes the socket. How far the stream on the wire has come.
+    pub async fn close(mut self) -> u64 {
         // A peer that is gone gets nothing, which is no news.
         let _ = self.flush();
-        self.transport.close().await;
+        self.transport.close().await
     }
 
     /// Drops a connection that is of no more use.
