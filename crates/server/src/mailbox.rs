@@ -19,14 +19,26 @@ pub struct Delivery {
     pub stanza: Stanza,
     /// The `to` to write instead of the stanza's own: how a broadcast shares one stanza.
     pub to: Option<Arc<str>>,
-    /// Its place in the account's spool, where it waits until this session has it.
-    pub spooled: Option<LogId>,
+    /// How it stands to the account's spool.
+    pub spool: InSpool,
+}
+
+/// How a delivery stands to the spool of the account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InSpool {
+    /// It is no message that would be kept.
+    #[default]
+    Never,
+    /// It is not there. If it must be kept after all this is its place, so that it stays in the order in which it was routed.
+    Place(LogId),
+    /// It waits there until this session has it.
+    Kept(LogId),
 }
 
 impl Delivery {
     /// A stanza as it is.
     pub fn new(stanza: Stanza) -> Self {
-        Self { stanza, to: None, spooled: None }
+        Self { stanza, to: None, spool: InSpool::Never }
     }
 
     /// Bytes that it takes while it waits.
@@ -36,7 +48,7 @@ impl Delivery {
 
     /// A stanza for another address than the one it names.
     pub fn to(stanza: Stanza, to: Arc<str>) -> Self {
-        Self { stanza, to: Some(to), spooled: None }
+        Self { stanza, to: Some(to), spool: InSpool::Never }
     }
 }
 
@@ -155,6 +167,16 @@ impl Mailbox {
     /// Takes only what cannot wait for the peer to read.
     pub fn take_urgent(&self) -> Vec<Mail> {
         self.queue.lock().mail.extract_if(.., |mail| mail.is_urgent()).collect()
+    }
+
+    /// Changes what waits, in place.
+    pub fn for_each_delivery(&self, change: impl FnMut(&mut Delivery)) {
+        let mut queue = self.queue.lock();
+        let deliveries = queue.mail.iter_mut().filter_map(|mail| match mail {
+            Mail::Deliver(delivery) => Some(delivery),
+            _ => None,
+        });
+        deliveries.for_each(change);
     }
 
     /// Closes the box and takes what is left in it.

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
+use magpie_store::Ticket;
+use tracing::info;
 
-use crate::mailbox::{Delivery, Mail};
+use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::modules::offline::{Offline, refusal};
 use crate::modules::{carbons, last, presence, stanza_ids};
 use crate::promise::Promise;
-use crate::registry::{Account, Resource, SessionHandle, SessionId};
+use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
 use crate::server::Server;
+use crate::session::Takeover;
 
 /// A stanza from a local session, on its way out.
 #[derive(Clone)]
@@ -133,7 +136,8 @@ pub async fn account_receives_message(
             Route::Offline if !room => Err(too_many_waiting()),
             Route::Offline => {
                 server.deps.metrics.routed_offline();
-                let (_, ticket) = server.modules.offline.keep(&account, entry, message, 0);
+                let offline = &server.modules.offline;
+                let ticket = offline.keep(&account, entry, offline.place(), message, Flight::default());
                 Ok(Promise {
                     ticket: Some(ticket),
                     otherwise: StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(message),
@@ -171,7 +175,7 @@ fn as_routed(resource: &Resource) -> router::Resource<'_, SessionId> {
     }
 }
 
-/// Puts a message into the mailboxes of the sessions that the router chose, and into the spool first where it must be kept.
+/// Puts a message into the mailboxes of the sessions that the router chose, and into the spool where it must be kept.
 fn deliver(
     server: &Arc<Server>,
     account: &BareJid,
@@ -181,53 +185,45 @@ fn deliver(
     storable: bool,
     acknowledged: bool,
 ) -> Promise {
-    let chosen = |resource: &&mut Resource| sessions.contains(&resource.session.id);
-    // A session that is still fetching gets it from the spool, in its turn.
-    let fetching = storable && entry.resources.iter_mut().filter(chosen).any(|resource| resource.fetching);
-    let detached = entry.resources.iter_mut().filter(chosen).all(|resource| resource.detached);
-    let mut promise = Promise::kept();
-    let mut spooled = None;
-    if storable && (acknowledged || detached || fetching) {
-        let holders = if fetching { 0 } else { u8::try_from(sessions.len()).unwrap_or(u8::MAX) };
-        let (id, ticket) = server.modules.offline.keep(account, entry, message, holders);
-        spooled = Some(id);
-        promise.ticket = Some(ticket);
-        // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is there.
-        promise.otherwise = StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(message);
+    let offline = &server.modules.offline;
+    let place = offline.place();
+    let mut flight = Flight::default();
+    let mut detached = false;
+    for resource in entry.resources.iter().filter(|resource| sessions.contains(&resource.session.id)) {
+        // A session that is still fetching gets it from the spool, in its turn.
+        match storable && resource.fetching {
+            true => flight.awaiting.push(resource.session.id),
+            false => flight.holders.push(resource.session.id),
+        }
+        detached |= resource.detached;
     }
+    // Of several sessions one is enough that has it, which only the spool can tell.
+    let kept = storable && (acknowledged || detached || sessions.len() > 1 || !flight.awaiting.is_empty());
+    let spool = match (storable, kept) {
+        (false, _) => InSpool::Never,
+        (true, false) => InSpool::Place(place),
+        (true, true) => InSpool::Kept(place),
+    };
     server.deps.metrics.routed_delivered();
-    for resource in entry.resources.iter_mut().filter(chosen) {
-        if fetching && resource.fetching {
-            // It sees the entry in its next look.
-            let _ = resource.session.mailbox.put(Mail::LookIntoSpool);
-            continue;
-        }
-        if fetching {
-            // The fetching session has the claim; this one gets the message besides.
-            resource.session.mailbox.deliver(Delivery::new(message.clone()));
-            continue;
-        }
-        if !resource.session.mailbox.deliver(Delivery { stanza: message.clone(), to: None, spooled }) {
-            // It is ending. What is spooled stays there; the rest is kept now.
-            match spooled {
-                Some(id) => {
-                    if let Some(holders) = entry.in_flight.get_mut(&id) {
-                        *holders -= 1;
-                        if *holders == 0 {
-                            entry.in_flight.remove(&id);
-                        }
-                    }
-                }
-                None if storable && sessions.len() == 1 => {
-                    let (_, ticket) = server.modules.offline.keep(account, entry, message, 0);
-                    promise.ticket = Some(ticket);
-                    break;
-                }
-                None => {}
-            }
+    for resource in entry.resources.iter().filter(|resource| sessions.contains(&resource.session.id)) {
+        let session = &resource.session;
+        if flight.awaiting.contains(&session.id) {
+            // It sees the entry in its next look. A session in the registry takes mail.
+            let _ = session.mailbox.put(Mail::LookIntoSpool);
+        } else if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: None, spool }) {
+            // It takes no more and is ending: then the others have it, or it waits.
+            flight.leave(session.id);
         }
     }
-    promise
+    match kept || (storable && flight.is_over()) {
+        true => Promise {
+            ticket: Some(offline.keep(account, entry, place, message, flight)),
+            // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is
+            // there.
+            otherwise: StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(message),
+        },
+        false => Promise::kept(),
+    }
 }
 
 /// A message to the server itself: nobody reads there (RFC 6121 §8.3).
@@ -327,23 +323,48 @@ async fn account_receives_iq(server: &Arc<Server>, to: &Jid, iq: &Stanza) -> Res
     })
 }
 
-/// A session has ended with stanzas that its client never acknowledged: they are routed again (XEP-0198 §8), except what is spooled, which waits there.
-pub async fn session_leaves_undelivered(server: &Arc<Server>, session: &SessionHandle, undelivered: Vec<Delivery>) {
-    let spooled: Vec<_> = undelivered.iter().filter_map(|delivery| delivery.spooled).collect();
-    server.modules.offline.release(session, &spooled);
-    let mut tickets = Vec::new();
-    for delivery in undelivered.into_iter().filter(|delivery| delivery.spooled.is_none()) {
-        let stanza = delivery.stanza;
-        match stanza.kind() {
-            Kind::Message if Offline::is_storable(&stanza) => {
-                // Its session is gone, and the sender was not told: whoever is there now shall have it.
-                let to = Jid::from(session.account.clone());
-                match account_receives_message(server, &to, &stanza, false).await {
-                    Ok(promise) => tickets.extend(promise.ticket),
-                    Err(error) => bounce(server, &stanza, &error),
-                }
+/// What is left of a session that has ended.
+pub struct Left {
+    /// What the registry knew of it; `None` where it was replaced.
+    pub resource: Option<Resource>,
+    /// Connections that wanted to resume it.
+    pub takeovers: Vec<Takeover>,
+    /// What its client does not have.
+    undelivered: Vec<Delivery>,
+    tickets: Vec<Ticket>,
+}
+
+/// A session ends: from here on it is in no route, and what its client does not have waits in the spool, but for `still_writing`
+/// messages, which it hands on later. One breath for both, so that nothing comes between.
+pub fn session_leaves(server: &Server, session: &SessionHandle, mut undelivered: Vec<Delivery>) -> Left {
+    let mut takeovers = Vec::new();
+    let taken = server.registry().remove(session, |account| {
+        for mail in session.mailbox.close() {
+            match mail {
+                Mail::Deliver(delivery) => undelivered.push(delivery),
+                Mail::Resume(takeover) => takeovers.push(*takeover),
+                Mail::LookIntoSpool | Mail::End(_) => {}
             }
-            Kind::Iq => bounce(server, &stanza, &StanzaCondition::ServiceUnavailable.into()),
+        }
+        server.modules.offline.leave(session, account, &undelivered)
+    });
+    let (resource, tickets) = taken;
+    info!(jid = %session.jid, undelivered = undelivered.len(), "session ended");
+    Left { resource, takeovers, undelivered, tickets }
+}
+
+/// The rest of what a session leaves behind: requests that it will not answer are answered (XEP-0198 §8), and what it leaves
+/// is on disk.
+pub async fn session_has_left(server: &Arc<Server>, session: &SessionHandle, left: Left) {
+    let Left { undelivered, tickets, .. } = left;
+    for delivery in undelivered {
+        let stanza = &delivery.stanza;
+        match stanza.kind() {
+            Kind::Iq => bounce(server, stanza, &StanzaCondition::ServiceUnavailable.into()),
+            // Its account ends with it, and with the account its spool.
+            Kind::Message if session.anonymous && delivery.spool != InSpool::Never => {
+                bounce(server, stanza, &StanzaCondition::ServiceUnavailable.into());
+            }
             _ => {}
         }
     }

@@ -77,6 +77,36 @@ impl Resource {
     }
 }
 
+/// A spool entry on its way: nobody else takes it from the spool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flight {
+    /// The sessions that have it, in their mailboxes or unacknowledged.
+    pub holders: SmallVec<[SessionId; 2]>,
+    /// The sessions that will find it in the spool, in its turn.
+    pub awaiting: SmallVec<[SessionId; 2]>,
+    /// Whether a session's client has it: the entry stays only for those that await it.
+    pub received: bool,
+}
+
+impl Flight {
+    /// On its way to this session alone.
+    pub fn to(session: SessionId) -> Self {
+        Self { holders: SmallVec::from_iter([session]), ..Self::default() }
+    }
+
+    /// The session has to do with it no more. Whether that leaves it without any.
+    pub fn leave(&mut self, session: SessionId) -> bool {
+        self.holders.retain(|holder| *holder != session);
+        self.awaiting.retain(|awaiting| *awaiting != session);
+        self.is_over()
+    }
+
+    /// Whether it is on its way to nobody.
+    pub fn is_over(&self) -> bool {
+        self.holders.is_empty() && self.awaiting.is_empty()
+    }
+}
+
 /// What the registry knows of one account with sessions.
 #[derive(Debug, Default)]
 pub struct Account {
@@ -88,8 +118,8 @@ pub struct Account {
     pub blocked: Option<Arc<BlockList>>,
     /// XEP-0153: the hash of the picture in its vCard, empty where that has none; `None` where there is no vCard.
     pub photo: Option<Arc<str>>,
-    /// Spool entries that are on their way to a session, and to how many.
-    pub in_flight: HashMap<LogId, u8>,
+    /// Spool entries that are on their way to sessions.
+    pub in_flight: HashMap<LogId, Flight>,
     /// Spool entries given up while a session was reading the spool: its snapshot may still show them.
     pub discharged: HashSet<LogId>,
     /// How many tasks are changing the account without a session of it: it stays until they are through.
@@ -113,7 +143,8 @@ impl Account {
     }
 
     fn is_needed(&self) -> bool {
-        !self.resources.is_empty() || self.pins > 0
+        // A session that is out of the registry has its messages until it hands them on.
+        !self.resources.is_empty() || self.pins > 0 || !self.in_flight.is_empty()
     }
 }
 
@@ -199,16 +230,16 @@ impl Registry {
         Ok(replaced)
     }
 
-    /// Takes a session out. `None` where it was replaced before.
-    pub fn remove(&self, session: &SessionHandle) -> Option<Resource> {
-        let mut shard = self.shard(&session.account).lock();
-        let account = shard.get_mut(&session.account)?;
-        let index = account.resources.iter().position(|resource| resource.session.id == session.id)?;
-        let resource = account.resources.remove(index);
-        if !account.is_needed() {
-            shard.remove(&session.account);
-        }
-        Some(resource)
+    /// Takes a session out: `None` where it was replaced before. `then` sees the account without it, in the same breath.
+    pub fn remove<R>(&self, session: &SessionHandle, then: impl FnOnce(&mut Account) -> R) -> (Option<Resource>, R) {
+        self.with_any(&session.account, |account| {
+            let index = account.resources.iter().position(|resource| resource.session.id == session.id);
+            let resource = index.map(|index| account.resources.remove(index));
+            if !account.resources.iter().any(|resource| resource.fetching) {
+                account.discharged.clear();
+            }
+            (resource, then(account))
+        })
     }
 
     /// The sessions of an account.
@@ -216,6 +247,11 @@ impl Registry {
         self.with(account, |account| {
             account.map_or_else(Vec::new, |account| account.resources.iter().map(|r| Arc::clone(&r.session)).collect())
         })
+    }
+
+    /// How many accounts it holds anything of: 0 once all sessions are over.
+    pub fn accounts(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Every session of this node; for shutdown and the console.

@@ -183,7 +183,7 @@ impl Server {
 
     fn accept_from(self: &Arc<Self>, listener: Listener, gate: Gate) {
         let server = Arc::clone(self);
-        let Some(running) = self.running.lock().as_ref().map(|(sender, _)| sender.clone()) else { return };
+        let Some(running) = self.running() else { return };
         let accept = move |socket, peer, admitted| {
             let transport = match gate.direct {
                 false => Transport::plain(socket, peer, server.buffers()),
@@ -314,6 +314,11 @@ impl Server {
         if closed.await.is_err() {
             warn!("the store did not close");
         }
+    }
+
+    /// What a task that may serve a session holds, so that a stop waits for it; `None` once the server stops.
+    pub fn running(&self) -> Option<mpsc::Sender<()>> {
+        self.running.lock().as_ref().map(|(sender, _)| sender.clone())
     }
 
     /// Where connections are accepted.

@@ -27,12 +27,12 @@ use tracing::{debug, info, warn};
 pub use connection::{Connection, Counts};
 pub use negotiation::{Gate, serve};
 
-use crate::mailbox::{Delivery, Mail};
+use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::modules::client_state::ClientState;
 use crate::modules::offline::Chunk;
 use crate::modules::stream_management::{Acks, Answer};
 use crate::news;
-use crate::pipeline::{self, Outgoing};
+use crate::pipeline::{self, Left, Outgoing};
 use crate::promise::Promise;
 use crate::registry::SessionHandle;
 use crate::server::Server;
@@ -96,6 +96,8 @@ pub struct Session {
     probed: bool,
     /// How fast the peer may send.
     allowance: Allowance,
+    /// Whether what its client does not have was handed on.
+    left: bool,
 }
 
 impl Session {
@@ -114,20 +116,25 @@ impl Session {
             since: Instant::now(),
             probed: false,
             allowance: Allowance::default(),
+            left: false,
         })
     }
 
     /// Runs the session to its end.
     pub async fn run(mut self: Box<Self>) {
-        loop {
-            let flow = self.turn().await;
-            match flow {
-                Flow::On => {}
-                Flow::Detach if self.is_resumable() => self.detach().await,
-                Flow::Detach | Flow::End => break,
-            }
+        if *self.server.stopping().borrow() {
+            // Whoever told the sessions to end may have looked before this one was there.
+            let _ = self.handle.mailbox.put(Mail::End(StreamCondition::SystemShutdown.into()));
         }
-        Box::pin(self.end()).await;
+        let lost = loop {
+            match self.turn().await {
+                Flow::On => {}
+                Flow::Detach if self.is_resumable() => self.detach(),
+                Flow::Detach => break true,
+                Flow::End => break false,
+            }
+        };
+        Box::pin(self.end(lost)).await;
     }
 
     /// One turn: do all that can be done, then wait for the next input.
@@ -325,17 +332,19 @@ impl Session {
             false => self.handle.mailbox.take(UNSENT_BYTES_HIGH),
             true => self.handle.mailbox.take_urgent(),
         };
+        let mut end = None;
         for mail in mail {
             match mail {
                 Mail::Deliver(delivery) => self.deliver(delivery),
                 Mail::LookIntoSpool => self.fetch_again(),
-                Mail::Resume(takeover) => {
-                    if let flow @ (Flow::Detach | Flow::End) = Box::pin(self.resume(takeover)).await {
-                        return flow;
-                    }
-                }
-                Mail::End(error) => return self.fail(error),
+                Mail::Resume(takeover) if end.is_some() => negotiation::refuse_takeover(&self.server, *takeover),
+                Mail::Resume(takeover) => Box::pin(self.resume(takeover)).await,
+                // Not before the rest is where the end finds it.
+                Mail::End(error) => end = Some(error),
             }
+        }
+        if let Some(error) = end {
+            return self.fail(error);
         }
         if self.is_abandoned() && self.handle.mailbox.is_half_full() {
             // In time: the other half is for what comes until the client is back.
@@ -404,18 +413,27 @@ impl Session {
         if !self.unflushed.is_empty() {
             let (sent, queued) = connection.progress();
             self.unflushed.iter_mut().rev().take_while(|(end, _)| *end == u64::MAX).for_each(|(end, _)| *end = queued);
-            let written = self.unflushed.partition_point(|(end, _)| *end <= sent);
-            let written: Vec<Delivery> = self.unflushed.drain(..written).map(|(_, delivery)| delivery).collect();
-            if self.unflushed.is_empty() {
-                self.unflushed = VecDeque::new();
-            }
-            self.acknowledged(&written);
+            self.written(sent);
         }
         Flow::On
     }
 
+    /// Without XEP-0198: the socket took so much of the stream.
+    fn written(&mut self, sent: u64) {
+        let written = self.unflushed.partition_point(|(end, _)| *end <= sent);
+        let written: Vec<Delivery> = self.unflushed.drain(..written).map(|(_, delivery)| delivery).collect();
+        if self.unflushed.is_empty() {
+            self.unflushed = VecDeque::new();
+        }
+        self.acknowledged(&written);
+    }
+
     fn acknowledged(&self, deliveries: &[Delivery]) {
-        let ids: Vec<LogId> = deliveries.iter().filter_map(|delivery| delivery.spooled).collect();
+        let kept = deliveries.iter().filter_map(|delivery| match delivery.spool {
+            InSpool::Kept(id) => Some(id),
+            InSpool::Never | InSpool::Place(_) => None,
+        });
+        let ids: Vec<LogId> = kept.collect();
         self.server.modules.offline.discharge(&self.handle, &ids);
     }
 
@@ -429,15 +447,17 @@ impl Session {
 
     /// Fetches the next messages where the peer keeps up with them.
     fn look_into_spool(&mut self) {
-        let unacked = self.acks.as_ref().map_or(0, |acks| acks.outbound.len());
-        let busy = unacked > self.server.config().limits.unacked_stanzas_max / 2 || self.is_stalled();
-        if self.fetch.is_some() || busy || self.connection.is_none() {
+        if self.fetch.is_some() || self.is_stalled() || self.connection.is_none() {
             return;
         }
+        let unacked = self.acks.as_ref().map_or(0, |acks| acks.outbound.len());
+        // One more, and it waits for the client's acknowledgement.
+        let room = self.server.config().limits.unacked_stanzas_max / 2 + 1;
         if let Some(after) = self.fetch_next.take() {
             let server = Arc::clone(&self.server);
             let handle = Arc::clone(&self.handle);
-            self.fetch = Some(Box::pin(async move { server.modules.offline.fetch(handle, after).await }));
+            self.fetch =
+                Some(Box::pin(async move { server.modules.offline.fetch(handle, after, room - unacked).await }));
         }
     }
 
@@ -450,7 +470,7 @@ impl Session {
             }
         };
         for (id, stanza) in chunk.messages {
-            self.deliver(Delivery { stanza, to: None, spooled: Some(id) });
+            self.deliver(Delivery { stanza, to: None, spool: InSpool::Kept(id) });
         }
         if self.fetch_next.is_some() {
             return;
@@ -529,74 +549,76 @@ impl Session {
         Flow::End
     }
 
-    async fn detach(&mut self) {
+    fn detach(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.abandon();
         }
         self.since = Instant::now();
         self.probed = false;
-        // What waited for the client to be active waits for its acknowledgement now; a resumed client is active (XEP-0352 §5).
+        self.become_active();
+        info!(jid = %self.handle.jid, "session detached");
+        let Self { server, handle, acks, .. } = self;
+        server.registry().with(&handle.account, |account| {
+            let Some(account) = account else { return };
+            if let Some(resource) = account.resource(handle.id) {
+                resource.detached = true;
+            }
+            // From here on what is routed to it is kept; what came before is kept now.
+            let unacked = acks.iter_mut().flat_map(|acks| acks.outbound.unacked_mut());
+            unacked.for_each(|delivery| server.modules.offline.keep_held(handle, account, delivery));
+            handle.mailbox.for_each_delivery(|delivery| server.modules.offline.keep_held(handle, account, delivery));
+        });
+    }
+
+    /// What waited for the client to be active waits for its acknowledgement now; a resumed client is active (XEP-0352 §5).
+    fn become_active(&mut self) {
         for delivery in self.client_state.give_back() {
             self.write(delivery);
         }
         self.client_state = ClientState::default();
-        info!(jid = %self.handle.jid, "session detached");
-        self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
     }
 
-    async fn resume(&mut self, takeover: Box<Takeover>) -> Flow {
+    async fn resume(&mut self, takeover: Box<Takeover>) {
         let Takeover { mut connection, previd, h, .. } = *takeover;
-        let Some(acks) = &mut self.acks else { return Flow::On };
-        let acknowledged = match acks.acknowledge(h) {
-            Ok(acknowledged) => acknowledged,
+        let Some(acks) = &mut self.acks else { return };
+        match acks.acknowledge(h) {
+            Ok(acknowledged) => self.acknowledged(&acknowledged),
             Err(error) => {
                 self.server.deps.metrics.stream_error(error.condition.name());
                 connection.fail(error);
                 tokio::spawn(connection.close());
-                return Flow::On;
+                return;
             }
-        };
-        let old = self.connection.take();
-        // A resumed client is active (XEP-0352 §5). What waited for that, and what is still to be said about stanzas that came
-        // before, goes to the new connection with all else that is unacknowledged: nothing may come before `<resumed/>`.
-        for delivery in std::mem::take(&mut self.client_state).give_back() {
-            self.write(delivery);
         }
+        let old = self.connection.take();
+        // What waited for the client to be active, and what is still to be said about stanzas that came before, goes to the new
+        // connection with all else that is unacknowledged: nothing may come before `<resumed/>`.
+        self.become_active();
         if let Some(mut old) = old {
             old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
             // Mostly it is dead, and its last words are not waited for.
             tokio::spawn(old.close());
         }
-        self.acknowledged(&acknowledged);
         // Nothing is written meanwhile, so that whoever waits for room in the mailbox shall not.
         self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
         // The count that the client is told must hold, so what is owed is paid first.
-        if let Some(work) = self.work.take() {
-            let (position, promise) = work.await;
-            self.owe(position, promise);
-        }
-        while !self.promises.is_empty() {
-            let outcome = kept(&mut self.promises).await;
-            self.promise_kept(outcome);
-        }
+        self.pay().await;
         self.since = Instant::now();
         self.probed = false;
         self.server.registry().with_resource(&self.handle, |resource| resource.detached = false);
-        let connection = self.connection.insert(connection);
-        let Some(acks) = &mut self.acks else { return Flow::End };
-        connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
-        acks.resumed();
-        for delivery in acks.outbound.unacked() {
-            connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
+        if let Some(acks) = &mut self.acks {
+            connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
+            acks.resumed();
+            for delivery in acks.outbound.unacked() {
+                connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
+            }
         }
+        self.connection = Some(connection);
         info!(jid = %self.handle.jid, resumed = true, "session resumed");
-        Flow::On
     }
 
-    async fn end(mut self: Box<Self>) {
-        // Whoever looks for the session from here on does not find it; what is in its mailbox is all there will be.
-        let resource = self.server.registry().remove(&self.handle);
-        let mut undelivered = Vec::new();
+    /// Waits until everything that was taken in is handled, and what was promised for it is kept.
+    async fn pay(&mut self) {
         if let Some(work) = self.work.take() {
             let (position, promise) = work.await;
             self.owe(position, promise);
@@ -605,27 +627,80 @@ impl Session {
             let outcome = kept(&mut self.promises).await;
             self.promise_kept(outcome);
         }
+    }
+
+    /// `lost`: the connection is gone, and nothing more can be written.
+    async fn end(mut self: Box<Self>, lost: bool) {
+        if !lost && self.acks.is_none() {
+            // What was given to the socket so far is not given to another session.
+            let _ = self.flush();
+        }
+        let mut left = self.leave(lost);
+        self.pay().await;
+        self.forget(&mut left);
         if let Some(mut connection) = self.connection.take() {
             connection.end();
-            connection.close().await;
+            let sent = connection.close().await;
+            self.written(sent);
         }
-        if let Some(acks) = self.acks.take() {
-            self.server.modules.stream_management.forget(&acks);
-            undelivered.extend(acks.outbound.into_unacked());
+        let resource = left.resource.take();
+        pipeline::session_has_left(&self.server, &self.handle, left).await;
+        if !self.unflushed.is_empty() {
+            let unwritten = self.unflushed.drain(..).map(|(_, delivery)| delivery).collect();
+            let left = pipeline::session_leaves(&self.server, &self.handle, unwritten);
+            pipeline::session_has_left(&self.server, &self.handle, left).await;
         }
-        undelivered.extend(self.unflushed.drain(..).map(|(_, delivery)| delivery));
-        undelivered.extend(self.client_state.give_back());
-        for mail in self.handle.mailbox.close() {
-            match mail {
-                Mail::Deliver(delivery) => undelivered.push(delivery),
-                Mail::Resume(takeover) => negotiation::refuse_takeover(&self.server, *takeover),
-                Mail::LookIntoSpool | Mail::End(_) => {}
-            }
-        }
-        info!(jid = %self.handle.jid, undelivered = undelivered.len(), "session ended");
-        pipeline::session_leaves_undelivered(&self.server, &self.handle, undelivered).await;
         if let Some(resource) = resource {
             news::session_ended(&self.server, resource).await;
+        }
+    }
+
+    /// Hands on what the client does not have, but for what is still written to its socket.
+    fn leave(&mut self, lost: bool) -> Left {
+        self.left = true;
+        let mut undelivered = Vec::new();
+        if let Some(acks) = &mut self.acks {
+            undelivered.extend(std::mem::take(&mut acks.outbound).into_unacked());
+        }
+        if lost {
+            undelivered.extend(self.unflushed.drain(..).map(|(_, delivery)| delivery));
+            // Should the peer still read, it must not get what others get now.
+            if let Some(connection) = self.connection.take_if(|_| !undelivered.is_empty()) {
+                connection.abandon();
+            }
+        }
+        undelivered.extend(self.client_state.give_back());
+        pipeline::session_leaves(&self.server, &self.handle, undelivered)
+    }
+
+    /// With all that it owed settled, the session cannot be resumed any more.
+    fn forget(&self, left: &mut Left) {
+        if let Some(acks) = &self.acks {
+            self.server.modules.stream_management.forget(acks);
+        }
+        for takeover in left.takeovers.drain(..) {
+            negotiation::refuse_takeover(&self.server, takeover);
+        }
+    }
+}
+
+impl Drop for Session {
+    /// A session whose task ends before its time, by a panic, leaves nothing behind either.
+    fn drop(&mut self) {
+        if self.left {
+            return;
+        }
+        let mut left = self.leave(true);
+        let (server, handle) = (Arc::clone(&self.server), Arc::clone(&self.handle));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.forget(&mut left);
+            runtime.spawn(async move {
+                let resource = left.resource.take();
+                pipeline::session_has_left(&server, &handle, left).await;
+                if let Some(resource) = resource {
+                    news::session_ended(&server, resource).await;
+                }
+            });
         }
     }
 }

@@ -55,6 +55,11 @@ impl<T> Outbound<T> {
         self.unacked.iter()
     }
 
+    /// What is not acknowledged, oldest first, to be changed in place.
+    pub fn unacked_mut(&mut self) -> vec_deque::IterMut<'_, T> {
+        self.unacked.iter_mut()
+    }
+
     /// The same as [`Self::unacked`].
     pub fn iter(&self) -> vec_deque::Iter<'_, T> {
         self.unacked.iter()

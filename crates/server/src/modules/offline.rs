@@ -12,6 +12,7 @@ use std::time::Duration;
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::delay::{self, Delay};
 use magpie_proto::xeps::hints::{self, Hints};
+use hashbrown::hash_map::Entry;
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Log, LogId, Record, Store, StoreError, Ticket};
@@ -19,10 +20,11 @@ use parking_lot::Mutex;
 
 use super::{About, Module};
 use crate::accounts;
-use crate::registry::{Account, Registry, SessionHandle};
+use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::registry::{Account, Flight, Registry, SessionHandle};
 use crate::server::{Deps, now};
 
-/// Entries fetched from the store at a time.
+/// Entries fetched from the store at a time, at most.
 pub const CHUNK: usize = 64;
 
 /// Bytes of messages given to a session at a time; the last of them may go beyond.
@@ -156,21 +158,36 @@ impl Offline {
         self.counts.lock().get(account).is_some_and(|count| *count >= max)
     }
 
+    /// The next place in every spool: a message keeps the place at which it was routed, whenever it is written there.
+    pub fn place(&self) -> LogId {
+        self.store.next_id()
+    }
+
     /// Puts a message into the spool. Called under the registry's lock for the account, so that a session that
-    /// becomes available sees it one way or the other. `holders` sessions have it on its way.
-    pub fn keep(&self, name: &BareJid, account: &mut Account, message: &Stanza, holders: u8) -> (LogId, Ticket) {
-        let id = self.store.next_id();
+    /// becomes available sees it one way or the other. `flight`: the sessions to which it is on its way.
+    pub fn keep(&self, name: &BareJid, account: &mut Account, place: LogId, message: &Stanza, flight: Flight) -> Ticket {
         let mut batch = Batch::new();
-        let spooled = Spooled { received: now(), stanza: message.clone() };
-        self.spool.append(&mut batch, &accounts::owner(name), id, &spooled);
+        // The place tells when it was routed, except after the clock went back.
+        let received = Duration::from_millis(place.millis()).min(now());
+        let spooled = Spooled { received, stanza: message.clone() };
+        self.spool.append(&mut batch, &accounts::owner(name), place, &spooled);
         let ticket = self.store.commit(batch);
-        if holders > 0 {
-            account.in_flight.insert(id, holders);
+        if !flight.is_over() {
+            account.in_flight.insert(place, flight);
         }
         if let Some(count) = self.counts.lock().get_mut(name) {
             *count += 1;
         }
-        (id, ticket)
+        ticket
+    }
+
+    /// A message that a session has in memory alone goes into the spool too. Called under the registry's lock for the account.
+    pub fn keep_held(&self, session: &SessionHandle, account: &mut Account, delivery: &mut Delivery) {
+        if let InSpool::Place(place) = delivery.spool {
+            // Nobody was promised that it is kept.
+            drop(self.keep(&session.account, account, place, &delivery.stanza, Flight::to(session.id)));
+            delivery.spool = InSpool::Kept(place);
+        }
     }
 
     /// The session's client has these messages: they leave the spool.
@@ -179,86 +196,141 @@ impl Offline {
             return;
         }
         let owner = accounts::owner(&session.account);
-        let mut batch = Batch::new();
-        for id in ids {
-            self.spool.delete(&mut batch, &owner, *id);
-        }
-        // Nobody waits for it: should it fail, the messages come once more.
-        drop(self.store.commit(batch));
-        self.registry.with(&session.account, |account| {
-            let Some(account) = account else { return };
+        self.registry.with_any(&session.account, |account| {
             let fetching = account.resources.iter().any(|resource| resource.fetching);
+            let mut batch = Batch::new();
             let mut gone = 0;
             for id in ids {
-                // Another session may have discharged it before.
-                gone += u64::from(account.in_flight.remove(id).is_some());
-                // A reader's snapshot may be older than the deletion.
+                // Where it is not there another session's client was faster.
+                let Entry::Occupied(mut flight) = account.in_flight.entry(*id) else { continue };
+                flight.get_mut().leave(session.id);
+                flight.get_mut().received = true;
+                if flight.get().awaiting.is_empty() {
+                    flight.remove();
+                    gone += 1;
+                    self.spool.delete(&mut batch, &owner, *id);
+                    // A reader's snapshot may be older than the deletion.
+                    if fetching {
+                        account.discharged.insert(*id);
+                    }
+                }
+            }
+            if gone > 0 {
+                // Before anybody else may begin to read. Nobody waits for it: should it fail, the messages come once more.
+                drop(self.store.commit(batch));
+                self.count_gone(&session.account, gone);
+            }
+        });
+    }
+
+    fn count_gone(&self, account: &BareJid, gone: u64) {
+        if let Some(count) = self.counts.lock().get_mut(account) {
+            *count = count.saturating_sub(gone);
+        }
+    }
+
+    /// A session ends without its client having these messages: they wait in the spool for the next one, at the places at which they
+    /// were routed. Called under the registry's lock for the account, which the session has left. Returns what is
+    /// written for that.
+    pub fn leave(&self, session: &SessionHandle, account: &mut Account, undelivered: &[Delivery]) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        let mut waiting = session.mailbox.is_overflown();
+        for delivery in undelivered {
+            match delivery.spool {
+                InSpool::Never => {}
+                InSpool::Place(place) => {
+                    tickets.push(self.keep(&session.account, account, place, &delivery.stanza, Flight::default()));
+                    waiting = true;
+                }
+                InSpool::Kept(id) => {
+                    if let Some(flight) = account.in_flight.get_mut(&id) {
+                        flight.holders.retain(|holder| *holder != session.id);
+                    }
+                }
+            }
+        }
+        let owner = accounts::owner(&session.account);
+        let mut batch = Batch::new();
+        let mut received = 0;
+        let fetching = account.resources.iter().any(|resource| resource.fetching);
+        account.in_flight.retain(|id, flight| {
+            flight.awaiting.retain(|awaiting| *awaiting != session.id);
+            let gone = match flight.received {
+                true => flight.awaiting.is_empty(),
+                false => flight.is_over(),
+            };
+            if gone && flight.received {
+                received += 1;
+                self.spool.delete(&mut batch, &owner, *id);
                 if fetching {
                     account.discharged.insert(*id);
                 }
             }
-            if let Some(count) = self.counts.lock().get_mut(&session.account) {
-                *count = count.saturating_sub(gone);
-            }
+            waiting |= gone && !flight.received;
+            !gone
         });
-    }
-
-    /// The session ends without having acknowledged these messages: they wait for the next one. Returns whether another session of the
-    /// account was told to look for them.
-    pub fn release(&self, session: &SessionHandle, ids: &[LogId]) {
-        if ids.is_empty() {
-            return;
+        if received > 0 {
+            tickets.push(self.store.commit(batch));
+            self.count_gone(&session.account, received);
         }
-        self.registry.with(&session.account, |account| {
-            let Some(account) = account else { return };
-            for id in ids {
-                if let Some(holders) = account.in_flight.get_mut(id) {
-                    *holders -= 1;
-                    if *holders == 0 {
-                        account.in_flight.remove(id);
-                    }
-                }
-            }
-            let heir = account.resources.iter_mut().find(|resource| resource.is_available() && resource.priority >= 0);
-            if let Some(heir) = heir {
-                // A session that is gone meanwhile has left what it held to the next one by itself.
-                let _ = heir.session.mailbox.put(crate::mailbox::Mail::LookIntoSpool);
-            }
-        });
+        let willing = account.resources.iter_mut().filter(|other| other.is_available() && other.priority >= 0);
+        if waiting && let Some(heir) = willing.max_by_key(|other| other.priority) {
+            // In the same breath: what is routed to it from here on comes after them.
+            heir.fetching = true;
+            // A session in the registry takes mail.
+            let _ = heir.session.mailbox.put(Mail::LookIntoSpool);
+        }
+        tickets
     }
 
-    /// Fetches the next messages for a session that is `fetching`, and claims them for it.
-    pub async fn fetch(&self, session: Arc<SessionHandle>, after: Option<LogId>) -> Result<Chunk, StoreError> {
+    /// Fetches the next messages, at most `limit`, for a session that is `fetching`, and claims them for it.
+    pub async fn fetch(
+        &self,
+        session: Arc<SessionHandle>,
+        after: Option<LogId>,
+        limit: usize,
+    ) -> Result<Chunk, StoreError> {
         let owner = accounts::owner(&session.account);
         if after.is_none() {
             self.barrier(&owner).await;
         }
-        let mut rows = self.spool.range(&owner, after, CHUNK).await?;
+        let rows = self.spool.range(&owner, after, CHUNK).await?;
         let mut more = rows.len() == CHUNK;
-        let mut bytes = 0;
-        let fitting = rows.iter().take_while(|(_, spooled)| {
-            let fits = bytes < CHUNK_BYTES;
-            bytes += spooled.stanza.bytes().len();
-            fits
-        });
-        let fitting = fitting.count();
-        more |= fitting < rows.len();
-        rows.truncate(fitting);
-        let after = rows.last().map(|(id, _)| *id).filter(|_| more);
         let host = session.account.to_domain();
+        let (mut last, mut bytes) = (after, 0);
         let messages = self.registry.with(&session.account, |account| {
-            let Some(account) = account else { return Vec::new() };
             let mut claimed = Vec::new();
+            // A session that was replaced meanwhile takes nothing more.
+            let Some(account) = account else { return claimed };
+            if account.resource(session.id).is_none() {
+                return claimed;
+            }
             for (id, spooled) in rows {
-                if account.in_flight.contains_key(&id) || account.discharged.contains(&id) {
+                if claimed.len() >= limit || bytes >= CHUNK_BYTES {
+                    more = true;
+                    break;
+                }
+                last = Some(id);
+                if account.discharged.contains(&id) {
                     continue;
                 }
-                account.in_flight.insert(id, 1);
+                match account.in_flight.entry(id) {
+                    Entry::Vacant(free) => {
+                        free.insert(Flight::to(session.id));
+                    }
+                    Entry::Occupied(mut flight) if flight.get().awaiting.contains(&session.id) => {
+                        let flight = flight.get_mut();
+                        flight.awaiting.retain(|awaiting| *awaiting != session.id);
+                        flight.holders.push(session.id);
+                    }
+                    Entry::Occupied(_) => continue,
+                }
+                bytes += spooled.stanza.bytes().len();
                 claimed.push((id, spooled.delayed(&host)));
             }
             claimed
         });
-        Ok(Chunk { messages, after })
+        Ok(Chunk { messages, after: last.filter(|_| more) })
     }
 
     /// Something that was counted could not be kept.

@@ -23,6 +23,7 @@ use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::Counted;
 use crate::modules::register::Stranger;
 use crate::news;
+use crate::pipeline;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
 
@@ -69,7 +70,14 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     let mut negotiation = Negotiation::new(server, gate, takeover.connection, server.deps.metrics.negotiating());
     negotiation.domain = takeover.account.domain().to_owned();
     negotiation.account = Some(takeover.account);
-    tokio::spawn(go_on(negotiation));
+    let running = server.running();
+    tokio::spawn(async {
+        // A server that stops waits for what runs; it does not wait for more to begin.
+        match running {
+            Some(_running) => go_on(negotiation).await,
+            None => drop(negotiation.connection.close().await),
+        }
+    });
 }
 
 pub(super) struct Negotiation {
@@ -422,13 +430,15 @@ impl Negotiation {
         }
         // An account that was removed since it authenticated has no sessions. Looked at now, when a removal would find this one.
         if !self.anonymous && !self.server.deps.accounts.exists(&handle.account).await.unwrap_or(false) {
-            self.server.registry().remove(&handle);
+            let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
+            pipeline::session_has_left(&self.server, &handle, left).await;
             self.fail(StreamCondition::NotAuthorized.into());
             return Next::More;
         }
         if let Err(error) = news::session_bound(&self.server, &handle).await {
             tracing::error!(%error, account = %handle.account, "the account cannot be read");
-            self.server.registry().remove(&handle);
+            let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
+            pipeline::session_has_left(&self.server, &handle, left).await;
             self.connection.stream.bind_refused(&StanzaCondition::InternalServerError.into());
             return Next::More;
         }
