@@ -164,7 +164,8 @@ pub struct Registration {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// For which hashes keys are made of a new password: `sha-1`, `sha-256`, `sha-512`.
+    /// For which hashes keys are made of a new password: `sha-1`, `sha-256`, `sha-512`. An account that was made when fewer were
+    /// configured gets the others at its next login with PLAIN.
     pub hashes: Vec<String>,
     /// PBKDF2 rounds for new passwords, at least 4096.
     pub iterations: u32,

@@ -14,7 +14,7 @@ use magpie_proto::xml::XmlLimits;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
 use magpie_store::StoreError;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{Connection, Counts, Session, Takeover, UNSENT_BYTES_HIGH};
 use crate::config::{Limits, TlsMode};
@@ -89,6 +89,8 @@ pub(super) struct Negotiation {
     account: Option<BareJid>,
     /// The account whose keys are being checked.
     meant: Option<BareJid>,
+    /// Whether it was made when fewer hashes were configured.
+    lacks_keys: bool,
     anonymous: bool,
     /// Whether an account was made on this stream (XEP-0077).
     registered: bool,
@@ -118,6 +120,7 @@ impl Negotiation {
             domain: String::new(),
             account: None,
             meant: None,
+            lacks_keys: false,
             anonymous: false,
             registered: false,
             address: connection.transport.peer().ip(),
@@ -214,7 +217,16 @@ impl Negotiation {
             }
             Event::FindKeys { username, hash } => Box::pin(self.find_keys(&username, hash)).await,
             Event::CheckPassword { keys, password } => {
-                let right = Box::pin(self.server.check_password(keys, password)).await;
+                let right = Box::pin(self.server.check_password(keys, password.clone())).await;
+                if let (true, true, Some(account)) = (right, self.lacks_keys, self.meant.clone()) {
+                    // The password is here now and will not be again: the account gets what SCRAM asks for next time.
+                    let server = Arc::clone(&self.server);
+                    tokio::spawn(async move {
+                        if let Err(error) = server.deps.accounts.set_password(&account, &password).await {
+                            info!(%account, %error, "the account still lacks keys");
+                        }
+                    });
+                }
                 let event = self.connection.stream.password_checked(right);
                 return self.then(event).await;
             }
@@ -353,6 +365,17 @@ impl Negotiation {
             // PLAIN: the strongest that is there.
             None => credentials.keys.iter().max_by_key(|keys| keys.hash).cloned(),
         });
+        let policy = self.server.deps.accounts.policy();
+        self.lacks_keys = found
+            .as_ref()
+            .is_some_and(|credentials| policy.hashes.iter().any(|(hash, _)| credentials.get(*hash).is_none()));
+        if found.is_some() && keys.is_none() {
+            warn!(
+                account = name,
+                ?hash,
+                "the account has no keys for this hash: log in with PLAIN once, or set the password again"
+            );
+        }
         // Made in any case: the time that it takes would tell who has an account.
         let fake = self.server.fake_keys(&name, hash);
         let event = match keys {
