@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use magpie_proto::Kind;
+use magpie_proto::{Kind, StreamCondition};
 use magpie_store::Statistics;
 use parking_lot::Mutex;
 
@@ -274,33 +274,7 @@ const MECHANISMS: [&str; 8] = [
 ];
 
 /// RFC 6120 §4.9.3; any other counts as `other`.
-const CONDITIONS: [&str; 25] = [
-    "bad-format",
-    "bad-namespace-prefix",
-    "conflict",
-    "connection-timeout",
-    "host-gone",
-    "host-unknown",
-    "improper-addressing",
-    "internal-server-error",
-    "invalid-from",
-    "invalid-namespace",
-    "invalid-xml",
-    "not-authorized",
-    "not-well-formed",
-    "policy-violation",
-    "remote-connection-failed",
-    "reset",
-    "resource-constraint",
-    "restricted-xml",
-    "see-other-host",
-    "system-shutdown",
-    "undefined-condition",
-    "unsupported-encoding",
-    "unsupported-feature",
-    "unsupported-stanza-type",
-    "unsupported-version",
-];
+const CONDITIONS: [&str; 25] = StreamCondition::NAMES;
 
 #[cfg(test)]
 mod tests;

@@ -5,36 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use magpie_proto::StreamCondition;
 use magpie_proto::sasl::SaslFailure;
-
-/// §4.9.3, in its order.
-const STREAM: [&str; 25] = [
-    "bad-format",
-    "bad-namespace-prefix",
-    "conflict",
-    "connection-timeout",
-    "host-gone",
-    "host-unknown",
-    "improper-addressing",
-    "internal-server-error",
-    "invalid-from",
-    "invalid-namespace",
-    "invalid-xml",
-    "not-authorized",
-    "not-well-formed",
-    "policy-violation",
-    "remote-connection-failed",
-    "reset",
-    "resource-constraint",
-    "restricted-xml",
-    "see-other-host",
-    "system-shutdown",
-    "undefined-condition",
-    "unsupported-encoding",
-    "unsupported-feature",
-    "unsupported-stanza-type",
-    "unsupported-version",
-];
 
 struct Row {
     condition: String,
@@ -47,7 +19,7 @@ fn every_condition_has_a_row_with_a_test_that_is_there_or_a_reason() {
     let page = fs::read_to_string(root().join("docs/stream-errors.md")).unwrap();
     let (streams, sasl) = page.split_once("## SASL").unwrap();
     let (streams, sasl) = (rows(streams), rows(sasl));
-    assert_eq!(names(&streams), STREAM);
+    assert_eq!(names(&streams), StreamCondition::NAMES);
     assert_eq!(names(&sasl), SaslFailure::ALL.map(SaslFailure::name));
 
     let sources = sources(&root().join("crates"));

@@ -327,7 +327,10 @@ impl Check<'_> {
                 "write 127.0.0.1:5290, and let a proxy on this machine decide who may read them",
             ),
             Ok(address) => {
-                let taken = self.config.listen.iter().find(|listen| overlap(listen.address, address));
+                // A listener on [::] takes IPv4 connections as well, unless another listener has them.
+                let both = |listen: SocketAddr| listen.is_ipv6() && any(listen.ip()) && listen.port() == address.port();
+                let taken =
+                    self.config.listen.iter().find(|listen| overlap(listen.address, address) || both(listen.address));
                 if let Some(listen) = taken {
                     let message = format!("{address} is taken by the listener on {}", listen.address);
                     self.refuse("metrics.address", message, "give it another port");
