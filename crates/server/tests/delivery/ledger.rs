@@ -159,13 +159,26 @@ impl Ledger {
         self.sessions[session].ends.get_or_insert(now);
     }
 
+    /// Nobody reads any more.
+    pub fn all_dropped(&mut self) {
+        for session in 0..self.sessions.len() {
+            if self.sessions[session].over.is_none() {
+                self.dropped(session);
+            }
+        }
+    }
+
+    pub fn handled_count(&self) -> usize {
+        self.sent.values().filter(|sent| sent.handled.is_some()).count()
+    }
+
     fn of(&self, account: usize) -> impl Iterator<Item = (SessionKey, &Bound)> {
         self.sessions.iter().enumerate().filter(move |(_, session)| session.account == account)
     }
 
     /// Enough happened.
     pub fn check_it_proves_something(&self, handled_min: usize, wrong: &mut Vec<String>) {
-        let handled = self.sent.values().filter(|sent| sent.handled.is_some()).count();
+        let handled = self.handled_count();
         if handled < handled_min {
             wrong.push(format!("only {handled} messages were acknowledged, which proves little"));
         }

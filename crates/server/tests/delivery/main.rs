@@ -198,7 +198,11 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
     };
     let running = Arc::new(world);
     let mut actors = actors(&running, seed);
-    tokio::time::sleep(Duration::from_millis(300 + Dice(seed).below(1200))).await;
+    let end = Instant::now() + client::PATIENCE;
+    while running.ledger.lock().handled_count() < 20 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(Dice(seed).below(1000))).await;
     match killed {
         true => process.kill(),
         false => process.stop().await,
@@ -206,6 +210,7 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
     // What is on its way to them they may still read, but nobody comes back.
     actors.abort_all();
     while actors.join_next().await.is_some() {}
+    running.ledger.lock().all_dropped();
     world = Arc::into_inner(running).unwrap();
 
     let process = Process::start(folder.path(), seed).await;

@@ -4,11 +4,14 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use magpie_server::Server;
-use magpie_store::Store;
+use magpie_store::{OpenError, Store};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 
+use super::client::PATIENCE;
 use super::{config, from_environment};
 
 const FOLDER: &str = "MAGPIE_STRESS_FOLDER";
@@ -18,7 +21,14 @@ const LISTENS: &str = "listens on ";
 /// Serves, where the environment says so, until the input ends.
 pub async fn serve() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
-    let store = Store::open(&folder.join("data")).unwrap();
+    let end = Instant::now() + PATIENCE;
+    let store = loop {
+        match Store::open(&folder.join("data")) {
+            // A process that another test is just starting has the lock too, until it becomes another program.
+            Err(OpenError::InUse { .. }) if Instant::now() < end => sleep(Duration::from_millis(10)).await,
+            opened => break opened.unwrap(),
+        }
+    };
     let server = Server::start(config(&folder, from_environment(SEED, 0)), store).await.unwrap();
     println!("\n{LISTENS}{}", server.addresses()[0].1);
     let _ = spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
