@@ -59,6 +59,9 @@ pub struct Takeover {
 /// Stanzas whose promises wait for the store above which a session reads no further.
 const PROMISES_MAX: usize = 1024;
 
+/// When a spool that could not be read is read again.
+const SPOOL_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// Whether the session goes on.
 enum Flow {
     On,
@@ -465,7 +468,16 @@ impl Session {
         let chunk = match chunk {
             Ok(chunk) => chunk,
             Err(error) => {
+                // What comes from now on is delivered meanwhile: better out of order than late without end.
                 warn!(jid = %self.handle.jid, %error, "the spool cannot be read");
+                let session = Arc::downgrade(&self.handle);
+                tokio::spawn(async move {
+                    tokio::time::sleep(SPOOL_RETRY_AFTER).await;
+                    if let Some(session) = session.upgrade() {
+                        // A session that is gone leaves the messages to the next one.
+                        let _ = session.mailbox.put(Mail::LookIntoSpool);
+                    }
+                });
                 Chunk { messages: Vec::new(), after: None }
             }
         };

@@ -225,6 +225,25 @@ fn a_store_that_cannot_be_read_fails_logins_for_now_and_no_session() {
 }
 
 #[test]
+fn messages_that_could_not_be_read_come_when_they_can_be() {
+    let host = Host::start(&["romeo", "juliet"]);
+    let mut romeo = host.managed("romeo");
+    romeo.send(message("juliet", "kept") + REQUEST);
+    romeo.wait_for(&["<a "]);
+    let mut juliet = Client::connect(host.address);
+    juliet.login("juliet", "juliet");
+    host.faults.fail_reads(usize::MAX, StoreError::Backend("broken".into()));
+    juliet.send("<presence/>");
+    juliet.wait_for(&["<presence"]);
+    std::thread::sleep(SHORT);
+    // What is new need not wait for what is old.
+    romeo.send(message("juliet", "new"));
+    juliet.wait_for(&["<body>new"]);
+    host.faults.fail_reads(0, StoreError::Closed);
+    assert!(juliet.wait_for(&["<body>kept"]).contains("urn:xmpp:delay"));
+}
+
+#[test]
 fn a_sender_is_read_no_faster_than_the_store_keeps_up() {
     let host = Host::start(&["romeo", "juliet", "nurse", "paris"]);
     let mut romeo = host.managed("romeo");
