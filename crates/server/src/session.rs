@@ -4,7 +4,10 @@
 //! a new connection is handed over to it. While a stanza is being handled (a store read, a roster change) the session takes no
 //! further input, so that order is kept, but still writes what others send it.
 
+mod allowance;
 mod connection;
+mod ending;
+mod fetching;
 mod negotiation;
 #[cfg(test)]
 mod sizes;
@@ -24,6 +27,7 @@ use magpie_store::{LogId, StoreError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use allowance::Allowance;
 pub use connection::{Connection, Counts};
 pub use negotiation::{Gate, serve};
 
@@ -31,8 +35,7 @@ use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::modules::client_state::ClientState;
 use crate::modules::offline::Chunk;
 use crate::modules::stream_management::{Acks, Answer};
-use crate::news;
-use crate::pipeline::{self, Left, Outgoing};
+use crate::pipeline::{self, Outgoing};
 use crate::promise::Promise;
 use crate::registry::SessionHandle;
 use crate::server::Server;
@@ -58,9 +61,6 @@ pub struct Takeover {
 
 /// Stanzas whose promises wait for the store above which a session reads no further.
 const PROMISES_MAX: usize = 1024;
-
-/// When a spool that could not be read is read again.
-const SPOOL_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Whether the session goes on.
 enum Flow {
@@ -440,74 +440,6 @@ impl Session {
         self.server.modules.offline.discharge(&self.handle, &ids);
     }
 
-    // The spool.
-
-    /// A look into the spool from its beginning, now or after the one that is under way.
-    fn fetch_again(&mut self) {
-        self.fetch_next = Some(None);
-        self.server.registry().with_resource(&self.handle, |resource| resource.fetching = true);
-    }
-
-    /// Fetches the next messages where the peer keeps up with them.
-    fn look_into_spool(&mut self) {
-        if self.fetch.is_some() || self.is_stalled() || self.connection.is_none() {
-            return;
-        }
-        let unacked = self.acks.as_ref().map_or(0, |acks| acks.outbound.len());
-        // One more, and it waits for the client's acknowledgement.
-        let room = self.server.config().limits.unacked_stanzas_max / 2 + 1;
-        if let Some(after) = self.fetch_next.take() {
-            let server = Arc::clone(&self.server);
-            let handle = Arc::clone(&self.handle);
-            self.fetch =
-                Some(Box::pin(async move { server.modules.offline.fetch(handle, after, room - unacked).await }));
-        }
-    }
-
-    fn fetched(&mut self, chunk: Result<Chunk, StoreError>) {
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                // What comes from now on is delivered meanwhile: better out of order than late without end.
-                warn!(jid = %self.handle.jid, %error, "the spool cannot be read");
-                let session = Arc::downgrade(&self.handle);
-                tokio::spawn(async move {
-                    tokio::time::sleep(SPOOL_RETRY_AFTER).await;
-                    if let Some(session) = session.upgrade() {
-                        // A session that is gone leaves the messages to the next one.
-                        let _ = session.mailbox.put(Mail::LookIntoSpool);
-                    }
-                });
-                Chunk { messages: Vec::new(), after: None }
-            }
-        };
-        for (id, stanza) in chunk.messages {
-            self.deliver(Delivery { stanza, to: None, spool: InSpool::Kept(id) });
-        }
-        if self.fetch_next.is_some() {
-            return;
-        }
-        if chunk.after.is_some() {
-            self.fetch_next = Some(chunk.after);
-            return;
-        }
-        // Whoever routed a message into the spool meanwhile did so under the same lock and left mail.
-        let again = self.server.registry().with(&self.handle.account, |account| {
-            let Some(account) = account else { return false };
-            let again = self.handle.mailbox.has_look_into_spool();
-            if let Some(resource) = account.resource(self.handle.id) {
-                resource.fetching = again;
-            }
-            if !account.resources.iter().any(|resource| resource.fetching) {
-                account.discharged.clear();
-            }
-            again
-        });
-        if again {
-            self.fetch_next = Some(None);
-        }
-    }
-
     // Time.
 
     fn deadline(&self) -> Instant {
@@ -544,201 +476,6 @@ impl Session {
             }
         }
         Flow::On
-    }
-
-    // Ends.
-
-    fn is_resumable(&self) -> bool {
-        self.acks.as_ref().is_some_and(|acks| acks.is_resumable())
-    }
-
-    fn fail(&mut self, error: StreamError) -> Flow {
-        self.server.deps.metrics.stream_error(error.condition.name());
-        info!(jid = %self.handle.jid, %error, "stream ended");
-        if let Some(connection) = &mut self.connection {
-            connection.fail(error);
-        }
-        Flow::End
-    }
-
-    fn detach(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.abandon();
-        }
-        self.since = Instant::now();
-        self.probed = false;
-        self.become_active();
-        info!(jid = %self.handle.jid, "session detached");
-        let Self { server, handle, acks, .. } = self;
-        server.registry().with(&handle.account, |account| {
-            let Some(account) = account else { return };
-            if let Some(resource) = account.resource(handle.id) {
-                resource.detached = true;
-            }
-            // From here on what is routed to it is kept; what came before is kept now.
-            let unacked = acks.iter_mut().flat_map(|acks| acks.outbound.unacked_mut());
-            unacked.for_each(|delivery| server.modules.offline.keep_held(handle, account, delivery));
-            handle.mailbox.for_each_delivery(|delivery| server.modules.offline.keep_held(handle, account, delivery));
-        });
-    }
-
-    /// What waited for the client to be active waits for its acknowledgement now; a resumed client is active (XEP-0352 §5).
-    fn become_active(&mut self) {
-        for delivery in self.client_state.give_back() {
-            self.write(delivery);
-        }
-        self.client_state = ClientState::default();
-    }
-
-    async fn resume(&mut self, takeover: Box<Takeover>) {
-        let Takeover { mut connection, previd, h, .. } = *takeover;
-        let Some(acks) = &mut self.acks else { return };
-        match acks.acknowledge(h) {
-            Ok(acknowledged) => self.acknowledged(&acknowledged),
-            Err(error) => {
-                self.server.deps.metrics.stream_error(error.condition.name());
-                connection.fail(error);
-                tokio::spawn(connection.close());
-                return;
-            }
-        }
-        let old = self.connection.take();
-        // What waited for the client to be active, and what is still to be said about stanzas that came before, goes to the new
-        // connection with all else that is unacknowledged: nothing may come before `<resumed/>`.
-        self.become_active();
-        if let Some(mut old) = old {
-            old.fail(StreamError::new(StreamCondition::Conflict, "resumed by another connection"));
-            // Mostly it is dead, and its last words are not waited for.
-            tokio::spawn(old.close());
-        }
-        // Nothing is written meanwhile, so that whoever waits for room in the mailbox shall not.
-        self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
-        // The count that the client is told must hold, so what is owed is paid first.
-        self.pay().await;
-        self.since = Instant::now();
-        self.probed = false;
-        self.server.registry().with_resource(&self.handle, |resource| resource.detached = false);
-        if let Some(acks) = &mut self.acks {
-            connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
-            acks.resumed();
-            for delivery in acks.outbound.unacked() {
-                connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
-            }
-        }
-        self.connection = Some(connection);
-        info!(jid = %self.handle.jid, resumed = true, "session resumed");
-    }
-
-    /// Waits until everything that was taken in is handled, and what was promised for it is kept.
-    async fn pay(&mut self) {
-        if let Some(work) = self.work.take() {
-            let (position, promise) = work.await;
-            self.owe(position, promise);
-        }
-        while !self.promises.is_empty() {
-            let outcome = kept(&mut self.promises).await;
-            self.promise_kept(outcome);
-        }
-    }
-
-    /// `lost`: the connection is gone, and nothing more can be written.
-    async fn end(mut self: Box<Self>, lost: bool) {
-        if !lost && self.acks.is_none() {
-            // What was given to the socket so far is not given to another session.
-            let _ = self.flush();
-        }
-        let mut left = self.leave(lost);
-        self.pay().await;
-        self.forget(&mut left);
-        if let Some(mut connection) = self.connection.take() {
-            connection.end();
-            let sent = connection.close().await;
-            self.written(sent);
-        }
-        let resource = left.resource.take();
-        pipeline::session_has_left(&self.server, &self.handle, left).await;
-        if !self.unflushed.is_empty() {
-            let unwritten = self.unflushed.drain(..).map(|(_, delivery)| delivery).collect();
-            let left = pipeline::session_leaves(&self.server, &self.handle, unwritten);
-            pipeline::session_has_left(&self.server, &self.handle, left).await;
-        }
-        if let Some(resource) = resource {
-            news::session_ended(&self.server, resource).await;
-        }
-    }
-
-    /// Hands on what the client does not have, but for what is still written to its socket.
-    fn leave(&mut self, lost: bool) -> Left {
-        self.left = true;
-        let mut undelivered = Vec::new();
-        if let Some(acks) = &mut self.acks {
-            undelivered.extend(std::mem::take(&mut acks.outbound).into_unacked());
-        }
-        if lost {
-            undelivered.extend(self.unflushed.drain(..).map(|(_, delivery)| delivery));
-            // Should the peer still read, it must not get what others get now.
-            if let Some(connection) = self.connection.take_if(|_| !undelivered.is_empty()) {
-                connection.abandon();
-            }
-        }
-        undelivered.extend(self.client_state.give_back());
-        pipeline::session_leaves(&self.server, &self.handle, undelivered)
-    }
-
-    /// With all that it owed settled, the session cannot be resumed any more.
-    fn forget(&self, left: &mut Left) {
-        if let Some(acks) = &self.acks {
-            self.server.modules.stream_management.forget(acks);
-        }
-        for takeover in left.takeovers.drain(..) {
-            negotiation::refuse_takeover(&self.server, takeover);
-        }
-    }
-}
-
-impl Drop for Session {
-    /// A session whose task ends before its time, by a panic, leaves nothing behind either.
-    fn drop(&mut self) {
-        if self.left {
-            return;
-        }
-        let mut left = self.leave(true);
-        let (server, handle) = (Arc::clone(&self.server), Arc::clone(&self.handle));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            self.forget(&mut left);
-            runtime.spawn(async move {
-                let resource = left.resource.take();
-                pipeline::session_has_left(&server, &handle, left).await;
-                if let Some(resource) = resource {
-                    news::session_ended(&server, resource).await;
-                }
-            });
-        }
-    }
-}
-
-/// How fast one peer may send: a bucket of one second's worth, which each read empties and time fills. A peer that is faster is read later.
-#[derive(Debug, Default)]
-struct Allowance {
-    /// When the bucket is full again, as long as that is ahead.
-    full: Option<Instant>,
-}
-
-impl Allowance {
-    /// Bytes were read. `per_second_max` 0: as fast as it likes.
-    fn spend(&mut self, bytes: usize, per_second_max: u64, now: Instant) {
-        if per_second_max == 0 {
-            return;
-        }
-        let cost = Duration::from_secs_f64(bytes as f64 / per_second_max as f64);
-        self.full = Some(self.full.filter(|full| *full > now).unwrap_or(now) + cost);
-    }
-
-    /// Until when nothing may be read.
-    fn wait(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        self.full = self.full.filter(|full| *full > now);
-        self.full.map(|full| full - Duration::from_secs(1)).filter(|until| *until > now)
     }
 }
 
