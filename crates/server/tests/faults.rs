@@ -9,7 +9,7 @@
 #[allow(dead_code)]
 mod client;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ impl Host {
             tls: TlsMode::Optional,
             force: false,
         }];
-        config.metrics.address = String::new();
+        config.metrics.address = "127.0.0.1:0".into();
         let store = Store::memory_with(faults.clone());
         let server = runtime.block_on(Server::start(config, store)).unwrap();
         for user in users {
@@ -62,6 +62,15 @@ impl Host {
         client.send("<presence/>");
         client.wait_for(&["<presence", &format!("from='{user}@localhost/{user}'")]);
         client
+    }
+
+    /// A line of the metrics page.
+    fn metric(&self, name: &str) -> String {
+        let mut http = std::net::TcpStream::connect(self.server.metrics_address().unwrap()).unwrap();
+        http.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        http.read_to_string(&mut page).unwrap();
+        page.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
     }
 
     fn managed(&self, user: &str) -> Client {
@@ -222,6 +231,21 @@ fn a_store_that_cannot_be_read_fails_logins_for_now_and_no_session() {
     host.faults.fail_reads(0, StoreError::Closed);
     nurse.send(plain("nurse"));
     assert!(nurse.element().starts_with("<success"));
+}
+
+#[test]
+fn a_session_without_a_connection_is_counted_as_waiting() {
+    let host = Host::start(&["romeo"]);
+    let waiting = || host.metric("magpie_sessions{state=\"waiting\"}");
+    let romeo = host.managed("romeo");
+    assert_eq!(waiting(), "0");
+    drop(romeo);
+    let until = Instant::now() + Duration::from_secs(5);
+    while waiting() != "1" {
+        assert!(Instant::now() < until, "{}", waiting());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(host.metric("magpie_sessions{state=\"connected\"}"), "0");
 }
 
 #[test]

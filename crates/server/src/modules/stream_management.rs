@@ -14,6 +14,7 @@ use magpie_proto::{BareJid, StanzaCondition, StreamCondition, StreamError, ns};
 use parking_lot::Mutex;
 
 use super::{About, Module};
+use crate::metrics::{Counted, Metrics};
 use crate::mailbox::Delivery;
 use crate::registry::SessionHandle;
 use crate::server::{Deps, Server, random_text};
@@ -120,6 +121,8 @@ pub struct Acks {
     requested: bool,
     /// Whether the client has acknowledged nothing since it came back.
     back: bool,
+    /// Counts the session among those that wait without a connection, while it does.
+    waiting: Option<Counted>,
 }
 
 impl Acks {
@@ -183,6 +186,7 @@ impl Acks {
             unrequested: 0,
             requested: false,
             back: false,
+            waiting: None,
         };
         (acks, Stanza::new(&enabled))
     }
@@ -248,8 +252,14 @@ impl Acks {
         Stanza::new(&Element::new("r", ns::SM))
     }
 
+    /// The session has lost its connection.
+    pub fn detached(&mut self, metrics: &Arc<Metrics>) {
+        self.waiting = Some(metrics.waiting());
+    }
+
     /// The session has a new connection, to which what is unacknowledged is written again.
     pub fn resumed(&mut self) {
+        self.waiting = None;
         self.owed = None;
         self.requested = false;
         self.back = true;

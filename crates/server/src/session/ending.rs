@@ -34,6 +34,9 @@ impl Session {
         self.become_active();
         info!(jid = %self.handle.jid, "session detached");
         let Self { server, handle, acks, .. } = self;
+        if let Some(acks) = acks {
+            acks.detached(&server.deps.metrics);
+        }
         server.registry().with(&handle.account, |account| {
             let Some(account) = account else { return };
             if let Some(resource) = account.resource(handle.id) {
