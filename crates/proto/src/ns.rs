@@ -22,6 +22,8 @@ pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// XEP-0198: Stream Management.
 pub const SM: &str = "urn:xmpp:sm:3";
+/// XEP-0085: Chat State Notifications.
+pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
 /// RFC 6121 §2: the roster.
 pub const ROSTER: &str = "jabber:iq:roster";
 /// RFC 6121 §2.6: roster versioning as a stream feature.

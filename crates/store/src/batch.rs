@@ -139,7 +139,7 @@ impl Batch {
     fn add(&mut self, kind: Kind, name: &'static str, owner: &str, key: &str) -> &mut Entry {
         let start = self.bytes.len();
         if start == 0 {
-            // Most batches are one stanza or one small record.
+            // Most batches are one small record.
             self.bytes.reserve(512);
         }
         self.bytes.extend_from_slice(owner.as_bytes());

@@ -133,7 +133,7 @@ fn has_im_payload(message: &Stanza) -> bool {
     message.children().any(|child| {
         matches!(
             child.ns,
-            "urn:xmpp:receipts" | "http://jabber.org/protocol/chatstates" | "urn:xmpp:chat-markers:0"
+            "urn:xmpp:receipts" | ns::CHAT_STATES | "urn:xmpp:chat-markers:0"
         )
     })
 }

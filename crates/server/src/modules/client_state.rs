@@ -3,6 +3,7 @@
 //! While a client says that nobody looks at it, what can wait waits: presence (the newest of each sender) and chat states. Anything
 //! that matters releases it all, in order, so that the phone's radio wakes once.
 
+use magpie_proto::ns;
 use magpie_proto::xml::{Element, Kind, Stanza};
 
 use super::{About, Module};
@@ -94,9 +95,9 @@ fn can_wait(stanza: &Stanza) -> bool {
         Kind::Presence => matches!(stanza.type_().as_deref(), None | Some("unavailable")),
         Kind::Message => {
             stanza.type_().as_deref() != Some("error")
-                && stanza.children().any(|child| child.ns == "http://jabber.org/protocol/chatstates")
+                && stanza.children().any(|child| child.ns == ns::CHAT_STATES)
                 && stanza.children().all(|child| {
-                    child.ns == "http://jabber.org/protocol/chatstates"
+                    child.ns == ns::CHAT_STATES
                         || child.ns == "urn:xmpp:hints"
                         || child.name == "thread"
                 })

@@ -126,7 +126,7 @@ impl Offline {
                         !matches!(
                             child.ns,
                             // Chat states, thread ids and hints are worth nothing later; a carbon has its own original.
-                            "http://jabber.org/protocol/chatstates" | hints::NS | "urn:xmpp:carbons:2"
+                            ns::CHAT_STATES | hints::NS | "urn:xmpp:carbons:2"
                         ) && !child.is("thread", ns::CLIENT)
                             && !child.is("delay", delay::NS)
                             && !child.is("origin-id", "urn:xmpp:sid:0")
