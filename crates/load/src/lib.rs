@@ -1,0 +1,3 @@
+//! A load generator for XMPP servers, and a side-by-side comparison of them.
+
+pub mod result;

@@ -1,0 +1,3 @@
+//! `magpie-load`: the command line.
+
+fn main() {}
