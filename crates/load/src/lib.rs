@@ -1,3 +1,10 @@
 //! A load generator for XMPP servers, and a side-by-side comparison of them.
 
+pub mod cli;
+pub mod client;
+pub mod crew;
+pub mod engine;
+pub mod plan;
 pub mod result;
+pub mod scenarios;
+pub mod worker;
