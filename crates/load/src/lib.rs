@@ -5,6 +5,7 @@ pub mod client;
 pub mod crew;
 pub mod engine;
 pub mod plan;
+pub mod measure;
 pub mod result;
 pub mod scenarios;
 pub mod worker;
