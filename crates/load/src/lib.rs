@@ -1,3 +1,4 @@
 //! A load generator for XMPP servers, and a side-by-side comparison of them.
 
+pub mod relay;
 pub mod result;
