@@ -4,12 +4,16 @@ use crate::batch::Batch;
 use crate::ids::LogId;
 use crate::reading::Reading;
 use crate::statistics::Statistics;
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, Withdrawal};
 
 /// Implements each shape once. Records are bytes here; their types are the shapes' business.
 pub(crate) trait Backend: Send + Sync {
     /// Queues the batch. Never blocks for long; batches become durable in the order of this call.
     fn commit(&self, batch: Batch) -> Ticket;
+    /// As `commit`, without hurry.
+    fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal);
+    /// Takes a batch back: whether that was possible.
+    fn withdraw(&self, withdrawal: &Withdrawal) -> bool;
 
     fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>>;
     /// Owners of a value, in byte order.

@@ -17,10 +17,11 @@
 //!
 //! What holds:
 //!
-//! - A ticket that says `Ok` means synced to the disk. A read that starts after that sees the batch.
+//! - A ticket that says `Ok` means synced to the disk, or withdrawn. A read that starts after that sees the batch.
 //! - Batches become durable in the order of [`Store::commit`], each whole or not at all. One that fails takes no
 //!   other with it, except where the commit of their common transaction fails: then nobody knows what the disk
 //!   holds, and all of them are told so.
+//! - What is withdrawn ([`Store::withdraw`]) before the writer has begun with it is never written, and its ticket says `Ok`.
 //! - With nothing to do the threads sleep.
 //! - Preconditions are checked against what the batches before made, never against the own batch's writes.
 //!
@@ -52,4 +53,4 @@ pub use record::Record;
 pub use shapes::{Log, Map, Value};
 pub use statistics::{Histogram, Statistics};
 pub use store::{Options, Store};
-pub use ticket::Ticket;
+pub use ticket::{Ticket, Withdrawal};

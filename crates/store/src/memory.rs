@@ -17,8 +17,8 @@ use crate::faults::Faults;
 use crate::ids::LogId;
 use crate::reading::Reading;
 use crate::statistics::{Counters, Statistics};
-use crate::ticket::{Outcome, Ticket};
-use crate::writer::{Commit, Writer};
+use crate::ticket::{Outcome, Ticket, Withdrawal};
+use crate::writer::{Bounds, Commit, Writer};
 
 pub(crate) struct Memory {
     tables: Arc<Mutex<Tables>>,
@@ -51,10 +51,10 @@ impl Memory {
         }
     }
 
-    pub(crate) fn with_writer(faults: Faults, queue_bytes_max: usize) -> io::Result<Self> {
+    pub(crate) fn with_writer(faults: Faults, bounds: Bounds) -> io::Result<Self> {
         let memory = Self { faults: faults.clone(), ..Self::new() };
         let commit = Box::new(memory.tables.clone());
-        let writer = Writer::start(commit, queue_bytes_max, faults, memory.counters.clone())?;
+        let writer = Writer::start(commit, bounds, faults, memory.counters.clone())?;
         Ok(Self { writer: Some(writer), ..memory })
     }
 
@@ -87,6 +87,17 @@ impl Backend for Memory {
         self.counters.outcome(batch.writes(), &outcome);
         self.counters.committed(since.elapsed());
         Ticket::settled(outcome)
+    }
+
+    fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal) {
+        match &self.writer {
+            Some(writer) => writer.commit_later(batch),
+            None => (self.commit(batch), Withdrawal::none()),
+        }
+    }
+
+    fn withdraw(&self, withdrawal: &Withdrawal) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.withdraw(withdrawal))
     }
 
     fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {

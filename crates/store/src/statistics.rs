@@ -24,6 +24,8 @@ pub struct Statistics {
     pub rows: u64,
     /// appended rows that were deleted again before they reached the disk
     pub rows_cancelled: u64,
+    /// batches that were withdrawn before they reached the disk; they count nowhere else
+    pub withdrawn: u64,
     /// groups of batches that were committed together
     pub groups: u64,
     /// batches that failed by a precondition
@@ -59,6 +61,7 @@ pub(crate) struct Counters {
     batches: AtomicU64,
     rows: AtomicU64,
     rows_cancelled: AtomicU64,
+    withdrawn: AtomicU64,
     groups: AtomicU64,
     conflicts: AtomicU64,
     errors: AtomicU64,
@@ -88,6 +91,10 @@ impl Counters {
         self.rows_cancelled.fetch_add(rows as u64, Relaxed);
     }
 
+    pub(crate) fn withdrawn(&self) {
+        self.withdrawn.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn begin_read(&self) {
         self.reads.0.fetch_add(1, Relaxed);
     }
@@ -109,6 +116,7 @@ impl Counters {
             batches: self.batches.load(Relaxed),
             rows: self.rows.load(Relaxed),
             rows_cancelled: self.rows_cancelled.load(Relaxed),
+            withdrawn: self.withdrawn.load(Relaxed),
             groups: self.groups.load(Relaxed),
             conflicts: self.conflicts.load(Relaxed),
             errors: self.errors.load(Relaxed),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::batch::Batch;
@@ -14,7 +15,8 @@ use crate::record::Record;
 use crate::shapes::{Log, Map, Value};
 use crate::sqlite::Sqlite;
 use crate::statistics::Statistics;
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, Withdrawal};
+use crate::writer::Bounds;
 
 /// A data folder, or memory. Cheap to clone. The last clone to go, shapes included, closes it.
 #[derive(Clone)]
@@ -36,6 +38,10 @@ pub struct Options {
     /// Size of the database beyond which a commit fails with [`StoreError::Full`](crate::StoreError::Full), in bytes.
     /// The write-ahead log beside it comes on top.
     pub database_bytes_max: Option<u64>,
+    /// How long a batch given to [`Store::commit_later`] may wait before it is written. Zero: no longer than any other.
+    ///
+    /// The longer, the more is withdrawn before it costs anything, and the later its ticket resolves where it is not.
+    pub linger: Duration,
     /// Threads that read, at least 1.
     pub readers: usize,
     /// For tests.
@@ -44,7 +50,19 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_bytes_max: 256 * 1024 * 1024, database_bytes_max: None, readers: 3, faults: Faults::new() }
+        Self {
+            queue_bytes_max: 256 * 1024 * 1024,
+            database_bytes_max: None,
+            linger: Duration::from_millis(25),
+            readers: 3,
+            faults: Faults::new(),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { bytes_max: self.queue_bytes_max, linger: self.linger }
     }
 }
 
@@ -67,7 +85,7 @@ impl Store {
 
     /// A store that forgets and fails, for tests. Its commits take a thread, as those of a data folder do.
     pub fn memory_with(faults: Faults) -> Self {
-        let memory = Memory::with_writer(faults, Options::default().queue_bytes_max);
+        let memory = Memory::with_writer(faults, Options::default().bounds());
         Self::of(Box::new(memory.expect("a test can start a thread")), Arc::new(Ids::after(LogId(0))))
     }
 
@@ -106,6 +124,20 @@ impl Store {
     /// Hands the batch to the writer. Never blocks. Batches become durable in the order of this call, each whole or not at all.
     pub fn commit(&self, batch: Batch) -> Ticket {
         self.inner.backend.commit(batch)
+    }
+
+    /// As [`Store::commit`], for a batch that may soon be of no more use, or that nobody waits for: it is written only after
+    /// [`Options::linger`], or before if a batch from [`Store::commit`] comes after it. The order of all of them stays.
+    pub fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal) {
+        self.inner.backend.commit_later(batch)
+    }
+
+    /// Takes a batch back, if the writer has not begun with it: whether it had not.
+    ///
+    /// `true`: it is never written, its preconditions are never checked, and its ticket says `Ok`. `false`: it is written
+    /// already, or will be, or has failed; a batch that is committed now comes after it.
+    pub fn withdraw(&self, withdrawal: Withdrawal) -> bool {
+        self.inner.backend.withdraw(&withdrawal)
     }
 
     /// What it did so far.

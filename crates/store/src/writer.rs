@@ -1,25 +1,30 @@
 //! The queue in front of a backend, and the thread that commits what is in it.
 //!
 //! While the thread waits for the disk, batches gather; then it takes them all and commits them together. The slower
-//! the disk, the larger the groups. With nothing to do the thread sleeps.
+//! the disk, the larger the groups. Batches that nobody is in a hurry for gather also while the disk is idle, for as long as they
+//! may linger: what is withdrawn meanwhile costs the disk nothing. With nothing to do the thread sleeps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::faults::Faults;
 use crate::statistics::{Counters, Statistics};
 use crate::threads;
-use crate::ticket::{Group, Outcome, Ticket};
+use crate::ticket::{Outcome, Slot, Ticket, Withdrawal};
 
 /// A group that is larger leaves the rest to the next one, so that the first in it need not wait for too many.
 const GROUP_BATCHES_MAX: usize = 16 * 1024;
 const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Places of withdrawn batches that the queue keeps at most, unless they are less than half of it.
+const WITHDRAWN_MAX: usize = 1024;
 
 /// The side of a backend that writes.
 pub(crate) trait Commit: Send {
@@ -34,40 +39,84 @@ pub(crate) struct Writer {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// How much a queue takes, and for how long.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    /// More bytes are refused.
+    pub(crate) bytes_max: usize,
+    /// How long a batch may wait that nobody is in a hurry for.
+    pub(crate) linger: Duration,
+}
+
 struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
-    bytes_max: usize,
+    load: Load,
+    bounds: Bounds,
     faults: Faults,
     counters: Arc<Counters>,
 }
 
+/// What waits, or is in the thread's hands. Withdrawals change it without the queue's lock.
+#[derive(Default)]
+struct Load {
+    batches: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Withdrawn batches whose places are still in the queue.
+    withdrawn: AtomicUsize,
+}
+
 #[derive(Default)]
 struct Queue {
-    groups: VecDeque<Pending>,
-    batches: usize,
-    bytes: usize,
-    asleep: bool,
+    waiting: VecDeque<Waiting>,
+    /// How many in it somebody is in a hurry for.
+    hurried: usize,
+    sleep: Sleep,
     closed: bool,
 }
 
-/// A group before it is committed. Dropped unsettled, as when its thread panics, it is closed.
-struct Pending {
-    batches: Vec<Batch>,
+/// What the thread is doing, and so what wakes it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sleep {
+    #[default]
+    Awake,
+    /// Until there is anything.
+    Idle,
+    /// Until what lingers is due, or somebody is in a hurry.
+    Lingers,
+}
+
+struct Waiting {
+    slot: Arc<Slot>,
     bytes: usize,
     since: Instant,
-    group: Arc<Group>,
+    hurried: bool,
+}
+
+/// Batches that are committed together. Dropped unsettled, as when the thread panics, it is closed.
+struct Group {
+    batches: Vec<Batch>,
+    slots: Vec<Arc<Slot>>,
+    bytes: usize,
+    since: Instant,
 }
 
 impl Writer {
-    /// Starts the thread. A queue of more than `bytes_max` bytes refuses batches.
+    /// Starts the thread.
     pub(crate) fn start(
         commit: Box<dyn Commit>,
-        bytes_max: usize,
+        bounds: Bounds,
         faults: Faults,
         counters: Arc<Counters>,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), filled: Condvar::new(), bytes_max, faults, counters });
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            load: Load::default(),
+            bounds,
+            faults,
+            counters,
+        });
         let thread = threads::spawn("store-writer".into(), {
             let shared = shared.clone();
             move || shared.run(commit)
@@ -76,22 +125,35 @@ impl Writer {
     }
 
     pub(crate) fn commit(&self, batch: Batch) -> Ticket {
-        if batch.is_empty() {
-            return Ticket::done();
+        self.push(batch, true).map_or_else(|ticket| ticket, Ticket::pending)
+    }
+
+    pub(crate) fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal) {
+        match self.push(batch, false) {
+            Ok(slot) => (Ticket::pending(slot.clone()), Withdrawal::of(slot)),
+            Err(ticket) => (ticket, Withdrawal::none()),
         }
-        self.shared.push(batch).unwrap_or_else(|error| {
+    }
+
+    /// The batch's place in the queue, or the ticket of one that needs none.
+    fn push(&self, batch: Batch, hurried: bool) -> Result<Arc<Slot>, Ticket> {
+        if batch.is_empty() {
+            return Err(Ticket::done());
+        }
+        self.shared.push(batch, hurried).map_err(|error| {
             let refused = Err(error);
             self.shared.counters.outcome(0, &refused);
             Ticket::settled(refused)
         })
     }
 
+    pub(crate) fn withdraw(&self, withdrawal: &Withdrawal) -> bool {
+        withdrawal.slot().is_some_and(|slot| slot.withdraw(|batch| self.shared.withdrawn(batch)))
+    }
+
     pub(crate) fn statistics(&self) -> Statistics {
-        let (batches, bytes) = {
-            let queue = self.shared.queue.lock();
-            (queue.batches, queue.bytes)
-        };
-        self.shared.counters.statistics(batches, bytes)
+        let Load { batches, bytes, .. } = &self.shared.load;
+        self.shared.counters.statistics(batches.load(Relaxed), bytes.load(Relaxed))
     }
 
     /// Takes no more batches, and returns when those in the queue are settled.
@@ -110,65 +172,131 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn push(&self, batch: Batch) -> Result<Ticket, StoreError> {
+    fn push(&self, batch: Batch, hurried: bool) -> Result<Arc<Slot>, StoreError> {
         if batch.is_out_of_range() {
             return Err(StoreError::Backend("a log id is larger than LogId::MAX".into()));
         }
         let bytes = batch.bytes();
+        let slot = Slot::new(batch);
+        let waiting = Waiting { slot: slot.clone(), bytes, since: Instant::now(), hurried };
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(StoreError::Closed);
         }
-        if queue.bytes + bytes > self.bytes_max {
+        let before = self.load.bytes.load(Relaxed);
+        if before + bytes > self.bounds.bytes_max {
             return Err(StoreError::Full);
         }
-        queue.batches += 1;
-        queue.bytes += bytes;
-        if !queue.groups.back().is_some_and(|group| group.takes(bytes)) {
-            queue.groups.push_back(Pending::new());
+        self.load.add(1, bytes);
+        queue.hurried += usize::from(hurried);
+        queue.waiting.push_back(waiting);
+        self.forget_withdrawn(&mut queue);
+        let wake = match queue.sleep {
+            Sleep::Awake => false,
+            Sleep::Idle => true,
+            Sleep::Lingers => hurried || before + bytes > GROUP_BYTES_MAX,
+        };
+        if wake {
+            queue.sleep = Sleep::Awake;
         }
-        let pending = queue.groups.back_mut().expect("was just pushed");
-        pending.batches.push(batch);
-        pending.bytes += bytes;
-        let ticket = Ticket::pending(pending.group.clone(), pending.batches.len() - 1);
-        let wake = std::mem::take(&mut queue.asleep);
         drop(queue);
         if wake {
             self.filled.notify_one();
         }
-        Ok(ticket)
+        Ok(slot)
+    }
+
+    /// Called under the lock of the batch's slot, so that whoever sees it withdrawn sees it counted.
+    fn withdrawn(&self, batch: &Batch) {
+        self.load.subtract(1, batch.bytes());
+        self.load.withdrawn.fetch_add(1, Relaxed);
+        self.counters.withdrawn();
+    }
+
+    /// While the disk does not answer, nobody else takes them out of the queue.
+    fn forget_withdrawn(&self, queue: &mut Queue) {
+        let withdrawn = self.load.withdrawn.load(Relaxed);
+        if withdrawn <= WITHDRAWN_MAX || withdrawn <= queue.waiting.len() / 2 {
+            return;
+        }
+        let before = queue.waiting.len();
+        queue.waiting.retain(|waiting| waiting.hurried || !waiting.slot.is_withdrawn());
+        self.load.withdrawn.fetch_sub(before - queue.waiting.len(), Relaxed);
     }
 
     fn run(self: Arc<Self>, mut commit: Box<dyn Commit>) {
         let _closing = CloseOnDrop(&self);
-        while let Some(pending) = self.next() {
-            let outcome = self.commit(&mut *commit, &pending.batches);
-            self.counters.committed(pending.since.elapsed());
-            for (index, batch) in pending.batches.iter().enumerate() {
+        while let Some(group) = self.next() {
+            let outcome = self.commit(&mut *commit, &group.batches);
+            self.counters.committed(group.since.elapsed());
+            for (index, batch) in group.batches.iter().enumerate() {
                 self.counters.outcome(batch.writes(), &outcome.of(index));
             }
-            let mut queue = self.queue.lock();
-            queue.batches -= pending.batches.len();
-            queue.bytes -= pending.bytes;
-            drop(queue);
-            pending.group.settle(outcome);
+            self.load.subtract(group.batches.len(), group.bytes);
+            group.settle(&outcome);
         }
         commit.finish();
     }
 
-    fn next(&self) -> Option<Pending> {
+    /// The next group, once it is due.
+    fn next(&self) -> Option<Group> {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(pending) = queue.groups.pop_front() {
-                return Some(pending);
+            while queue.waiting.front().is_some_and(|waiting| !waiting.hurried && waiting.slot.is_withdrawn()) {
+                queue.waiting.pop_front();
+                self.load.withdrawn.fetch_sub(1, Relaxed);
             }
-            if queue.closed {
-                return None;
+            let now = Instant::now();
+            let due = queue.waiting.front().map(|oldest| oldest.since + self.bounds.linger);
+            let hurry = queue.closed || queue.hurried > 0 || self.load.bytes.load(Relaxed) > GROUP_BYTES_MAX;
+            match due {
+                Some(due) if hurry || due <= now => match self.take(&mut queue, now) {
+                    Some(group) => return Some(group),
+                    None => continue,
+                },
+                Some(due) => self.sleep(&mut queue, Some(due)),
+                None if queue.closed => return None,
+                None => self.sleep(&mut queue, None),
             }
-            queue.asleep = true;
-            self.filled.wait(&mut queue);
-            queue.asleep = false;
         }
+    }
+
+    fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
+        match until {
+            Some(due) => {
+                queue.sleep = Sleep::Lingers;
+                self.filled.wait_until(queue, due);
+            }
+            None => {
+                queue.sleep = Sleep::Idle;
+                self.filled.wait(queue);
+            }
+        }
+        queue.sleep = Sleep::Awake;
+    }
+
+    /// Takes the oldest out of the queue: all up to the last that is hurried, and after it those that have lingered for half
+    /// their time, since they would soon cost a group of their own.
+    fn take(&self, queue: &mut Queue, now: Instant) -> Option<Group> {
+        let all = queue.closed || self.load.bytes.load(Relaxed) > GROUP_BYTES_MAX;
+        let mut group = Group { batches: Vec::new(), slots: Vec::new(), bytes: 0, since: queue.waiting.front()?.since };
+        while let Some(next) = queue.waiting.front() {
+            let wanted = all || queue.hurried > 0 || next.since + self.bounds.linger / 2 <= now;
+            if !wanted || !group.has_room(next.bytes) {
+                break;
+            }
+            let Some(Waiting { slot, bytes, hurried, .. }) = queue.waiting.pop_front() else { break };
+            queue.hurried -= usize::from(hurried);
+            match slot.take() {
+                Some(batch) => {
+                    group.batches.push(batch);
+                    group.slots.push(slot);
+                    group.bytes += bytes;
+                }
+                None => drop(self.load.withdrawn.fetch_sub(1, Relaxed)),
+            }
+        }
+        (!group.batches.is_empty()).then_some(group)
     }
 
     /// The first ones fail where a test said so.
@@ -186,19 +314,31 @@ impl Shared {
     }
 }
 
-impl Pending {
-    fn new() -> Self {
-        Self { batches: Vec::new(), bytes: 0, since: Instant::now(), group: Arc::default() }
+impl Load {
+    fn add(&self, batches: usize, bytes: usize) {
+        self.batches.fetch_add(batches, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    fn takes(&self, bytes: usize) -> bool {
-        self.batches.len() < GROUP_BATCHES_MAX && self.bytes + bytes <= GROUP_BYTES_MAX
+    fn subtract(&self, batches: usize, bytes: usize) {
+        self.batches.fetch_sub(batches, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
     }
 }
 
-impl Drop for Pending {
+impl Group {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.batches.is_empty() || (self.batches.len() < GROUP_BATCHES_MAX && self.bytes + bytes <= GROUP_BYTES_MAX)
+    }
+
+    fn settle(&self, outcome: &Outcome) {
+        self.slots.iter().enumerate().for_each(|(index, slot)| slot.settle(outcome.of(index)));
+    }
+}
+
+impl Drop for Group {
     fn drop(&mut self) {
-        self.group.settle(Outcome::Failed(StoreError::Closed));
+        self.slots.iter().for_each(|slot| slot.settle(Err(StoreError::Closed)));
     }
 }
 
@@ -209,11 +349,14 @@ impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         queue.closed = true;
-        let groups = std::mem::take(&mut queue.groups);
-        (queue.batches, queue.bytes) = (0, 0);
+        let waiting = std::mem::take(&mut queue.waiting);
+        queue.hurried = 0;
         // Settling wakes, and a waker may come back here.
         drop(queue);
-        drop(groups);
+        waiting.iter().for_each(|waiting| waiting.slot.settle(Err(StoreError::Closed)));
+        // Nothing can be withdrawn any more, so nobody else counts.
+        let Load { batches, bytes, withdrawn } = &self.0.load;
+        [batches, bytes, withdrawn].into_iter().for_each(|count| count.store(0, Relaxed));
     }
 }
 
@@ -227,9 +370,11 @@ mod tests {
     use crate::batch::Operation;
     use crate::ids::LogId;
 
+    const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, linger: Duration::from_millis(40) };
+
     fn start(commit: impl Commit + 'static) -> (Writer, Faults) {
         let faults = Faults::new();
-        (Writer::start(Box::new(commit), 1 << 20, faults.clone(), Arc::default()).unwrap(), faults)
+        (Writer::start(Box::new(commit), BOUNDS, faults.clone(), Arc::default()).unwrap(), faults)
     }
 
     fn numbered(number: u64, bytes: usize) -> Batch {
@@ -303,7 +448,8 @@ mod tests {
         let groups = Arc::default();
         let faults = Faults::new();
         let keeps = Box::new(Keeps(Arc::clone(&groups)));
-        let writer = Writer::start(keeps, usize::MAX, faults.clone(), Arc::default()).unwrap();
+        let writer =
+            Writer::start(keeps, Bounds { bytes_max: usize::MAX, ..BOUNDS }, faults.clone(), Arc::default()).unwrap();
         faults.hold_commits();
         for number in 0..5 {
             drop(writer.commit(numbered(number, GROUP_BYTES_MAX / 2)));

@@ -29,7 +29,7 @@ use crate::lock::Lock;
 use crate::reading::Reading;
 use crate::statistics::{Counters, Statistics};
 use crate::store::Options;
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, Withdrawal};
 use crate::writer::Writer;
 
 const DATABASE: &str = "store.db";
@@ -77,8 +77,7 @@ impl Sqlite {
 
         let counters = Arc::<Counters>::default();
         let (commit, ids) = SqliteCommit::new(connection, counters.clone(), lock.clone()).map_err(refused)?;
-        let writer =
-            Writer::start(Box::new(commit), options.queue_bytes_max, options.faults.clone(), counters.clone())?;
+        let writer = Writer::start(Box::new(commit), options.bounds(), options.faults.clone(), counters.clone())?;
         let lock = Mutex::new(Some(lock));
         Ok((Self { writer, readers, faults: options.faults, counters, lock }, ids))
     }
@@ -98,6 +97,14 @@ impl Sqlite {
 impl Backend for Sqlite {
     fn commit(&self, batch: Batch) -> Ticket {
         self.writer.commit(batch)
+    }
+
+    fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal) {
+        self.writer.commit_later(batch)
+    }
+
+    fn withdraw(&self, withdrawal: &Withdrawal) -> bool {
+        self.writer.withdraw(withdrawal)
     }
 
     fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {
