@@ -138,10 +138,7 @@ pub async fn account_receives_message(
                 server.deps.metrics.routed_offline();
                 let offline = &server.modules.offline;
                 let ticket = offline.keep(&account, entry, offline.place(), message, Flight::default());
-                Ok(Promise {
-                    ticket: Some(ticket),
-                    otherwise: StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(message),
-                })
+                Ok(Promise::of(ticket, message))
             }
             Route::Refuse(condition) => {
                 server.deps.metrics.routed_refused();
@@ -216,12 +213,9 @@ fn deliver(
         }
     }
     match kept || (storable && flight.is_over()) {
-        true => Promise {
-            ticket: Some(offline.keep(account, entry, place, message, flight)),
-            // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is
-            // there.
-            otherwise: StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(message),
-        },
+        // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is
+        // there.
+        true => Promise::of(offline.keep(account, entry, place, message, flight), message),
         false => Promise::kept(),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use magpie_proto::{BareJid, FullJid, Stanza};
-use magpie_store::LogId;
+use magpie_store::{LogId, Withdrawal};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -78,7 +78,7 @@ impl Resource {
 }
 
 /// A spool entry on its way: nobody else takes it from the spool.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Flight {
     /// The sessions that have it, in their mailboxes or unacknowledged.
     pub holders: SmallVec<[SessionId; 2]>,
@@ -86,6 +86,8 @@ pub struct Flight {
     pub awaiting: SmallVec<[SessionId; 2]>,
     /// Whether a session's client has it: the entry stays only for those that await it.
     pub received: bool,
+    /// Takes it back before it is written, where that was in no hurry.
+    pub withdrawal: Option<Withdrawal>,
 }
 
 impl Flight {

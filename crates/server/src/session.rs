@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use magpie_proto::acks::Position;
+use magpie_proto::acks::{Position, StreamManagement};
 use magpie_proto::stream::Event;
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StreamCondition, StreamError, ns};
@@ -61,6 +61,9 @@ pub struct Takeover {
 
 /// Stanzas whose promises wait for the store above which a session reads no further.
 const PROMISES_MAX: usize = 1024;
+
+/// Stanzas whose promises wait above which the session looks after them though its client does not ask for the count.
+const PROMISES_QUIET_MAX: usize = 16;
 
 /// Whether the session goes on.
 enum Flow {
@@ -149,6 +152,7 @@ impl Session {
         if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
             return flow;
         }
+        self.look_at_promises();
         if let flow @ (Flow::Detach | Flow::End) = self.flush() {
             return flow;
         }
@@ -160,6 +164,8 @@ impl Session {
         let wait = self.allowance.wait();
         let read = self.may_take_input() && wait.is_none();
         let deadline = wait.unwrap_or_else(|| self.deadline());
+        // Until its client asks for the count, or many have gathered, the session need not hear of each message that arrived.
+        let quietly = self.promises.len() < PROMISES_QUIET_MAX && !self.acks.as_ref().is_some_and(|acks| acks.owes());
         let Self { connection, work, promises, fetch, handle, .. } = self;
         tokio::select! {
             ready = ready(connection.as_ref(), read) => match ready {
@@ -173,7 +179,7 @@ impl Session {
                 self.owe(position, promise);
                 Flow::On
             }
-            outcome = kept(promises) => {
+            outcome = kept(promises, quietly) => {
                 self.promise_kept(outcome);
                 Flow::On
             }
@@ -293,12 +299,19 @@ impl Session {
         }
     }
 
+    /// Settles what needs no more waiting.
+    fn look_at_promises(&mut self) {
+        while let Some(outcome) = self.promises.front().and_then(|(_, promise)| promise.ticket.as_ref()?.outcome()) {
+            self.promise_kept(outcome);
+        }
+    }
+
     fn promise_kept(&mut self, outcome: Result<(), StoreError>) {
         let Some((position, promise)) = self.promises.pop_front() else { return };
         if let Err(error) = outcome {
             warn!(jid = %self.handle.jid, %error, "a stanza could not be kept");
             self.server.modules.offline.count_again();
-            if let Some(refusal) = promise.otherwise {
+            if let Some(refusal) = promise.refusal() {
                 // Not by way of the mailbox: the stanza counts as handled from here on.
                 self.deliver(Delivery::new(refusal));
             }
@@ -318,7 +331,7 @@ impl Session {
             return;
         }
         if let Some(answer) = self.acks.as_mut().and_then(|acks| acks.answer_due()) {
-            self.write_nonza(&answer);
+            self.write_management(&answer);
         }
     }
 
@@ -404,11 +417,17 @@ impl Session {
         }
     }
 
+    fn write_management(&mut self, element: &StreamManagement) {
+        if let Some(connection) = &mut self.connection {
+            connection.write(|out| element.write(out));
+        }
+    }
+
     fn flush(&mut self) -> Flow {
         self.answer_requests();
         let Some(connection) = &mut self.connection else { return Flow::On };
         if let Some(request) = self.acks.as_mut().and_then(|acks| acks.request_due()) {
-            connection.write(|out| request.write(None, out));
+            connection.write(|out| request.write(out));
         }
         if connection.flush().is_err() {
             return Flow::Detach;
@@ -468,7 +487,7 @@ impl Session {
         match &mut self.acks {
             Some(acks) => {
                 let request = acks.request();
-                self.write_nonza(&request);
+                self.write_management(&request);
             }
             None => {
                 let ping = crate::modules::ping::ask(&self.handle);
@@ -493,9 +512,10 @@ async fn optional<T>(work: &mut Option<Work<T>>) -> T {
     }
 }
 
-/// Waits for the oldest promise.
-async fn kept(promises: &mut VecDeque<(Option<Position>, Promise)>) -> Result<(), StoreError> {
+/// Waits for the oldest promise; `quietly`: only for what the store says of it, and not until the recipient has the message.
+async fn kept(promises: &mut VecDeque<(Option<Position>, Promise)>, quietly: bool) -> Result<(), StoreError> {
     match promises.front_mut().and_then(|(_, promise)| promise.ticket.as_mut()) {
+        Some(ticket) if quietly => std::future::poll_fn(|context| ticket.poll_quietly(context)).await,
         Some(ticket) => ticket.await,
         None => std::future::pending().await,
     }

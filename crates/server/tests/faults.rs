@@ -111,14 +111,15 @@ fn said(client: &mut Client) -> String {
     }
 }
 
-/// Waits until messages reach the client as they are sent.
-fn warm_up(from: &mut Client, to: &mut Client, name: &str) {
-    loop {
+/// Waits until messages reach the client as they are sent; how many it took.
+fn warm_up(from: &mut Client, to: &mut Client, name: &str) -> u32 {
+    for sent in 1.. {
         from.send(message(name, "warm"));
         if !to.wait_for(&["<body>warm"]).contains("urn:xmpp:delay") {
-            return;
+            return sent;
         }
     }
+    unreachable!("it is through with its spool at some time")
 }
 
 #[test]
@@ -155,9 +156,10 @@ fn a_slow_store_delays_acknowledgements_and_not_delivery() {
 
 #[test]
 fn a_full_store_refuses_what_it_cannot_keep_before_the_count_that_covers_it() {
-    let host = Host::start(&["romeo", "juliet", "nurse"]);
-    let (mut romeo, mut juliet) = (host.managed("romeo"), host.login("juliet"));
+    let host = Host::start(&["romeo", "juliet", "nurse", "tybalt"]);
+    let (mut romeo, mut juliet, mut tybalt) = (host.managed("romeo"), host.login("juliet"), host.managed("tybalt"));
     warm_up(&mut romeo, &mut juliet, "juliet");
+    warm_up(&mut romeo, &mut tybalt, "tybalt");
     let mut benvolio = host.login("nurse");
     ping(&mut benvolio);
     drop(benvolio);
@@ -171,11 +173,11 @@ fn a_full_store_refuses_what_it_cannot_keep_before_the_count_that_covers_it() {
     // Without XEP-0198 the sender hears of it as well.
     juliet.send(message("nurse", "also"));
     assert!(is_refused(&juliet.element()));
-    // A message that was to be kept until the recipient has it is refused, though the recipient may have it.
-    romeo.send(message("juliet", "unsafe") + REQUEST);
+    // A message that was to be kept until the recipient acknowledges it is refused, though the recipient may have it.
+    romeo.send(message("tybalt", "unsafe") + REQUEST);
     let error = said(&mut romeo);
     assert!(is_refused(&error) && error.contains("id='unsafe'"), "{error}");
-    juliet.wait_for(&["<body>unsafe"]);
+    tybalt.wait_for(&["<body>unsafe"]);
     // So is a change of the roster, which is left as it was.
     juliet.send("<iq type='set' id='s'><query xmlns='jabber:iq:roster'><item jid='x@localhost'/></query></iq>");
     let answer = juliet.wait_for(&["id='s'"]);
@@ -194,6 +196,37 @@ fn a_full_store_refuses_what_it_cannot_keep_before_the_count_that_covers_it() {
     let mut nurse = host.login("nurse");
     let first = nurse.wait_for(&["<message"]);
     assert!(first.contains("<body>fits"), "{first}");
+}
+
+#[test]
+fn what_its_recipient_acknowledged_counts_as_handled_though_the_store_is_stuck_and_nothing_else_does() {
+    let host = Host::start(&["romeo", "juliet", "nurse"]);
+    let (mut romeo, mut juliet) = (host.managed("romeo"), host.managed("juliet"));
+    let warm = warm_up(&mut romeo, &mut juliet, "juliet");
+    romeo.send(REQUEST);
+    let before = romeo.wait_for(&["<a "]);
+    host.faults.hold_commits();
+    // The writer hangs with this one in its hands.
+    juliet.send(message("nurse", "first"));
+    std::thread::sleep(SHORT);
+    romeo.send(message("juliet", "now") + REQUEST);
+    juliet.wait_for(&["<body>now"]);
+    let deadline = Instant::now() + SHORT;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        match romeo.next_within(left) {
+            Got::Element(element) => assert!(!element.starts_with("<a "), "{element} before juliet has it"),
+            got => assert_eq!(got, Got::Nothing),
+        }
+    }
+    juliet.send(format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", warm + 1));
+    let after = romeo.wait_for(&["<a "]);
+    assert_ne!(before, after);
+    host.faults.release();
+    // It is with her, and nowhere else.
+    drop(juliet);
+    let mut juliet = host.login("juliet");
+    juliet.send(message("juliet", "last"));
+    assert!(juliet.wait_for(&["<message"]).contains("<body>last"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! XEP-0198 §3 to §6: the elements.
 
+use std::io::Write;
+
 use crate::xml::{Kind, Stanza};
 use crate::{Element, StanzaCondition, ns};
 
@@ -71,9 +73,12 @@ impl StreamManagement {
         if stanza.kind() != Kind::Other || stanza.ns() != ns::SM {
             return Err(ManagementError::Unknown);
         }
-        // The most frequent one has no attribute: no tree is needed to know it.
+        // The most frequent ones, as nearly everybody writes them, need no tree.
         if stanza.name() == "r" {
             return Ok(Self::Request);
+        }
+        if let Some(h) = plain_ack(stanza.bytes()) {
+            return Ok(Self::Ack { h });
         }
         Self::from_element(&stanza.element())
     }
@@ -135,10 +140,36 @@ impl StreamManagement {
         }
     }
 
+    /// Writes it as a top-level element, in canonical form.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Request => out.extend_from_slice(REQUEST),
+            Self::Ack { h } => {
+                out.extend_from_slice(ACK_BEGIN);
+                write!(out, "{h}").expect("a vector takes everything");
+                out.extend_from_slice(ACK_END);
+            }
+            _ => self.element().write(ns::CLIENT, out),
+        }
+    }
+
     /// As a top-level element.
     pub fn stanza(&self) -> Stanza {
         Stanza::new(&self.element())
     }
+}
+
+const REQUEST: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
+const ACK_BEGIN: &[u8] = b"<a xmlns='urn:xmpp:sm:3' h='";
+const ACK_END: &[u8] = b"'/>";
+
+/// The count of an acknowledgement that has nothing but its count.
+fn plain_ack(bytes: &[u8]) -> Option<u32> {
+    let h = bytes.strip_prefix(ACK_BEGIN)?.strip_suffix(ACK_END)?;
+    if h.is_empty() || !h.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(h).ok()?.parse().ok()
 }
 
 fn boolean(element: &Element, name: &'static str) -> Result<bool, ManagementError> {

@@ -252,6 +252,9 @@ fn each_element_is_read_and_written() {
     ] {
         assert_eq!(parsed(xml), Ok(element.clone()), "{xml}");
         assert_eq!(std::str::from_utf8(element.stanza().bytes()).unwrap(), xml);
+        let mut written = Vec::new();
+        element.write(&mut written);
+        assert_eq!(String::from_utf8(written).unwrap(), xml);
     }
 }
 
@@ -259,6 +262,9 @@ fn each_element_is_read_and_written() {
 fn each_spelling_of_a_value_is_read() {
     use StreamManagement as S;
     let enable = |resume, max_seconds| Ok(S::Enable { resume, max_seconds });
+    for ack in ["<a h='7' xmlns='urn:xmpp:sm:3'/>", "<a xmlns='urn:xmpp:sm:3' h=' 7 ' other='x'>text</a>"] {
+        assert_eq!(parsed(ack), Ok(S::Ack { h: 7 }), "{ack}");
+    }
     assert_eq!(parsed("<enable xmlns='urn:xmpp:sm:3' resume='1'/>"), enable(true, None));
     assert_eq!(parsed("<enable xmlns='urn:xmpp:sm:3' resume='0' max='007'/>"), enable(false, Some(7)));
     assert_eq!(parsed("<enable xmlns='urn:xmpp:sm:3' max='99999999999'/>"), enable(false, Some(u32::MAX)));

@@ -125,6 +125,7 @@ fn store(page: &mut Page<'_>, store: &magpie_store::Statistics) -> Result<(), Er
             (&[("outcome", "durable")][..], store.batches),
             (&[("outcome", "conflict")][..], store.conflicts),
             (&[("outcome", "error")][..], store.errors),
+            (&[("outcome", "withdrawn")][..], store.withdrawn),
         ],
     )?;
     page.counter("magpie_store_rows", "Writes in durable batches", store.rows)?;

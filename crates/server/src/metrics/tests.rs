@@ -131,6 +131,7 @@ fn what_others_know_is_asked_for_when_somebody_looks() {
         queued_batches: 7,
         batches: 5,
         conflicts: 1,
+        withdrawn: 9,
         commits: magpie_store::Histogram {
             buckets: vec![(Some(500), 3), (Some(1000), 1), (None, 1)],
             sum_micros: 2_500_000,
@@ -151,6 +152,7 @@ fn what_others_know_is_asked_for_when_somebody_looks() {
         ("magpie_store_queue_batches", 7.0),
         ("magpie_store_batches_total{outcome=\"durable\"}", 5.0),
         ("magpie_store_batches_total{outcome=\"conflict\"}", 1.0),
+        ("magpie_store_batches_total{outcome=\"withdrawn\"}", 9.0),
         ("magpie_store_commit_seconds_bucket{le=\"0.0005\"}", 3.0),
         ("magpie_store_commit_seconds_bucket{le=\"0.001\"}", 4.0),
         ("magpie_store_commit_seconds_bucket{le=\"+Inf\"}", 5.0),

@@ -60,36 +60,38 @@ impl Carbons {
 
 /// A step: a message that a session sent, to the sender's other sessions.
 pub fn copy_sent(server: &Server, sender: &SessionHandle, message: &Stanza, to: &Jid) {
-    // What goes to the own account is copied where it arrives.
-    if to.to_bare() == sender.account || !is_eligible(message) {
-        return;
-    }
     server.registry().with(&sender.account, |account| {
         let Some(account) = account else { return };
         let others = account.resources.iter().filter(|resource| resource.session.id != sender.id);
-        copy(others, &sender.account, message, "sent");
+        // What goes to the own account is copied where it arrives.
+        copy(others, &sender.account, message, "sent", || to.to_bare() != sender.account);
     });
 }
 
 /// A step: a message that arrived for an account, to the sessions that did not get it. Runs under the registry's lock for the account.
 pub fn copy_received(account: &Account, name: &BareJid, message: &Stanza, recipients: &[SessionId]) {
-    // A room sends a private message to each session that is in it (§6.1).
-    let from_occupant = message.child("x", NS_MUC_USER).is_some_and(|x| x.element().children().next().is_none());
-    if account.resources.len() < 2 || from_occupant || !is_eligible(message) {
-        return;
-    }
     let sender = message.from();
+    // A room sends a private message to each session that is in it (§6.1).
+    let is_from_occupant = || message.child("x", NS_MUC_USER).is_some_and(|x| x.element().children().next().is_none());
     let others = account.resources.iter().filter(|resource| {
         !recipients.contains(&resource.session.id)
             // Its own message needs no copy.
             && sender.as_deref() != Some(resource.session.jid.as_str())
     });
-    copy(others, name, message, "received");
+    copy(others, name, message, "received", || !is_from_occupant());
 }
 
-fn copy<'a>(to: impl Iterator<Item = &'a Resource>, account: &BareJid, message: &Stanza, direction: &str) {
+/// Copies the message to those of the sessions that asked for it, if it is eligible and `may` be copied at all.
+fn copy<'a>(
+    to: impl Iterator<Item = &'a Resource>,
+    account: &BareJid,
+    message: &Stanza,
+    direction: &str,
+    may: impl FnOnce() -> bool,
+) {
     let mut wanted = to.filter(|resource| resource.carbons).peekable();
-    if wanted.peek().is_none() {
+    // Most people have one session: nothing is asked of the message where nobody wants a copy.
+    if wanted.peek().is_none() || !is_eligible(message) || !may() {
         return;
     }
     let mut wrapper = Element::new("message", ns::CLIENT).with_attr("from", account);

@@ -6,6 +6,7 @@
 //! XEP-0198, when it was written to the socket. The one surprising thing: which entries are on their way is
 //! known in memory alone, so that after a crash all of them count as offline messages.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::delay::{self, Delay};
 use magpie_proto::xeps::hints::{self, Hints};
 use hashbrown::hash_map::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Log, LogId, Record, Store, StoreError, Ticket};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{About, Module};
 use crate::accounts;
@@ -29,9 +31,6 @@ pub const CHUNK: usize = 64;
 
 /// Bytes of messages given to a session at a time; the last of them may go beyond.
 const CHUNK_BYTES: usize = 512 * 1024;
-
-/// Accounts whose number of spooled messages is remembered, so that a flood to one does not count its rows each time.
-const COUNTS_MAX: usize = 65_536;
 
 /// A message in the spool.
 #[derive(Clone, Debug)]
@@ -69,7 +68,7 @@ pub struct Offline {
     spool: Log<Spooled>,
     registry: Arc<Registry>,
     deps: Deps,
-    counts: Mutex<hashbrown::HashMap<BareJid, u64>>,
+    counts: Counts,
 }
 
 /// One step of fetching: what to deliver, and whether there may be more.
@@ -105,7 +104,7 @@ impl Module for Offline {
             spool: deps.store.log("spool"),
             registry: Arc::clone(&deps.registry),
             deps: deps.clone(),
-            counts: Mutex::default(),
+            counts: Counts::new(),
         }
     }
 }
@@ -138,24 +137,20 @@ impl Offline {
     /// Whether one more message may be kept for the account.
     pub async fn has_room(&self, account: &BareJid) -> Result<bool, StanzaError> {
         let max = self.deps.config.load().limits.offline_messages_max;
-        if let Some(count) = self.counts.lock().get(account) {
-            return Ok(*count < max);
+        if let Some(count) = self.counts.get(account) {
+            return Ok(count < max);
         }
         let owner = accounts::owner(account);
         let count = self.spool.count(&owner).await.map_err(refusal)?;
-        let mut counts = self.counts.lock();
-        if counts.len() >= COUNTS_MAX {
-            counts.clear();
-        }
         // Another sender may have counted, and kept something, meanwhile.
-        Ok(*counts.entry(account.clone()).or_insert(count) < max)
+        Ok(self.counts.get_or_insert(account, count) < max)
     }
 
     /// Whether one more message may be kept, as far as is known without asking the store. Under the registry's lock for the
     /// account this is exact: whoever else wants to keep one waits.
     pub fn is_full(&self, account: &BareJid) -> bool {
         let max = self.deps.config.load().limits.offline_messages_max;
-        self.counts.lock().get(account).is_some_and(|count| *count >= max)
+        self.counts.get(account).is_some_and(|count| count >= max)
     }
 
     /// The next place in every spool: a message keeps the place at which it was routed, whenever it is written there.
@@ -171,13 +166,17 @@ impl Offline {
         let received = Duration::from_millis(place.millis()).min(now());
         let spooled = Spooled { received, stanza: message.clone() };
         self.spool.append(&mut batch, &accounts::owner(name), place, &spooled);
-        let ticket = self.store.commit(batch);
-        if !flight.is_over() {
-            account.in_flight.insert(place, flight);
+        self.counts.change(name, |count| count.saturating_add(1));
+        // A session that has it may say so soon, and then it need not be written. One that awaits it reads it there.
+        if flight.holders.is_empty() || !flight.awaiting.is_empty() {
+            let ticket = self.store.commit(batch);
+            if !flight.is_over() {
+                account.in_flight.insert(place, flight);
+            }
+            return ticket;
         }
-        if let Some(count) = self.counts.lock().get_mut(name) {
-            *count += 1;
-        }
+        let (ticket, withdrawal) = self.store.commit_later(batch);
+        account.in_flight.insert(place, Flight { withdrawal: Some(withdrawal), ..flight });
         ticket
     }
 
@@ -195,7 +194,7 @@ impl Offline {
         if ids.is_empty() {
             return;
         }
-        let owner = accounts::owner(&session.account);
+        let mut owner = None;
         self.registry.with_any(&session.account, |account| {
             let fetching = account.resources.iter().any(|resource| resource.fetching);
             let mut batch = Batch::new();
@@ -206,27 +205,32 @@ impl Offline {
                 flight.get_mut().leave(session.id);
                 flight.get_mut().received = true;
                 if flight.get().awaiting.is_empty() {
-                    flight.remove();
+                    let withdrawal = flight.remove().withdrawal;
                     gone += 1;
-                    self.spool.delete(&mut batch, &owner, *id);
+                    if withdrawal.is_some_and(|withdrawal| self.store.withdraw(withdrawal)) {
+                        continue;
+                    }
+                    let owner = owner.get_or_insert_with(|| accounts::owner(&session.account));
+                    self.spool.delete(&mut batch, owner, *id);
                     // A reader's snapshot may be older than the deletion.
                     if fetching {
                         account.discharged.insert(*id);
                     }
                 }
             }
+            if !batch.is_empty() {
+                // Before anybody else may begin to read: who does commits something of its own first. Nobody waits for it: should
+                // it fail, the messages come once more.
+                drop(self.store.commit_later(batch));
+            }
             if gone > 0 {
-                // Before anybody else may begin to read. Nobody waits for it: should it fail, the messages come once more.
-                drop(self.store.commit(batch));
                 self.count_gone(&session.account, gone);
             }
         });
     }
 
     fn count_gone(&self, account: &BareJid, gone: u64) {
-        if let Some(count) = self.counts.lock().get_mut(account) {
-            *count = count.saturating_sub(gone);
-        }
+        self.counts.change(account, |count| count.saturating_sub(gone));
     }
 
     /// A session ends without its client having these messages: they wait in the spool for the next one, at the places at which they
@@ -335,7 +339,7 @@ impl Offline {
 
     /// Something that was counted could not be kept.
     pub fn count_again(&self) {
-        self.counts.lock().clear();
+        self.counts.clear();
     }
 
     /// What was committed before this is visible to the read that follows.
@@ -348,7 +352,55 @@ impl Offline {
 
     /// Deletes everything that is kept for an account.
     pub fn forget(&self, account: &BareJid) {
-        self.counts.lock().remove(account);
+        self.counts.remove(account);
+    }
+}
+
+/// Accounts whose number of spooled messages is remembered, so that a flood to one does not count its rows each time.
+const COUNTS_MAX: usize = 65_536;
+
+/// Each message asks for its recipient's: under one lock all of them would meet.
+const COUNTS_SHARDS: usize = 64;
+
+/// How many messages are in the spools of accounts, as far as they were counted.
+struct Counts {
+    shards: [Mutex<HashMap<BareJid, u64>>; COUNTS_SHARDS],
+    hasher: DefaultHashBuilder,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: DefaultHashBuilder::default() }
+    }
+
+    fn shard(&self, account: &BareJid) -> MutexGuard<'_, HashMap<BareJid, u64>> {
+        self.shards[self.hasher.hash_one(account) as usize % COUNTS_SHARDS].lock()
+    }
+
+    fn get(&self, account: &BareJid) -> Option<u64> {
+        self.shard(account).get(account).copied()
+    }
+
+    fn change(&self, account: &BareJid, change: impl FnOnce(u64) -> u64) {
+        if let Some(count) = self.shard(account).get_mut(account) {
+            *count = change(*count);
+        }
+    }
+
+    fn get_or_insert(&self, account: &BareJid, count: u64) -> u64 {
+        let mut shard = self.shard(account);
+        if shard.len() >= COUNTS_MAX / COUNTS_SHARDS {
+            shard.clear();
+        }
+        *shard.entry(account.clone()).or_insert(count)
+    }
+
+    fn remove(&self, account: &BareJid) {
+        self.shard(account).remove(account);
+    }
+
+    fn clear(&self) {
+        self.shards.iter().for_each(|shard| shard.lock().clear());
     }
 }
 

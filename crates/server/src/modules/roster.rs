@@ -328,8 +328,7 @@ impl RosterModule {
         if outbound.announce == Announce::Available {
             self.announce(server, account, &contact, outbound.announce).await;
         }
-        let otherwise = StanzaError::from(StanzaCondition::ResourceConstraint).reply_to(stanza);
-        Ok(Promise { ticket: Some(ticket), otherwise })
+        Ok(Promise::of(ticket, stanza))
     }
 
     /// A subscription stanza reaches a local account.

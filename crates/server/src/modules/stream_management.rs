@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use magpie_proto::acks::{Inbound, Outbound};
+use magpie_proto::acks::{Inbound, Outbound, StreamManagement as Management};
 use magpie_proto::stream::ResumeFailure;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StreamCondition, StreamError, ns};
@@ -146,12 +146,12 @@ impl Acks {
                 acks.owed = Some(acks.inbound.count());
                 Answer::Nothing
             }
-            ("a", Some(acks)) => match element.element().attr("h").and_then(|h| h.parse().ok()) {
-                Some(h) => match acks.acknowledge(h) {
+            ("a", Some(acks)) => match Management::parse(element) {
+                Ok(Management::Ack { h }) => match acks.acknowledge(h) {
                     Ok(deliveries) => Answer::Acknowledged(deliveries),
                     Err(error) => Answer::Fail(error),
                 },
-                None => Answer::Fail(StreamError::new(StreamCondition::BadFormat, "an acknowledgement without h")),
+                _ => Answer::Fail(StreamError::new(StreamCondition::BadFormat, "an acknowledgement without h")),
             },
             ("r" | "a", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             _ => Answer::Fail(StreamCondition::UnsupportedStanzaType.into()),
@@ -228,7 +228,7 @@ impl Acks {
     }
 
     /// The answer to a request of the client, once all that came before it is handled.
-    pub fn answer_due(&mut self) -> Option<Stanza> {
+    pub fn answer_due(&mut self) -> Option<Management> {
         let owed = self.owed?;
         let handled = self.inbound.handled();
         // Counts wrap at 2^32 (§4).
@@ -236,20 +236,26 @@ impl Acks {
             return None;
         }
         self.owed = None;
-        Some(Stanza::new(&Element::new("a", ns::SM).with_attr("h", handled.to_string())))
+        Some(Management::Ack { h: handled })
     }
 
-    /// A request, where stanzas were written and none is on its way.
-    pub fn request_due(&mut self) -> Option<Stanza> {
+    /// Whether a request of the client waits for its answer.
+    pub fn owes(&self) -> bool {
+        self.owed.is_some()
+    }
+
+    /// A request, where stanzas were written and none is on its way. A client that reads much is thus asked once a round trip,
+    /// and one that reads little at once: what it acknowledges soon need not be written to the disk.
+    pub fn request_due(&mut self) -> Option<Management> {
         let due = self.unrequested > 0 && (!self.requested || self.unrequested >= UNREQUESTED_MAX);
         due.then(|| self.request())
     }
 
     /// A request in any case.
-    pub fn request(&mut self) -> Stanza {
+    pub fn request(&mut self) -> Management {
         self.requested = true;
         self.unrequested = 0;
-        Stanza::new(&Element::new("r", ns::SM))
+        Management::Request
     }
 
     /// The session has lost its connection.

@@ -103,7 +103,7 @@ impl Session {
             self.owe(position, promise);
         }
         while !self.promises.is_empty() {
-            let outcome = kept(&mut self.promises).await;
+            let outcome = kept(&mut self.promises, false).await;
             self.promise_kept(outcome);
         }
     }
