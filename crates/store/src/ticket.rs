@@ -145,9 +145,8 @@ impl Slot {
     pub(crate) fn withdraw(&self, then: impl FnOnce(&Batch)) -> bool {
         let Some((batch, waker)) = self.replace_queued(Stage::Withdrawn, then) else { return false };
         drop(batch);
-        match waker {
-            Some((waker, false)) => waker.wake(),
-            Some((_, true)) | None => {}
+        if let Some((waker, false)) = waker {
+            waker.wake();
         }
         true
     }
