@@ -19,6 +19,8 @@ use clap::Parser;
 use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
 
+// Heap profilers see the system's allocator alone.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
+use magpie_proto::xml::KeptStanza;
 use magpie_proto::{BareJid, FullJid, Stanza};
 use magpie_store::{LogId, Withdrawal};
 use parking_lot::Mutex;
@@ -53,7 +54,7 @@ pub struct Resource {
     /// The session.
     pub session: Arc<SessionHandle>,
     /// RFC 6121 §4: the last available presence, stamped; `None` while unavailable.
-    pub presence: Option<Stanza>,
+    pub presence: Option<KeptStanza>,
     /// RFC 6121 §4.7.2.3: its priority. Meaningless while unavailable.
     pub priority: i8,
     /// RFC 6121 §2.2: asked for the roster, and so gets pushes.
@@ -113,7 +114,7 @@ impl Flight {
 #[derive(Debug, Default)]
 pub struct Account {
     /// Its sessions, in order of binding.
-    pub resources: SmallVec<[Resource; 2]>,
+    pub resources: SmallVec<[Resource; 1]>,
     /// Its roster, as the store has it or will have it.
     pub roster: Option<Arc<Roster>>,
     /// XEP-0191: its block list.
@@ -123,7 +124,7 @@ pub struct Account {
     /// Spool entries that are on their way to sessions.
     pub in_flight: HashMap<LogId, Flight>,
     /// Spool entries given up while a session was reading the spool: its snapshot may still show them.
-    pub discharged: HashSet<LogId>,
+    pub discharged: Option<Box<HashSet<LogId>>>,
     /// How many tasks are changing the account without a session of it: it stays until they are through.
     pub pins: u32,
 }
@@ -150,7 +151,8 @@ impl Account {
     }
 }
 
-type Shard = HashMap<BareJid, Account>;
+/// An account is on the heap: a map is up to half empty, and what is empty in it costs as much as what is not.
+type Shard = HashMap<BareJid, Box<Account>>;
 
 /// All sessions of this node.
 #[derive(Debug)]
@@ -190,7 +192,7 @@ impl Registry {
 
     /// Looks at, and changes, what is known of an account. `None` while it has no session. Keep it short.
     pub fn with<R>(&self, account: &BareJid, f: impl FnOnce(Option<&mut Account>) -> R) -> R {
-        f(self.shard(account).lock().get_mut(account))
+        f(self.shard(account).lock().get_mut(account).map(|account| &mut **account))
     }
 
     /// As [`Registry::with`], for an account that may have no session; it is forgotten again if it has none afterwards.
@@ -198,6 +200,9 @@ impl Registry {
         let mut shard = self.shard(account).lock();
         let entry = shard.entry(account.clone()).or_default();
         let result = f(entry);
+        if entry.in_flight.is_empty() {
+            entry.in_flight.shrink_to_fit();
+        }
         if !entry.is_needed() {
             shard.remove(account);
         }
@@ -238,7 +243,7 @@ impl Registry {
             let index = account.resources.iter().position(|resource| resource.session.id == session.id);
             let resource = index.map(|index| account.resources.remove(index));
             if !account.resources.iter().any(|resource| resource.fetching) {
-                account.discharged.clear();
+                account.discharged = None;
             }
             (resource, then(account))
         })

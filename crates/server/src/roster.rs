@@ -7,16 +7,18 @@
 //! In the store a roster is one [`Item`] a contact and one [`Journal`]. After each change the caller writes the item of the
 //! contact concerned, or deletes it where [`Roster::get`] no longer finds it, and the journal.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use magpie_proto::{BareJid, Element, Jid, StanzaCondition, ns};
 use magpie_store::Record;
 use serde::{Deserialize, Serialize};
 
-use crate::subscription::{self, Inbound, Outbound, Removal, State, SubscriptionStanza};
+use crate::subscription::{self, Inbound, Outbound, Removal, State, Subscription, SubscriptionStanza};
 
+mod packed;
 mod wire;
+
+use packed::Packed;
 
 /// What one roster may hold; more is refused with the error that is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,7 @@ impl Item {
         Self { listed: true, ..Self::unlisted(jid) }
     }
 
+    #[cfg(test)]
     fn text_bytes(&self) -> usize {
         text_bytes(&self.jid, self.name.as_deref(), &self.groups)
     }
@@ -215,7 +218,7 @@ pub struct Push {
 /// The roster of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
-    items: BTreeMap<BareJid, Item>,
+    items: Packed,
     journal: Journal,
 }
 
@@ -228,15 +231,16 @@ impl Roster {
     /// `first_version` must be larger than every version that an earlier roster of the same address can have had, or a client
     /// that remembers a deleted account would take the difference for the whole: an id that grows with time will do.
     pub fn new(first_version: u64) -> Self {
-        Self { items: BTreeMap::new(), journal: Journal::new(first_version) }
+        Self { items: Packed::default(), journal: Journal::new(first_version) }
     }
 
     /// A roster from the store. Where the journal is not there, the roster begins at `first_version` (see [`Roster::new`]).
     pub fn load(journal: Option<Journal>, items: impl IntoIterator<Item = Item>, first_version: u64) -> Self {
-        Self {
-            items: items.into_iter().map(|item| (item.jid.clone(), item)).collect(),
-            journal: journal.unwrap_or_else(|| Journal::new(first_version)),
-        }
+        let mut items: Vec<Item> = items.into_iter().collect();
+        items.sort_by(|one, other| one.jid.cmp(&other.jid));
+        // Two rows of one contact, under an old form of its address and the new one, are one contact.
+        items.dedup_by(|one, other| one.jid == other.jid);
+        Self { items: Packed::new(&items), journal: journal.unwrap_or_else(|| Journal::new(first_version)) }
     }
 
     /// The versions, to be stored.
@@ -250,34 +254,42 @@ impl Roster {
     }
 
     /// What is kept of a contact, whether clients see it or not.
-    pub fn get(&self, contact: &BareJid) -> Option<&Item> {
-        self.items.get(contact)
+    pub fn get(&self, contact: &BareJid) -> Option<Item> {
+        self.items.find(contact).map(|entry| entry.item())
     }
 
     /// The state between the owner and a contact.
     pub fn state(&self, contact: &BareJid) -> State {
-        self.get(contact).map_or_else(State::default, |item| item.state)
+        self.items.find(contact).map_or_else(State::default, |entry| entry.state())
     }
 
     /// All that is kept, in the order of the addresses.
-    pub fn all(&self) -> impl Iterator<Item = &Item> {
-        self.items.values()
+    pub fn all(&self) -> impl Iterator<Item = Item> {
+        self.items.iter().map(|entry| entry.item())
+    }
+
+    /// The addresses of those with whom the owner has such a subscription, in their order.
+    pub fn contacts(&self, which: fn(Subscription) -> bool) -> impl Iterator<Item = BareJid> {
+        self.items.iter().filter(move |entry| which(entry.state().subscription)).map(|entry| entry.jid())
+    }
+
+    /// The addresses of those who are of the domain, in their order.
+    pub fn contacts_of(&self, domain: &str) -> impl Iterator<Item = BareJid> {
+        self.items.iter().filter(move |entry| entry.domain() == domain).map(|entry| entry.jid())
     }
 
     /// The items that clients see, in the order of the addresses.
-    pub fn listed(&self) -> impl Iterator<Item = &Item> {
-        self.all().filter(|item| item.listed)
+    pub fn listed(&self) -> impl Iterator<Item = Item> {
+        self.items.iter().filter(|entry| entry.listed()).map(|entry| entry.item())
     }
 
     /// The requests that wait for the owner's answer: who asks, and the stanza that each resource gets when it becomes
     /// available (§3.1.3). `owner` is the account's address.
-    pub fn requests<'a>(&'a self, owner: &'a BareJid) -> impl Iterator<Item = (&'a BareJid, Cow<'a, str>)> {
-        self.all().filter(|item| item.state.pending_in).map(move |item| {
-            let stanza = match &item.request {
-                Some(request) => Cow::Borrowed(request.as_str()),
-                None => Cow::Owned(wire::bare_request(&item.jid, owner)),
-            };
-            (&item.jid, stanza)
+    pub fn requests(&self, owner: &BareJid) -> impl Iterator<Item = (BareJid, String)> {
+        self.items.iter().filter(|entry| entry.state().pending_in).map(move |entry| {
+            let Item { jid, request, .. } = entry.item();
+            let stanza = request.unwrap_or_else(|| wire::bare_request(&jid, owner));
+            (jid, stanza)
         })
     }
 
@@ -290,27 +302,29 @@ impl Roster {
         limits: &RosterLimits,
     ) -> Result<Push, StanzaCondition> {
         self.room_for(&jid, limits)?;
-        let others: usize = self.listed().filter(|item| item.jid != jid).map(Item::text_bytes).sum();
+        let old = self.items.find(&jid);
+        let all: usize = self.items.iter().filter(|entry| entry.listed()).map(|entry| entry.text_bytes()).sum();
+        let others = all - old.filter(|entry| entry.listed()).map_or(0, |entry| entry.text_bytes());
         if others + text_bytes(&jid, name.as_deref(), &groups) > limits.bytes_max {
             return Err(StanzaCondition::ResourceConstraint);
         }
         let version = self.journal.next(&jid);
-        let item = self.items.entry(jid.clone()).or_insert_with(|| Item::unlisted(jid));
-        item.name = name.filter(|name| !name.is_empty());
-        item.groups = groups;
-        item.listed = true;
-        item.changed = version;
-        Ok(Push { version, item: item.element() })
+        let old = old.map_or_else(|| Item::unlisted(jid.clone()), |entry| entry.item());
+        let name = name.filter(|name| !name.is_empty());
+        let item = Item { name, groups, listed: true, changed: version, ..old };
+        let push = Push { version, item: item.element() };
+        self.items.set(&jid, Some(item));
+        Ok(push)
     }
 
     /// Removes an item (§2.5), and with it what was pending. Push the removal, and send what the [`Removal`] says.
     pub fn remove(&mut self, contact: &BareJid) -> Result<(Removal, Push), StanzaCondition> {
         // §2.5.3. A stranger that only asks is in no roster that the client could mean.
-        if !self.get(contact).is_some_and(|item| item.listed) {
+        let Some(entry) = self.items.find(contact).filter(|entry| entry.listed()) else {
             return Err(StanzaCondition::ItemNotFound);
-        }
-        let state = self.state(contact);
-        self.items.remove(contact);
+        };
+        let state = entry.state();
+        self.items.set(contact, None);
         self.journal.remove(contact);
         Ok((subscription::removal(state), self.removal_push(contact)))
     }
@@ -326,7 +340,7 @@ impl Roster {
         if result.push {
             self.room_for(contact, limits)?;
         }
-        self.apply(contact, result.state, result.push);
+        self.apply(contact, result.state, result.push, None);
         Ok(result)
     }
 
@@ -343,15 +357,13 @@ impl Roster {
         let result = subscription::inbound(old, stanza);
         let asks = result.state.pending_in && !old.pending_in;
         if asks {
-            let waiting = self.all().filter(|item| item.state.pending_in).count();
+            let waiting = self.items.iter().filter(|entry| entry.state().pending_in).count();
             if waiting >= limits.requests_max {
                 return Err(StanzaCondition::ResourceConstraint);
             }
         }
-        self.apply(contact, result.state, result.push);
-        if asks && let Some(item) = self.items.get_mut(contact) {
-            item.request = (text.len() <= limits.request_bytes_max).then(|| text.to_owned());
-        }
+        let request = (asks && text.len() <= limits.request_bytes_max).then_some(text);
+        self.apply(contact, result.state, result.push, request);
         Ok(result)
     }
 
@@ -374,10 +386,10 @@ impl Roster {
         if known > self.version() || known < self.journal.oldest {
             return Since::Full;
         }
-        let changed = self.listed().filter(|item| item.changed > known);
+        let changed = self.items.iter().filter(|entry| entry.listed() && entry.changed() > known);
         let removed = self.journal.removed.iter().filter(|(version, _)| *version > known);
         let mut pushes: Vec<Push> = changed
-            .map(|item| Push { version: item.changed, item: item.element() })
+            .map(|entry| Push { version: entry.changed(), item: entry.item().element() })
             .chain(removed.map(|(version, jid)| Push { version: *version, item: wire::removed(jid) }))
             .collect();
         // §2.6.3 leaves the choice: so many pushes would be more than the roster itself.
@@ -394,28 +406,32 @@ impl Roster {
 
     /// Refuses a new listed item where there are enough.
     fn room_for(&self, contact: &BareJid, limits: &RosterLimits) -> Result<(), StanzaCondition> {
-        let listed = self.get(contact).is_some_and(|item| item.listed);
-        if !listed && self.listed().count() >= limits.items_max {
+        let listed = self.items.find(contact).is_some_and(|entry| entry.listed());
+        if !listed && self.items.iter().filter(|entry| entry.listed()).count() >= limits.items_max {
             return Err(StanzaCondition::ResourceConstraint);
         }
         Ok(())
     }
 
-    /// Puts the new state into the item, which comes and goes with it.
-    fn apply(&mut self, contact: &BareJid, state: State, shown: bool) {
-        if state == State::default() && !self.get(contact).is_some_and(|item| item.listed) {
-            self.items.remove(contact);
+    /// Puts the new state into the item, which comes and goes with it. `request`: a stanza that waits from now on.
+    fn apply(&mut self, contact: &BareJid, state: State, shown: bool, request: Option<&str>) {
+        let old = self.get(contact);
+        if state == State::default() && !old.as_ref().is_some_and(|item| item.listed) {
+            self.items.set(contact, None);
             return;
         }
-        let item = self.items.entry(contact.clone()).or_insert_with(|| Item::unlisted(contact.clone()));
+        let mut item = old.unwrap_or_else(|| Item::unlisted(contact.clone()));
         item.state = state;
-        if !state.pending_in {
-            item.request = None;
+        match request {
+            Some(request) => item.request = Some(request.to_owned()),
+            None if !state.pending_in => item.request = None,
+            None => {}
         }
         if shown {
             item.listed = true;
             item.changed = self.journal.next(contact);
         }
+        self.items.set(contact, Some(item));
     }
 }
 

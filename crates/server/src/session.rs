@@ -169,7 +169,7 @@ impl Session {
         let Self { connection, work, promises, fetch, handle, .. } = self;
         tokio::select! {
             ready = ready(connection.as_ref(), read) => match ready {
-                Ok(()) if read => self.read().await,
+                Ok(()) if read => self.read(),
                 Ok(()) => Flow::On,
                 Err(_) => Flow::Detach,
             },
@@ -197,7 +197,7 @@ impl Session {
 
     // Input.
 
-    async fn read(&mut self) -> Flow {
+    fn read(&mut self) -> Flow {
         let Some(connection) = &mut self.connection else { return Flow::On };
         match connection.read() {
             Ok(0) => Flow::On,

@@ -9,6 +9,7 @@ use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use parts::Parts;
 
@@ -160,6 +161,10 @@ impl FullJid {
     /// The address without its resource. Shares the text.
     pub fn to_bare(&self) -> BareJid {
         BareJid { parts: self.parts.to_bare() }
+    }
+    /// The whole address. Shares the text.
+    pub fn to_text(&self) -> Arc<str> {
+        self.parts.to_text()
     }
 }
 

@@ -80,6 +80,13 @@ impl Parts {
         &self.text[..usize::from(self.end)]
     }
 
+    pub(super) fn to_text(&self) -> Arc<str> {
+        match usize::from(self.end) == self.text.len() {
+            true => Arc::clone(&self.text),
+            false => Arc::from(self.as_str()),
+        }
+    }
+
     pub(super) fn local(&self) -> Option<&str> {
         (self.local > 0).then(|| &self.text[..usize::from(self.local)])
     }

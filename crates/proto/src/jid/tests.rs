@@ -328,3 +328,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_text_of_a_full_jid_is_its_own() {
+    let jid = FullJid::parse("romeo@montague.example/orchard").unwrap();
+    assert_eq!((&*jid.to_text(), jid.to_text().as_ptr()), (jid.as_str(), jid.as_str().as_ptr()));
+}

@@ -5,8 +5,6 @@
 //! policy, keys, a resource) it yields an event and waits for the matching answer; feed it no
 //! bytes until then. The state of negotiation is boxed and dropped when a resource is bound.
 
-use std::sync::Arc;
-
 use super::event::{Acceptance, Event, Opening, ResumeFailure};
 use super::features::{self, StartTls};
 use crate::sasl::xml::{self as sasl_xml, Request};
@@ -484,7 +482,7 @@ impl ClientStream {
     }
 
     fn establish(&mut self, jid: &FullJid) {
-        self.tokenizer.stamp_from(Some(Arc::from(jid.as_str())));
+        self.tokenizer.stamp_from(Some(jid.to_text()));
         self.negotiation = None;
         self.state = State::Bound;
     }

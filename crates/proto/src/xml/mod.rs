@@ -18,5 +18,5 @@ mod tag;
 mod tokenizer;
 
 pub use element::{Element, Node};
-pub use stanza::{Attr, Child, Kind, Stanza};
+pub use stanza::{Attr, Child, KeptStanza, Kind, Stanza};
 pub use tokenizer::{StreamHeader, Token, Tokenizer, XmlError, XmlLimits};

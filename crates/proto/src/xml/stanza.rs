@@ -67,6 +67,26 @@ struct Rare {
     namespaces: Vec<(u32, Box<str>)>,
 }
 
+/// A stanza that is kept without its index, which is larger than most stanzas: it is made again where the stanza is used.
+#[derive(Clone, Debug)]
+pub struct KeptStanza {
+    bytes: Bytes,
+    rare: Option<Box<Rare>>,
+}
+
+impl From<Stanza> for KeptStanza {
+    fn from(stanza: Stanza) -> Self {
+        Self { bytes: stanza.bytes, rare: stanza.rare }
+    }
+}
+
+impl KeptStanza {
+    /// The stanza. Shares the bytes.
+    pub fn stanza(&self) -> Stanza {
+        Stanza { bytes: self.bytes.clone(), index: Index::of(&self.bytes), rare: self.rare.clone() }
+    }
+}
+
 /// A child element of a stanza's top-level element.
 #[derive(Clone, Copy, Debug)]
 pub struct Child<'a> {

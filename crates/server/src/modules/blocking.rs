@@ -4,7 +4,7 @@
 //! offline. The list of an account with sessions is in the registry, so that the way of a stanza asks no store.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use magpie_proto::xml::{Element, Kind, Stanza};
 use magpie_proto::error::ErrorType;
@@ -34,6 +34,12 @@ impl BlockList {
     /// A list with one entry.
     pub fn of(jid: Jid) -> Self {
         Self(BTreeSet::from([jid]))
+    }
+
+    /// The list of those who block nobody, which is one for all of them.
+    fn empty() -> Arc<Self> {
+        static EMPTY: LazyLock<Arc<BlockList>> = LazyLock::new(Arc::default);
+        Arc::clone(&EMPTY)
     }
 
     /// Whether the address is blocked: itself, its bare JID, its domain with that resource, or its domain (§5 with XEP-0016 §2.1's order).
@@ -96,6 +102,9 @@ impl Blocking {
 
     async fn load(&self, account: &BareJid) -> Result<Arc<BlockList>, StoreError> {
         let rows = self.lists.list(&accounts::owner(account)).await?;
+        if rows.is_empty() {
+            return Ok(BlockList::empty());
+        }
         Ok(Arc::new(BlockList(rows.iter().filter_map(|(jid, _)| Jid::parse(jid).ok()).collect())))
     }
 

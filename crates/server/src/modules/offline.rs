@@ -214,7 +214,7 @@ impl Offline {
                     self.spool.delete(&mut batch, owner, *id);
                     // A reader's snapshot may be older than the deletion.
                     if fetching {
-                        account.discharged.insert(*id);
+                        account.discharged.get_or_insert_default().insert(*id);
                     }
                 }
             }
@@ -267,7 +267,7 @@ impl Offline {
                 received += 1;
                 self.spool.delete(&mut batch, &owner, *id);
                 if fetching {
-                    account.discharged.insert(*id);
+                    account.discharged.get_or_insert_default().insert(*id);
                 }
             }
             waiting |= gone && !flight.received;
@@ -315,7 +315,7 @@ impl Offline {
                     break;
                 }
                 last = Some(id);
-                if account.discharged.contains(&id) {
+                if account.discharged.as_ref().is_some_and(|discharged| discharged.contains(&id)) {
                     continue;
                 }
                 match account.in_flight.entry(id) {

@@ -21,7 +21,7 @@ use crate::registry::{Account, Resource, SessionHandle};
 use crate::roster::Roster;
 use crate::router::{self, PresenceType, Route, Target};
 use crate::server::{Deps, Server};
-use crate::subscription::SubscriptionStanza;
+use crate::subscription::{Subscription, SubscriptionStanza};
 
 /// Addresses that directed presence of one session is remembered for; one more is `resource-constraint`.
 const DIRECTED_MAX: usize = 1024;
@@ -62,13 +62,13 @@ impl Presence {
         let arrival = server.registry().with(&session.account, |account| {
             let account = account?;
             let others = account.available().filter(|other| other.session.id != session.id);
-            let others: Vec<Stanza> = others.filter_map(|other| other.presence.clone()).collect();
+            let others: Vec<Stanza> = others.filter_map(|other| Some(other.presence.as_ref()?.stanza())).collect();
             let roster = account.roster.clone()?;
             let blocked = account.blocked.clone().unwrap_or_default();
             let resource = account.resource(session.id)?;
             let initial = !resource.is_available();
             let willing = !initial && resource.priority >= 0;
-            resource.presence = Some(stanza.clone());
+            resource.presence = Some(stanza.clone().into());
             resource.priority = priority;
             if priority >= 0 && !willing {
                 // In the same breath: whatever is routed from here on finds the session, or the spool before it looks.
@@ -212,8 +212,8 @@ impl Presence {
             let account = account?;
             let roster = account.roster.clone()?;
             let changed = account.resources.iter_mut().filter_map(|resource| {
-                let changed = change(resource.presence.as_ref()?)?;
-                resource.presence = Some(changed.clone());
+                let changed = change(&resource.presence.as_ref()?.stanza())?;
+                resource.presence = Some(changed.clone().into());
                 Some((Arc::clone(&resource.session), changed))
             });
             Some((roster, changed.collect::<Vec<_>>()))
@@ -258,8 +258,8 @@ impl Presence {
         }
         let Some(roster) = roster(server, account) else { return };
         let (own, only) = (Jid::from(account.clone()), BlockList::of(contact.clone()));
-        for item in roster.all().filter(|item| item.state.subscription.has_to()) {
-            for (jid, presence) in shown_to(server, &item.jid, account) {
+        for contact in roster.contacts(Subscription::has_to) {
+            for (jid, presence) in shown_to(server, &contact, account) {
                 if only.blocks(&jid.clone().into()) {
                     self.deliver(server, &presence, &jid, &own);
                 }
@@ -274,12 +274,11 @@ impl Presence {
         let contacts: Vec<Jid> = match contact.local() {
             Some(_) => vec![contact.clone()],
             None => {
-                let there = roster.all().filter(|item| item.jid.domain() == contact.domain());
-                let named = |jid: &BareJid| match contact.resource() {
+                let named = |jid: BareJid| match contact.resource() {
                     Some(resource) => jid.with_resource(resource).ok().map(Jid::from),
-                    None => Some(jid.clone().into()),
+                    None => Some(jid.into()),
                 };
-                there.filter_map(|item| named(&item.jid)).collect()
+                roster.contacts_of(contact.domain()).filter_map(named).collect()
             }
         };
         contacts.into_iter().filter(|contact| sees(&roster, &contact.to_bare())).collect()
@@ -352,8 +351,7 @@ impl Presence {
             .registry()
             .with(&session.account, |account| account.and_then(|account| account.blocked.clone()))
             .unwrap_or_default();
-        for item in roster.all().filter(|item| item.state.subscription.has_from()) {
-            let contact = Jid::from(item.jid.clone());
+        for contact in roster.contacts(Subscription::has_from).map(Jid::from) {
             // A blocked contact sees nothing (XEP-0191 §3.3).
             if !blocked.blocks(&contact) {
                 self.deliver(server, stanza, &session.jid, &contact);
@@ -373,8 +371,8 @@ impl Presence {
         // From whom the user blocks nothing arrives, old requests included (XEP-0191 §3.2).
         let blocked = arrival.blocked;
         let deadline = Instant::now() + GREETING_WAIT_MAX;
-        for item in arrival.roster.all().filter(|item| item.state.subscription.has_to()) {
-            for (jid, presence) in shown_to(server, &item.jid, &session.account) {
+        for contact in arrival.roster.contacts(Subscription::has_to) {
+            for (jid, presence) in shown_to(server, &contact, &session.account) {
                 if !blocked.blocks(&jid.into()) {
                     until_room(server, session, deadline).await;
                     session.mailbox.deliver(Delivery::to(presence, Arc::clone(&to)));
@@ -465,7 +463,7 @@ fn shown_to(server: &Server, contact: &BareJid, account: &BareJid) -> Vec<(FullJ
 }
 
 fn with_address(resource: &Resource) -> Option<(FullJid, Stanza)> {
-    Some((resource.session.jid.clone(), resource.presence.clone()?))
+    Some((resource.session.jid.clone(), resource.presence.as_ref()?.stanza()))
 }
 
 fn current(server: &Server, account: &BareJid) -> Vec<(FullJid, Stanza)> {

@@ -125,7 +125,7 @@ impl RosterModule {
             let mut batch = Batch::new();
             if roster != *known {
                 match roster.get(contact) {
-                    Some(item) => self.items.put(&mut batch, &owner, contact.as_str(), item),
+                    Some(item) => self.items.put(&mut batch, &owner, contact.as_str(), &item),
                     None => self.items.delete(&mut batch, &owner, contact.as_str()),
                 }
                 if roster.version() != known.version() {
@@ -254,7 +254,7 @@ impl RosterModule {
             if under_way.len() >= CANCELLED_AT_ONCE_MAX {
                 under_way.join_next().await;
             }
-            let (server, account, contact, state) = (Arc::clone(server), account.clone(), item.jid.clone(), item.state);
+            let (server, account, contact, state) = (Arc::clone(server), account.clone(), item.jid, item.state);
             under_way.spawn(async move {
                 let roster = &server.modules.roster;
                 roster.cancel(&server, &account, &contact, subscription::removal(state)).await;

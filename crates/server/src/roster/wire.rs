@@ -77,7 +77,7 @@ impl Push {
 impl Roster {
     /// The `<query/>` with the whole roster and its version (§2.1.4, §2.6.3).
     pub fn query(&self) -> Element {
-        query(self.version()).with_all(self.listed().map(Item::element))
+        query(self.version()).with_all(self.listed().map(|item| item.element()))
     }
 }
 

@@ -71,7 +71,7 @@ impl Session {
                 resource.fetching = again;
             }
             if !account.resources.iter().any(|resource| resource.fetching) {
-                account.discharged.clear();
+                account.discharged = None;
             }
             again
         });

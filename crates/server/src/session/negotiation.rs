@@ -431,8 +431,9 @@ impl Negotiation {
         let limits = self.server.config().limits.clone();
         let handle = Arc::new(SessionHandle {
             id: self.server.registry().next_id(),
+            // Of the address, so that both are one text.
+            account: jid.to_bare(),
             jid,
-            account,
             mailbox: Mailbox::new(limits.unsent_bytes_max),
             anonymous: self.anonymous,
         });

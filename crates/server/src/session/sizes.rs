@@ -6,7 +6,8 @@ use super::negotiation::{self, Negotiation};
 use super::{Connection, Session};
 use crate::listen::Transport;
 use crate::mailbox::Delivery;
-use crate::registry::{Resource, SessionHandle};
+use crate::registry::{Account, Resource, SessionHandle};
+use crate::roster::Roster;
 
 /// The size of the future that the function gives.
 fn of1<A, F>(_: impl FnOnce(A) -> F) -> usize {
@@ -23,12 +24,14 @@ fn an_idle_connection_is_small() {
         ("the task of a connection", of5(negotiation::serve), 64),
         ("negotiation, boxed, until a resource is bound", of1(Negotiation::run), 1280),
         ("a session", size_of::<Session>(), 640),
-        ("the task of a session", of1(Session::run), 1024),
+        ("the task of a session", of1(Session::run), 592),
         ("a connection", size_of::<Connection>(), 448),
         ("its transport", size_of::<Transport>(), 160),
         ("its stream", size_of::<ClientStream>(), 160),
-        ("a session's handle", size_of::<SessionHandle>(), 192),
-        ("its place in the registry", size_of::<Resource>(), 224),
+        ("a session's handle", size_of::<SessionHandle>(), 160),
+        ("its place in the registry", size_of::<Resource>(), 72),
+        ("its account there", size_of::<Account>(), 192),
+        ("a roster, without its items", size_of::<Roster>(), 96),
         ("a delivery", size_of::<Delivery>(), 224),
     ];
     for (name, bytes, _) in sizes {

@@ -161,3 +161,16 @@ fn what_is_not_one_element_is_refused() {
     }
     assert_eq!(stanza(" \n<a/>\r\n").bytes(), "<a/>");
 }
+
+#[test]
+fn a_kept_stanza_comes_back_as_it_was() {
+    for text in [
+        "<presence from='a@b/c' xml:lang='en'><show>away</show><c xmlns='urn:caps'/><priority>3</priority></presence>",
+        "<a xmlns='urn:&lt;x'><b xmlns='urn:&apos;'/></a>",
+        "<presence/>",
+    ] {
+        let stanza = Stanza::parse(text.as_bytes()).unwrap();
+        let back = KeptStanza::from(stanza.clone()).stanza();
+        assert_eq!(format!("{back:?}"), format!("{stanza:?}"));
+    }
+}

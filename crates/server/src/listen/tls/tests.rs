@@ -410,8 +410,8 @@ fn a_message_cut_into_records_after_the_handshake_is_refused_and_sending_does_no
     pair.settle();
     // The first record of a KeyUpdate: the type and a part of the length. It is sealed by the client's own record layer,
     // taken over with its secrets.
-    let secrets = secrets_of(pair.client);
-    let record = seal(secrets, &[24, 0], 22);
+    let (sequence, secrets) = secrets_of(pair.client);
+    let record = seal((sequence, &secrets), &[24, 0], 22);
     let (mut input, mut plain, mut out) = (record, Vec::new(), Vec::new());
     let error = pair.server.receive(&mut input, &mut plain, &mut out).unwrap_err();
     assert!(matches!(error, TlsError::Fragmented), "{error}");
@@ -425,10 +425,10 @@ fn secrets_of(client: ClientConnection) -> (u64, rustls::ConnectionTrafficSecret
 }
 
 /// RFC 8446 §5.2, for any suite with a 16 byte tag.
-fn seal((sequence, secrets): (u64, rustls::ConnectionTrafficSecrets), message: &[u8], content_type: u8) -> Vec<u8> {
+fn seal((sequence, secrets): (u64, &rustls::ConnectionTrafficSecrets), message: &[u8], content_type: u8) -> Vec<u8> {
     use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
     use rustls::ConnectionTrafficSecrets as Secrets;
-    let (key, iv, algorithm) = match &secrets {
+    let (key, iv, algorithm) = match secrets {
         Secrets::Aes128Gcm { key, iv } => (key, iv, &AES_128_GCM),
         Secrets::Aes256Gcm { key, iv } => (key, iv, &AES_256_GCM),
         Secrets::Chacha20Poly1305 { key, iv } => (key, iv, &CHACHA20_POLY1305),
@@ -446,7 +446,7 @@ fn seal((sequence, secrets): (u64, rustls::ConnectionTrafficSecrets), message: &
 
 #[test]
 fn a_tls_connection_is_small() {
-    assert!(size_of::<TlsConnection>() <= 88, "{}", size_of::<TlsConnection>());
+    assert!(size_of::<TlsConnection>() <= 104, "{}", size_of::<TlsConnection>());
 }
 
 proptest! {
@@ -510,4 +510,116 @@ proptest! {
             }
         }
     }
+}
+
+// After the handshake of TLS 1.3.
+
+/// A pair whose client can be taken apart.
+fn open_pair(suite: rustls::SupportedCipherSuite) -> Pair {
+    let provider =
+        rustls::crypto::CryptoProvider { cipher_suites: vec![suite], ..rustls::crypto::aws_lc_rs::default_provider() };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
+    let mut pair = Pair::new(config);
+    pair.settle();
+    assert!(matches!(pair.server.layer, Layer::Records(_)));
+    pair
+}
+
+fn suites() -> impl Iterator<Item = rustls::SupportedCipherSuite> {
+    rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES
+        .iter()
+        .copied()
+        .filter(|suite| matches!(suite, SupportedCipherSuite::Tls13(_)))
+}
+
+/// What the server says to records that the client sealed, in one go.
+fn say_sealed(messages: &[(&[u8], u8)]) -> (Result<TlsProgress, TlsError>, Vec<u8>, Vec<u8>) {
+    let mut pair = open_pair(rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    let (sequence, secrets) = secrets_of(pair.client);
+    let mut input = Vec::new();
+    for (index, (message, content_type)) in (0..).zip(messages) {
+        input.extend(seal((sequence + index, &secrets), message, *content_type));
+    }
+    let (mut plain, mut out) = (Vec::new(), Vec::new());
+    let result = pair.server.receive(&mut input, &mut plain, &mut out);
+    (result, plain, out)
+}
+
+#[test]
+fn each_suite_carries_bytes_both_ways_through_changes_of_keys() {
+    for suite in suites() {
+        let mut pair = open_pair(suite);
+        for round in 0..4_u8 {
+            pair.say(&[round; 40_000]);
+            pair.hear(&[round; 40_000]);
+            pair.client.refresh_traffic_keys().unwrap();
+        }
+        assert_eq!((pair.plain.len(), pair.client_plain.len()), (160_000, 160_000), "{suite:?}");
+    }
+}
+
+#[test]
+fn keys_that_sealed_enough_are_changed() {
+    for suite in suites() {
+        let mut pair = open_pair(suite);
+        for _ in 0..100 {
+            pair.hear(b"x");
+        }
+        let Layer::Records(records) = &pair.server.layer else { panic!("rustls") };
+        assert!(records.written() < 64);
+        pair.hear(&[0; 2_000_000]);
+        assert_eq!(pair.client_plain.len(), 2_000_100);
+    }
+}
+
+#[test]
+fn what_has_no_place_after_the_handshake_gets_an_encrypted_alert() {
+    for (message, content_type) in [
+        (&[24, 0, 0, 1, 2][..], 22),
+        (&[24, 0, 0, 1, 0, 24, 0, 0, 1, 0], 22),
+        (&[1, 0, 0, 0], 22),
+        (&[], 22),
+        (&[1], 20),
+        (&[2, 40], 21),
+        (&[1, 0, 0], 21),
+        (b"", 0),
+        (b"x", 99),
+    ] {
+        let (result, plain, out) = say_sealed(&[(message, content_type)]);
+        assert!(result.is_err(), "{message:?} of type {content_type}");
+        assert!(plain.is_empty() && out.len() == 24 && out[0] == 23, "{out:?}");
+    }
+}
+
+#[test]
+fn records_without_anything_in_them_are_not_answered_for_ever() {
+    let nothing = (&b""[..], 23);
+    let something = (&b"x"[..], 23);
+    let (result, plain, _) = say_sealed(&[&[nothing; 30][..], &[something], &[nothing; 30]].concat());
+    assert!(result.is_ok() && plain == b"x");
+    let (result, ..) = say_sealed(&[nothing; 100]);
+    assert!(result.is_err());
+}
+
+#[test]
+fn clear_records_after_the_handshake_are_refused() {
+    for record in [[20, 3, 3, 0, 1, 1].as_slice(), &[21, 3, 3, 0, 2, 1, 0], &[22, 3, 3, 0, 1, 1], &[99, 3, 3, 0, 1, 1]]
+    {
+        let mut pair = open_pair(suites().next().unwrap());
+        let (_, out) = refused(&mut pair.server, record, 100).unwrap();
+        assert_eq!(out[0], 23);
+    }
+}
+
+#[test]
+fn a_connection_after_its_handshake_is_small() {
+    let bytes = size_of::<Records>();
+    assert!(bytes <= 320, "{bytes}");
 }
