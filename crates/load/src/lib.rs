@@ -7,6 +7,7 @@ pub mod engine;
 pub mod measure;
 pub mod plan;
 pub mod relay;
+pub mod report;
 pub mod result;
 pub mod scenarios;
 pub mod worker;

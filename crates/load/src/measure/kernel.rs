@@ -72,7 +72,7 @@ impl KernelMemory {
 }
 
 /// `   552976 kB` as bytes.
-pub(super) fn kilobytes(value: &str) -> Option<u64> {
+pub(crate) fn kilobytes(value: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

@@ -1,0 +1,352 @@
+//! What Magpie is to reach: the goals as data, and what runs say about them.
+//!
+//! A run belongs to a case by its scenario and these parameters (`Run::parameters`), as the command line writes them:
+//!
+//! | parameter | values | when it is absent |
+//! |---|---|---|
+//! | `connections` | sessions | no case |
+//! | `security` | `plain`, `starttls`, `tls` | `plain` |
+//! | `loop` | `closed`, `open` | `open` where there is a `rate`, else `closed` |
+//! | `rate` | operations a second asked for, open loop | |
+//! | `acks`, `carbons`, `tls_resumed` | true, false | false |
+//! | `mechanism` | `plain`, `scram-sha-1`, `scram-sha-256` … | no case that asks for one |
+//! | `rounds` | rounds of connect and disconnect | 1 |
+//! | `contacts` | contacts of each user | no case that asks for them |
+//! | `cores` | processors that the server may use | all |
+//!
+//! Every figure is the median over the runs of a case, with the least and the greatest beside it. The floor is the runs of the server `relay`
+//! with the same scenario, connections, loop and (within 5 %) rate; it has no TLS, acks or contacts, so these do not count.
+//! Peers are all other servers, with the same case. Without a run there is no verdict but `not measured`; a run of
+//! whose operations more than 1 % went wrong does not meet anything.
+//!
+//! Figures (`Run::figures`) that cases read: `login_seconds` (else `connect_seconds`): until all sessions were there;
+//! `round_N_bytes`, N from 1 to `rounds`: the server's memory with the sessions of that round; `random_message_us`: a message
+//! to a random one of the sessions.
+
+mod judge;
+
+pub use judge::{Judged, Spread, Verdict, judge};
+
+use crate::result::Run;
+
+/// The name of Magpie in results.
+pub const MAGPIE: &str = "Magpie";
+/// The name of the bare relay in results.
+pub const FLOOR: &str = "relay";
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// What is to be reached.
+    pub what: &'static str,
+    /// The measurements that it takes; all must be met.
+    pub cases: &'static [Case],
+}
+
+/// One measurement, and what it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// What tells it from the others of its row.
+    pub name: &'static str,
+    /// From what it is taken.
+    pub measure: Measure,
+    /// How it is written.
+    pub unit: Unit,
+    /// What it must keep; all of them.
+    pub bounds: &'static [Bound],
+}
+
+/// From which runs a figure comes.
+#[derive(Clone, Copy, Debug)]
+pub enum Measure {
+    /// A figure of each run.
+    Of(Selection, Figure),
+    /// The median of the first runs by that of the second.
+    Ratio(Selection, Selection, Figure),
+}
+
+/// A figure of one run.
+pub type Figure = fn(&Run) -> Option<f64>;
+
+/// Which runs: the scenario, and what each parameter must be.
+pub type Selection = (&'static str, &'static [(&'static str, Want)]);
+
+/// What a parameter must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Want {
+    /// This number.
+    Number(f64),
+    /// This number or more.
+    AtLeast(f64),
+    /// True or false.
+    Flag(bool),
+    /// A text that begins so.
+    Text(&'static str),
+    /// One that is not this.
+    Other(&'static str),
+}
+
+/// What a figure must keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// At most this.
+    AtMost(f64),
+    /// At least this.
+    AtLeast(f64),
+    /// At most so many times the floor.
+    TimesFloor(f64),
+    /// At least so many times less than the best peer.
+    LessThanPeer(f64),
+    /// The rate asked for is half of what the same server reached in the closed loop, give or take a tenth of that.
+    HalfOfMaximum,
+    /// Nothing: that it is there is enough.
+    Reported,
+}
+
+/// How a figure is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Microseconds of CPU time.
+    CpuMicros,
+    /// A time, microseconds.
+    Micros,
+    /// A time, seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// One thing by another.
+    Times,
+    /// A number of things.
+    Count,
+}
+
+use Bound::{AtLeast, AtMost, HalfOfMaximum, LessThanPeer, Reported, TimesFloor};
+use Want::{Flag, Number, Other, Text};
+
+macro_rules! pairs {
+    ($connections:literal, $security:expr, $loop:literal, $marks:literal) => {
+        (
+            "pairs",
+            &[
+                ("connections", Number($connections)),
+                ("security", $security),
+                ("loop", Text($loop)),
+                ("acks", Flag($marks)),
+                ("carbons", Flag($marks)),
+                ("cores", Text("all")),
+            ],
+        )
+    };
+}
+
+const PLAIN: Want = Text("plain");
+/// STARTTLS and direct TLS are the same once the handshake is done.
+const TLS: Want = Other("plain");
+
+const CPU: Figure = Run::server_us;
+const BYTES: Figure = Run::bytes_per_session;
+const LOGINS_A_SECOND: Figure = logins_per_second;
+
+const fn idle(connections: &'static [(&'static str, Want)]) -> Selection {
+    ("idle", connections)
+}
+
+const fn cpu(name: &'static str, selection: Selection, bounds: &'static [Bound]) -> Case {
+    Case { name, measure: Measure::Of(selection, CPU), unit: Unit::CpuMicros, bounds }
+}
+
+/// The goals, as the table lists them.
+pub const GOALS: &[Goal] = &[
+    Goal {
+        what: "CPU per 1:1 message",
+        cases: &[
+            cpu("200 connections", pairs!(200.0, PLAIN, "closed", false), &[TimesFloor(1.6), LessThanPeer(6.0)]),
+            cpu("2 000 connections", pairs!(2000.0, PLAIN, "closed", false), &[TimesFloor(1.6), LessThanPeer(6.0)]),
+        ],
+    },
+    Goal {
+        what: "CPU per message with TLS",
+        cases: &[
+            cpu("200 connections", pairs!(200.0, TLS, "closed", false), &[TimesFloor(2.2)]),
+            cpu("2 000 connections", pairs!(2000.0, TLS, "closed", false), &[TimesFloor(2.2)]),
+        ],
+    },
+    Goal {
+        what: "CPU per message with acks and carbons",
+        cases: &[
+            cpu("200 connections", pairs!(200.0, PLAIN, "closed", true), &[TimesFloor(2.2)]),
+            cpu("2 000 connections", pairs!(2000.0, PLAIN, "closed", true), &[TimesFloor(2.2)]),
+        ],
+    },
+    Goal {
+        what: "Latency at half of the own maximum",
+        cases: &[Case {
+            name: "p99, open loop, 2 000 connections",
+            measure: Measure::Of(pairs!(2000.0, PLAIN, "open", false), p99),
+            unit: Unit::Micros,
+            bounds: &[TimesFloor(3.0), AtMost(5_000.0), HalfOfMaximum],
+        }],
+    },
+    Goal {
+        what: "Memory of an idle session, 20 contacts",
+        cases: &[
+            Case {
+                name: "plain",
+                measure: Measure::Of(idle(&[("contacts", Number(20.0)), ("security", PLAIN)]), BYTES),
+                unit: Unit::Bytes,
+                bounds: &[AtMost(4096.0)],
+            },
+            Case {
+                name: "TLS",
+                measure: Measure::Of(idle(&[("contacts", Number(20.0)), ("security", TLS)]), BYTES),
+                unit: Unit::Bytes,
+                bounds: &[AtMost(6144.0)],
+            },
+            Case {
+                name: "after ten rounds, by the first",
+                measure: Measure::Of(
+                    idle(&[("contacts", Number(20.0)), ("security", PLAIN), ("rounds", Want::AtLeast(10.0))]),
+                    growth_in_rounds,
+                ),
+                unit: Unit::Times,
+                bounds: &[AtMost(1.05)],
+            },
+        ],
+    },
+    Goal {
+        what: "100 000 sessions by 19 000",
+        cases: &[
+            Case {
+                name: "bytes per session",
+                measure: Measure::Ratio(MANY, FEWER, BYTES),
+                unit: Unit::Times,
+                bounds: &[AtMost(1.05)],
+            },
+            Case {
+                name: "logins a second",
+                measure: Measure::Ratio(MANY, FEWER, LOGINS_A_SECOND),
+                unit: Unit::Times,
+                bounds: &[AtLeast(0.95)],
+            },
+        ],
+    },
+    Goal {
+        what: "CPU of a login with SCRAM",
+        cases: &[
+            cpu("plain", ("login", &[("mechanism", Text("scram")), ("security", PLAIN)]), &[AtMost(200.0)]),
+            cpu(
+                "full TLS 1.3 handshake",
+                ("login", &[("mechanism", Text("scram")), ("security", TLS), ("tls_resumed", Flag(false))]),
+                &[AtMost(500.0)],
+            ),
+            cpu(
+                "resumed TLS session",
+                ("login", &[("mechanism", Text("scram")), ("security", TLS), ("tls_resumed", Flag(true))]),
+                &[AtMost(350.0)],
+            ),
+        ],
+    },
+    Goal {
+        what: "CPU per ping",
+        cases: &[cpu(
+            "200 connections",
+            ("ping", &[("connections", Number(200.0)), ("security", PLAIN)]),
+            &[TimesFloor(1.6)],
+        )],
+    },
+    Goal {
+        what: "CPU per delivery of presence",
+        cases: &[cpu(
+            "20 contacts coming and going",
+            ("presence", &[("contacts", Number(20.0)), ("security", PLAIN)]),
+            &[AtMost(5.0)],
+        )],
+    },
+    Goal {
+        what: "Two cores by one",
+        cases: &[Case {
+            name: "messages a second",
+            measure: Measure::Ratio(
+                ("pairs", &[("security", PLAIN), ("loop", Text("closed")), ("cores", Number(2.0))]),
+                ("pairs", &[("security", PLAIN), ("loop", Text("closed")), ("cores", Number(1.0))]),
+                capacity,
+            ),
+            unit: Unit::Times,
+            bounds: &[AtLeast(1.8)],
+        }],
+    },
+    Goal {
+        what: "A million idle sessions",
+        cases: &[
+            Case {
+                name: "sessions",
+                measure: Measure::Of(MILLION, |run| run.memory.map(|memory| memory.sessions as f64)),
+                unit: Unit::Count,
+                bounds: &[AtLeast(1_000_000.0)],
+            },
+            Case {
+                name: "bytes per session",
+                measure: Measure::Of(MILLION, BYTES),
+                unit: Unit::Bytes,
+                bounds: &[Reported],
+            },
+            Case {
+                name: "time to log in",
+                measure: Measure::Of(MILLION, login_seconds),
+                unit: Unit::Seconds,
+                bounds: &[Reported],
+            },
+            Case {
+                name: "a message to a random one",
+                measure: Measure::Of(MILLION, |run| run.figures.get("random_message_us").copied()),
+                unit: Unit::Micros,
+                bounds: &[Reported],
+            },
+        ],
+    },
+];
+
+const FEWER: Selection = idle(&[("connections", Number(19_000.0)), ("contacts", Number(20.0)), ("security", PLAIN)]);
+const MANY: Selection = idle(&[("connections", Number(100_000.0)), ("contacts", Number(20.0)), ("security", PLAIN)]);
+const MILLION: Selection = idle(&[("connections", Want::AtLeast(1_000_000.0))]);
+
+fn p99(run: &Run) -> Option<f64> {
+    let percentiles = &run.latency.as_ref()?.percentiles_us;
+    percentiles.iter().find(|(percentile, _)| *percentile == 99.0).map(|(_, us)| *us)
+}
+
+fn login_seconds(run: &Run) -> Option<f64> {
+    run.figures.get("login_seconds").or_else(|| run.figures.get("connect_seconds")).copied()
+}
+
+fn logins_per_second(run: &Run) -> Option<f64> {
+    let seconds = login_seconds(run).filter(|seconds| *seconds > 0.0)?;
+    Some(run.memory?.sessions as f64 / seconds)
+}
+
+/// Memory in the last round by that in the first.
+fn growth_in_rounds(run: &Run) -> Option<f64> {
+    let rounds = rounds(run);
+    let ((_, first), (last, bytes)) = (rounds.first()?, rounds.last()?);
+    (*last >= 10 && *first > 0.0).then(|| bytes / first)
+}
+
+/// The server's memory with the sessions of each round: number of the round, bytes.
+pub fn rounds(run: &Run) -> Vec<(u32, f64)> {
+    let number = |name: &str| name.strip_prefix("round_")?.strip_suffix("_bytes")?.parse().ok();
+    let mut rounds: Vec<(u32, f64)> =
+        run.figures.iter().filter_map(|(name, bytes)| Some((number(name)?, *bytes))).collect();
+    rounds.sort_by_key(|(round, _)| *round);
+    rounds
+}
+
+/// Operations a second that the server's processors can do: as many as it did where it had nearly all of them; where the
+/// client took a part of them, as many as its CPU time per operation allows.
+fn capacity(run: &Run) -> Option<f64> {
+    let cores = run.parameters.get("cores")?.as_f64()?;
+    let cpu = run.server_cpu?.total();
+    if cpu >= 0.95 * cores * run.seconds { Some(run.rate()) } else { Some(cores * 1e6 / run.server_us()?) }
+}
+
+#[cfg(test)]
+mod tests;
