@@ -12,7 +12,7 @@ use crate::client::sasl::Mechanism;
 use crate::crew::{Crew, Order};
 use crate::plan::{Accounts, Plan, Protocol, Trust};
 use crate::result::Run;
-use crate::scenarios::{Work, pairs};
+use crate::scenarios::{Work, idle, login, pairs, ping, presence, storm};
 use crate::worker;
 
 /// Measures XMPP servers.
@@ -25,6 +25,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Sessions that are there and do nothing: memory
+    Idle {
+        #[command(flatten)]
+        work: idle::Idle,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Pairs of users write to each other
     Pairs {
         #[command(flatten)]
@@ -34,6 +41,36 @@ enum Command {
     },
     /// Passes bytes on as they are: the floor of what a message can cost
     Relay(crate::relay::RelayOptions),
+    /// Sessions ask the server whether it is there
+    Ping {
+        #[command(flatten)]
+        work: ping::Ping,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Clients log in, leave, and log in again
+    Login {
+        #[command(flatten)]
+        work: login::Login,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Users come and go, and their contacts hear of it
+    Presence {
+        #[command(flatten)]
+        work: presence::Presence,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// All connections break at once, and all clients come back
+    Storm {
+        #[command(flatten)]
+        work: storm::Storm,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// One page with plots, of results that were kept as JSON
+    Report(crate::report::Args),
     /// Started by `magpie-load` itself
     #[command(hide = true)]
     Worker,
@@ -126,8 +163,14 @@ const OTHER_FILES: u64 = 64;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
+        Command::Report(options) => crate::report::run(&options),
         Command::Worker => worker::run().map_err(|error| error.to_string()),
+        Command::Idle { work, options } => run(Work::Idle(work), &options),
         Command::Pairs { work, options } => run(Work::Pairs(work), &options),
+        Command::Ping { work, options } => run(Work::Ping(work), &options),
+        Command::Login { work, options } => run(Work::Login(work), &options),
+        Command::Presence { work, options } => run(Work::Presence(work), &options),
+        Command::Storm { work, options } => run(Work::Storm(work), &options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -168,18 +211,20 @@ impl Options {
             addresses.extend(found.take(1));
         }
         let sessions = self.connections.div_ceil(work.group()) * work.group();
+        let resumed = matches!(&work, Work::Login(login) if login.resumed);
         let trust = Trust {
             any: self.insecure || (self.ca.is_none() && addresses.iter().all(|address| address.ip().is_loopback())),
             ca: self.ca.clone(),
             tls12: false,
-            resume: false,
+            resume: resumed,
         };
         let limit = worker::raise_file_limit().saturating_sub(OTHER_FILES).clamp(1, u64::from(SESSIONS_PER_PROCESS));
         let processes = match self.processes.as_str() {
             "auto" => sessions.div_ceil(limit as u32),
             number => number.parse().map_err(|_| format!("--processes {number}: neither a number nor `auto`"))?,
         };
-        let presence = true;
+        // In a storm nobody waits for others; a rate of new connections bounds it where that is wished for.
+        let all_at_once = matches!(work, Work::Storm(_) | Work::Login(_));
         let plan = Plan {
             protocol: self.protocol,
             profile: Profile {
@@ -188,8 +233,8 @@ impl Options {
                 mechanism: self.mechanism,
                 acks: self.acks,
                 carbons: self.carbons,
-                roster: false,
-                presence,
+                roster: work.needs_roster(),
+                presence: work.needs_presence(),
             },
             addresses,
             sources: sources(&self.sources)?,
@@ -204,7 +249,7 @@ impl Options {
             first: 0,
             total: sessions,
             connect_rate: self.connect_rate,
-            connecting_max: self.connecting_max,
+            connecting_max: if all_at_once { sessions } else { self.connecting_max },
             login_seconds_max: self.login_seconds_max,
             drain_seconds_max: 5.0,
             seed: self.seed,

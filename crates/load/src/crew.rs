@@ -2,6 +2,8 @@
 //!
 //! Even one worker is a process of its own, so that the way of a large run is the way of every run.
 
+mod watch;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
@@ -15,8 +17,10 @@ use hdrhistogram::serialization::Deserializer;
 
 use crate::engine::recorder::histogram;
 use crate::plan::Plan;
-use crate::result::{Cpu, Latency, Run, Sample};
-use crate::worker::{Command, Event, Measured, encoded, times};
+use crate::result::{Latency, Run, Sample};
+use crate::worker::{Command, Event, Measured, encoded};
+
+use watch::ServerWatch;
 
 /// Why a run has no result.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +117,37 @@ impl Crew {
         self.wait(patience, "sessions are ended", |event| matches!(event, Event::Disconnected), |_, _| {})
     }
 
+    /// Makes everybody in a group everybody's contact. Subscriptions that were asked for, and how long it took, seconds.
+    pub fn contacts(&mut self, count: u32) -> Result<(u64, f64), CrewError> {
+        let start = Instant::now();
+        self.say(&Command::Contacts { count })?;
+        // Far below what any server does: a hundred subscriptions a second.
+        let patience = u64::from(self.order.plan.sessions) * u64::from(count) / 100 + 60;
+        let mut all = 0;
+        self.wait(
+            Duration::from_secs(patience),
+            "contacts are made",
+            |event| matches!(event, Event::HaveContacts { .. }),
+            |_, event| {
+                if let Event::HaveContacts { made } = event {
+                    all += made;
+                }
+            },
+        )?;
+        Ok((all, start.elapsed().as_secs_f64()))
+    }
+
+    /// Memory of the server and of the kernel, bytes; none where the server's processes are not known.
+    pub fn server_memory(&mut self) -> Result<Option<(u64, u64)>, CrewError> {
+        let pids = &self.order.server_pids;
+        Ok((!pids.is_empty()).then(|| (watch::memory(pids.iter().copied()), watch::kernel_memory())))
+    }
+
+    /// Memory of the workers, bytes.
+    pub fn workers_memory(&self) -> u64 {
+        watch::memory(self.workers.iter().map(|worker| worker.child.id()))
+    }
+
     /// Brings all sessions up and measures what they do.
     pub fn connect_and_measure(&mut self) -> Result<Run, CrewError> {
         let connect_seconds = self.connect()?;
@@ -159,8 +194,9 @@ impl Crew {
                 _ => {}
             }
         }
+        watch.end();
         let server_cpu = watch.cpu();
-        let mut run = put_together(&measured, seconds)?;
+        let mut run = put_together(&measured)?;
         run.server_cpu = server_cpu;
         for (sample, server_cpu) in series.iter_mut().zip(watch.per_second()) {
             sample.server_cpu = server_cpu;
@@ -262,67 +298,6 @@ impl Worker {
     }
 }
 
-/// CPU time of the server's processes, looked at once a second and at both ends of the window.
-struct ServerWatch {
-    pids: Vec<u32>,
-    start: Instant,
-    /// When to look, seconds, with what was seen then.
-    times: Vec<(f64, Option<Cpu>)>,
-    window: (f64, f64),
-}
-
-impl ServerWatch {
-    fn new(pids: Vec<u32>, start: Instant, warmup: f64, seconds: f64) -> Self {
-        let end = warmup + seconds;
-        let mut times: Vec<f64> = (0..).map(f64::from).take_while(|second| *second < end).collect();
-        times.extend([warmup, end]);
-        times.sort_by(f64::total_cmp);
-        times.dedup();
-        let times = if pids.is_empty() { Vec::new() } else { times };
-        Self { pids, start, times: times.into_iter().map(|time| (time, None)).collect(), window: (warmup, end) }
-    }
-
-    /// Looks where it is time to. When to look again.
-    fn look(&mut self) -> Option<Instant> {
-        for (time, seen) in &mut self.times {
-            if seen.is_none() {
-                let due = self.start + Duration::from_secs_f64(*time);
-                if due > Instant::now() {
-                    return Some(due);
-                }
-                *seen = Some(server_cpu(&self.pids));
-            }
-        }
-        None
-    }
-
-    fn at(&self, second: f64) -> Option<Cpu> {
-        self.times.iter().find(|(time, _)| *time == second)?.1
-    }
-
-    fn cpu(&self) -> Option<Cpu> {
-        let (before, after) = (self.at(self.window.0)?, self.at(self.window.1)?);
-        Some(Cpu { user: after.user - before.user, system: after.system - before.system })
-    }
-
-    fn per_second(&self) -> Vec<f64> {
-        let whole: Vec<f64> = self
-            .times
-            .iter()
-            .filter(|(time, _)| time.fract() == 0.0)
-            .filter_map(|(_, cpu)| Some(cpu.as_ref()?.total()))
-            .collect();
-        whole.windows(2).map(|pair| pair[1] - pair[0]).collect()
-    }
-}
-
-fn server_cpu(pids: &[u32]) -> Cpu {
-    let ticks = rustix::param::clock_ticks_per_second() as f64;
-    let all = pids.iter().filter_map(|pid| times(&format!("/proc/{pid}/stat")));
-    let (user, system) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    Cpu { user: user as f64 / ticks, system: system as f64 / ticks }
-}
-
 /// Splits sessions evenly; those that belong together stay together.
 fn shares(plan: &Plan, processes: u32) -> Vec<Plan> {
     let group = plan.work.group();
@@ -347,7 +322,8 @@ fn shares(plan: &Plan, processes: u32) -> Vec<Plan> {
     plans
 }
 
-fn put_together(all: &[Measured], seconds: f64) -> Result<Run, CrewError> {
+fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
+    let seconds = all.iter().map(|one| one.seconds).fold(0.0, f64::max);
     let mut run = Run { seconds, ..Run::default() };
     let mut latencies = histogram();
     for one in all {

@@ -1,7 +1,15 @@
 //! What sessions do while they are measured. One scenario is one file, with both halves: what a worker's sessions do, and
 //! how the parent leads the workers through it.
 
+pub mod contacts;
+pub mod idle;
+pub mod login;
+pub mod pace;
 pub mod pairs;
+pub mod ping;
+pub mod presence;
+pub mod storm;
+pub mod time;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +51,12 @@ pub trait Scenario {
         let _ = world;
     }
 
+    /// Whether there is nothing more to measure, before the time is over.
+    fn is_done(&self, world: &World) -> bool {
+        let _ = world;
+        false
+    }
+
     /// Whether something that was begun has not ended.
     fn is_waiting(&self, world: &World) -> bool {
         let _ = world;
@@ -70,43 +84,85 @@ pub trait Scenario {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
+    /// See [`idle`].
+    Idle(idle::Idle),
     /// See [`pairs`].
     Pairs(pairs::Pairs),
+    /// See [`ping`].
+    Ping(ping::Ping),
+    /// See [`login`].
+    Login(login::Login),
+    /// See [`presence`].
+    Presence(presence::Presence),
+    /// See [`storm`].
+    Storm(storm::Storm),
 }
 
 impl Work {
     /// Its name on the command line.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Idle(_) => "idle",
             Self::Pairs(_) => "pairs",
+            Self::Ping(_) => "ping",
+            Self::Login(_) => "login",
+            Self::Presence(_) => "presence",
+            Self::Storm(_) => "storm",
         }
     }
 
     /// What is counted, in the singular.
     pub fn unit(&self) -> &'static str {
         match self {
+            Self::Idle(_) => "session",
             Self::Pairs(_) => "message",
+            Self::Ping(_) => "ping",
+            Self::Login(_) => "login",
+            Self::Presence(_) => "delivery",
+            Self::Storm(_) => "login",
         }
     }
 
     /// What a worker does.
     pub fn scenario(&self, plan: &Plan) -> Box<dyn Scenario> {
         match self {
+            Self::Idle(_) => Box::new(idle::Worker),
             Self::Pairs(work) => Box::new(pairs::Worker::new(work.clone(), plan)),
+            Self::Ping(work) => Box::new(ping::Worker::new(work.clone(), plan)),
+            Self::Login(_) => Box::new(login::Worker::default()),
+            Self::Presence(work) => Box::new(presence::Worker::new(work)),
+            Self::Storm(work) => Box::new(storm::Worker::new(work.clone(), plan.seed)),
         }
     }
 
     /// How the parent leads.
     pub fn lead(&self, crew: &mut Crew) -> Result<Run, CrewError> {
         match self {
-            Self::Pairs(_) => crew.connect_and_measure(),
+            Self::Idle(work) => work.lead(crew),
+            Self::Pairs(_) | Self::Ping(_) => crew.connect_and_measure(),
+            Self::Login(_) => crew.measure(),
+            Self::Presence(work) => work.lead(crew),
+            Self::Storm(work) => work.lead(crew),
         }
     }
 
     /// Sessions that must be in the same worker.
     pub fn group(&self) -> u32 {
         match self {
-            Self::Pairs(_) => 2,
+            Self::Pairs(_) | Self::Storm(_) => 2,
+            Self::Ping(_) | Self::Login(_) => 1,
+            Self::Idle(work) => work.contacts + 1,
+            Self::Presence(work) => work.contacts + 1,
         }
+    }
+
+    /// Whether its sessions become available (RFC 6121 §4.2) after they asked for their roster.
+    pub fn needs_presence(&self) -> bool {
+        !matches!(self, Self::Login(_))
+    }
+
+    /// Whether clients ask for their roster, as people's clients do.
+    pub fn needs_roster(&self) -> bool {
+        matches!(self, Self::Idle(_) | Self::Presence(_) | Self::Storm(_))
     }
 }

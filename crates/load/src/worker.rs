@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, World};
 use crate::plan::Plan;
 use crate::result::Cpu;
+use crate::scenarios::contacts::{self, Contacts};
 
 /// What a parent says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,11 @@ pub enum Command {
     Prepare(Box<Plan>),
     /// Bring all sessions up; answered by [`Event::Connected`].
     Connect,
+    /// Make everybody in a group everybody's contact; answered by [`Event::HaveContacts`].
+    Contacts {
+        /// Contacts of each user.
+        count: u32,
+    },
     /// Let them do what the scenario says; answered by [`Event::Measured`].
     Measure {
         /// Seconds that do not count.
@@ -54,6 +60,11 @@ pub enum Event {
         /// How long it took, seconds.
         seconds: f64,
     },
+    /// Everybody has contacts.
+    HaveContacts {
+        /// Subscriptions that were asked for.
+        made: u64,
+    },
     /// One second of measuring.
     Second {
         /// Which, counted from 0, its warm-up included.
@@ -65,7 +76,7 @@ pub enum Event {
         /// Sessions that are ready.
         up: u32,
     },
-    /// All that was measured.
+    /// All that was measured; what follows ends what was begun.
     Measured(Box<Measured>),
     /// All sessions are gone.
     Disconnected,
@@ -81,6 +92,8 @@ pub enum Event {
 pub struct Measured {
     /// Operations that ended within the window.
     pub operations: u64,
+    /// How long the window was.
+    pub seconds: f64,
     /// Of their latencies in microseconds: HdrHistogram V2, compressed, base64.
     pub histogram: String,
     /// What went wrong.
@@ -90,6 +103,9 @@ pub struct Measured {
     /// Of the scenario; to be added up.
     pub figures: Vec<(String, f64)>,
 }
+
+/// How often a worker says how far it is, microseconds.
+const PROGRESS_US: u64 = 250_000;
 
 /// Runs until the parent is done.
 pub fn run() -> io::Result<()> {
@@ -111,6 +127,7 @@ pub fn run() -> io::Result<()> {
         match command {
             Command::Prepare(_) => {}
             Command::Connect => connect(&mut engine)?,
+            Command::Contacts { count } => make_contacts(&mut engine, count)?,
             Command::Measure { warmup, seconds } => measure(&mut engine, warmup, seconds)?,
             Command::Disconnect { abruptly } => disconnect(&mut engine, abruptly)?,
         }
@@ -125,7 +142,7 @@ fn connect(engine: &mut Engine) -> io::Result<()> {
     engine.world.connect(0..all);
     let mut said = start;
     while engine.world.up() < all {
-        if engine.turn(said + 250_000)? {
+        if engine.turn(said + PROGRESS_US)? {
             return Ok(());
         }
         let now = engine.world.micros();
@@ -133,7 +150,7 @@ fn connect(engine: &mut Engine) -> io::Result<()> {
             let up = engine.world.up();
             return say(&Event::Failed { error: format!("{error} ({up} of {all} sessions were there)") });
         }
-        if now >= said + 250_000 {
+        if now >= said + PROGRESS_US {
             said = now;
             say(&Event::Progress { up: engine.world.up() })?;
         }
@@ -141,13 +158,40 @@ fn connect(engine: &mut Engine) -> io::Result<()> {
     say(&Event::Connected { seconds: (engine.world.micros() - start) as f64 / 1e6 })
 }
 
+fn make_contacts(engine: &mut Engine, count: u32) -> io::Result<()> {
+    engine.world.now = engine.world.micros();
+    let contacts = Contacts::new(count, engine.world.len());
+    let scenario = std::mem::replace(&mut engine.scenario, Box::new(contacts));
+    let figure = |engine: &Engine, index: usize| engine.scenario.figures(&engine.world)[index].1;
+    engine.scenario.begin(&mut engine.world);
+    engine.world.wake_scenario();
+    let mut said = engine.world.now;
+    while !engine.scenario.is_done(&engine.world) {
+        if engine.turn(said + PROGRESS_US)? {
+            return Ok(());
+        }
+        if let Some((error, _)) = engine.world.recorder.errors.first_key_value() {
+            return say(&Event::Failed { error: format!("while contacts were made: {error}") });
+        }
+        if engine.world.micros() >= said + PROGRESS_US {
+            said = engine.world.micros();
+            say(&Event::Progress { up: figure(engine, contacts::READY) as u32 })?;
+        }
+    }
+    let made = figure(engine, contacts::MADE) as u64;
+    engine.scenario = scenario;
+    say(&Event::HaveContacts { made })
+}
+
 fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
     let micros = |seconds: f64| (seconds * 1e6) as u64;
     let start = engine.world.micros();
-    let (begin, end) = (start + micros(warmup), start + micros(warmup + seconds));
+    let (begin, mut end) = (start + micros(warmup), start + micros(warmup + seconds));
+    let mut seconds = seconds;
     engine.world.now = start;
     engine.world.recorder.begin(begin, end);
     engine.scenario.begin(&mut engine.world);
+    engine.world.wake_scenario();
     engine.settle();
     let (mut second, mut operations, mut p99_us) = (0, 0, None);
     let mut cpu = cpu_now();
@@ -155,12 +199,18 @@ fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
     while edge < end {
         let whole = start + 1_000_000 * (u64::from(second) + 1);
         let next = if edge < begin { whole.min(begin) } else { whole.min(end) };
-        while engine.world.micros() < next {
+        let mut done = false;
+        while engine.world.micros() < next && !done {
             if engine.turn(next)? {
                 return Ok(());
             }
+            done = engine.scenario.is_done(&engine.world);
         }
-        edge = next;
+        if done {
+            end = engine.world.micros();
+            seconds = end.saturating_sub(begin) as f64 / 1e6;
+        }
+        edge = if done { end } else { next };
         let part = engine.world.recorder.roll(edge);
         operations += part.operations;
         p99_us = part.p99_us.or(p99_us);
@@ -186,6 +236,7 @@ fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
     let recorder = &engine.world.recorder;
     say(&Event::Measured(Box::new(Measured {
         operations: recorder.operations,
+        seconds,
         histogram: encoded(&recorder.total),
         errors: recorder.errors.clone(),
         cpu,

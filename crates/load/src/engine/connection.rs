@@ -37,6 +37,7 @@ pub struct Connection {
     /// What the socket did not take.
     pub(super) unsent: Option<Box<Vec<u8>>>,
     pub(super) acks: Option<Box<Acks>>,
+    pub(super) resumed: bool,
     /// The full address, escaped; empty until bound.
     pub(super) jid: Box<str>,
 }
@@ -70,6 +71,11 @@ impl Connection {
     /// The full address, escaped as in an attribute; empty before there was a session.
     pub fn jid(&self) -> &str {
         &self.jid
+    }
+
+    /// Whether the stream that is there was resumed.
+    pub fn was_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// The counters of XEP-0198 where it is on.

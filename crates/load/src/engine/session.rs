@@ -71,8 +71,8 @@ impl Engine {
 
     fn protect(&mut self, who: u32) {
         let world = &mut self.world;
-        let Some(client) = &world.tls else { return };
-        match client.connect() {
+        let Some(client) = &mut world.tls else { return };
+        match client.connect(who) {
             Ok(mut tls) => {
                 let mut records = Vec::new();
                 let hello = tls.write(&[], &mut records);
@@ -246,6 +246,7 @@ impl Engine {
                 if !ready.jid.is_empty() {
                     session.jid = ready.jid.into();
                 }
+                session.resumed = ready.resumed.is_some();
                 if let Some(stream) = ready.stream {
                     let acks = session.acks.get_or_insert_default();
                     if ready.resumed.is_none() {

@@ -1,5 +1,6 @@
 //! A client's TLS connection (RFC 8446) with its records in memory.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::plan::Trust;
 
+/// Servers whose tickets a session keeps; each has room for a few tickets.
+const TICKETS: usize = 1;
+
 /// A TLS connection.
 #[derive(Debug)]
 pub struct Tls {
@@ -24,6 +28,8 @@ pub struct Tls {
 pub struct TlsClient {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    /// With tickets each session has a configuration of its own, as different people's clients have.
+    own: Option<HashMap<u32, Arc<ClientConfig>>>,
 }
 
 /// Why there is no TLS.
@@ -65,17 +71,23 @@ impl TlsClient {
             }
             builder.with_root_certificates(roots).with_no_client_auth()
         };
-        if !trust.resume {
-            config.resumption = Resumption::disabled();
-        }
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"xmpp-client".to_vec()];
         let name = ServerName::try_from(domain.to_owned()).map_err(|_| TlsError::Name(domain.into()))?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config), name, own: trust.resume.then(HashMap::new) })
     }
 
-    /// A connection that has not begun.
-    pub fn connect(&self) -> Result<Tls, TlsError> {
-        Ok(Tls { connection: ClientConnection::new(Arc::clone(&self.config), self.name.clone())? })
+    /// A connection of session `who` that has not begun.
+    pub fn connect(&mut self, who: u32) -> Result<Tls, TlsError> {
+        let config = match &mut self.own {
+            None => &self.config,
+            Some(own) => own.entry(who).or_insert_with(|| {
+                let mut config = ClientConfig::clone(&self.config);
+                config.resumption = Resumption::in_memory_sessions(TICKETS);
+                Arc::new(config)
+            }),
+        };
+        Ok(Tls { connection: ClientConnection::new(Arc::clone(config), self.name.clone())? })
     }
 }
 

@@ -1,13 +1,13 @@
 //! The sessions of a worker, and everything a scenario can do with them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 
 use super::connection::{Connection, Stage};
@@ -37,7 +37,7 @@ pub enum Down {
     Ended,
 }
 
-/// The sessions of a worker. Times are microseconds since it began.
+/// The sessions of a worker. Times are microseconds.
 pub struct World {
     /// What the worker was asked to do.
     pub plan: Plan,
@@ -69,8 +69,7 @@ pub struct World {
     pub(super) connecting: u32,
     wanted: VecDeque<Range<u32>>,
     connect_next: u64,
-    resumptions: Vec<(u32, Resumption)>,
-    start: Instant,
+    resumptions: HashMap<u32, Resumption>,
 }
 
 impl World {
@@ -104,14 +103,14 @@ impl World {
             connecting: 0,
             wanted: VecDeque::new(),
             connect_next: 0,
-            resumptions: Vec::new(),
-            start: Instant::now(),
+            resumptions: HashMap::new(),
         })
     }
 
-    /// The clock, microseconds.
+    /// The clock, microseconds; the same for all processes of the machine.
     pub fn micros(&self) -> u64 {
-        self.start.elapsed().as_micros() as u64
+        let now = clock_gettime(ClockId::Monotonic);
+        now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
     }
 
     /// The session called `who`.
@@ -148,8 +147,13 @@ impl World {
 
     /// Brings a session back into the stream that broke (XEP-0198 §5).
     pub fn resume(&mut self, who: u32, resumption: Resumption) {
-        self.resumptions.push((who, resumption));
+        self.resumptions.insert(who, resumption);
         self.connect(who..who + 1);
+    }
+
+    /// Lets the scenario be asked at once what is due.
+    pub fn wake_scenario(&mut self) {
+        self.scenario_due = 0;
     }
 
     /// Gives up bringing sessions up.
@@ -269,10 +273,7 @@ impl World {
         self.connecting += 1;
         self.logging_in.push_back((who, session.generation, self.now + self.plan.login_seconds_max * 1_000_000));
         if self.plan.protocol == Protocol::Xmpp {
-            let resumption = match self.resumptions.iter().position(|(session, _)| *session == who) {
-                Some(found) => Some(self.resumptions.swap_remove(found).1),
-                None => None,
-            };
+            let resumption = self.resumptions.remove(&who);
             session.negotiation = Some(Box::new(Negotiation::new(self.plan.account(who), resumption)));
         }
         let data = u64::from(session.generation) << 32 | u64::from(who);

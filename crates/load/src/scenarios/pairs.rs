@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
+use super::pace::Pace;
+use super::time::{TIME_DIGITS, hexadecimal, time};
 use crate::client::negotiation::condition;
 use crate::client::splitter::{attribute, name};
 use crate::engine::World;
@@ -39,7 +41,6 @@ const OPEN: &[u8] = b"<message id='";
 const TO: &[u8] = b"' type='chat' to='";
 const BODY: &[u8] = b"'><body>";
 const CLOSE: &[u8] = b"</body></message>";
-const TIME_DIGITS: usize = 16;
 
 /// The sessions of one worker.
 #[derive(Debug)]
@@ -53,14 +54,6 @@ pub struct Worker {
     received: u64,
 }
 
-/// Sends at even distances, each time by the next session.
-#[derive(Debug)]
-struct Pace {
-    per_second: f64,
-    start: u64,
-    count: u64,
-}
-
 /// Bytes that a message to `jid` needs at least.
 pub fn overhead(jid: &str) -> usize {
     OPEN.len() + TIME_DIGITS + TO.len() + jid.len() + BODY.len() + CLOSE.len()
@@ -70,7 +63,7 @@ impl Worker {
     /// With nothing sent.
     pub fn new(work: Pairs, plan: &Plan) -> Self {
         let share = f64::from(plan.sessions) / f64::from(plan.total.max(1));
-        let pace = work.rate.map(|rate| Pace { per_second: rate * share, start: 0, count: 0 });
+        let pace = work.rate.map(|rate| Pace::new(rate * share, 0));
         let padding =
             b"The quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(work.bytes).collect();
         Self { raw: plan.protocol == Protocol::Raw, work, padding, pace, running: false, sent: 0, received: 0 }
@@ -124,7 +117,7 @@ impl Scenario for Worker {
         self.running = true;
         (self.sent, self.received) = (0, 0);
         if let Some(pace) = &mut self.pace {
-            (pace.start, pace.count) = (world.micros(), 0);
+            pace.restart(world.micros());
             return;
         }
         for who in (0..world.len()).step_by(2) {
@@ -141,13 +134,10 @@ impl Scenario for Worker {
         }
         let mut pace = self.pace.take()?;
         let next = loop {
-            let due = pace.start + (pace.count as f64 * 1e6 / pace.per_second) as u64;
-            if due > world.micros() {
-                break due;
+            match pace.next(world.micros()) {
+                Ok((due, number)) => self.send(world, (number % u64::from(world.len().max(1))) as u32, due),
+                Err(due) => break due,
             }
-            let who = (pace.count % u64::from(world.len().max(1))) as u32;
-            pace.count += 1;
-            self.send(world, who, due);
         };
         self.pace = Some(pace);
         Some(next)
@@ -170,35 +160,5 @@ impl Scenario for Worker {
 
     fn message_bytes(&self) -> usize {
         self.work.bytes
-    }
-}
-
-fn hexadecimal(time: u64) -> [u8; TIME_DIGITS] {
-    let mut digits = [0; TIME_DIGITS];
-    for (index, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(time >> (60 - 4 * index)) as usize & 15];
-    }
-    digits
-}
-
-/// The time in an `id`; none in those of others.
-fn time(id: &[u8]) -> Option<u64> {
-    if id.len() != TIME_DIGITS {
-        return None;
-    }
-    u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_survives_its_way() {
-        for value in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
-            assert_eq!(time(&hexadecimal(value)), Some(value));
-        }
-        assert_eq!(time(b"12"), None);
-        assert_eq!(time(b"roster-roster-ro"), None);
     }
 }
