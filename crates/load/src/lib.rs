@@ -1,4 +1,12 @@
 //! A load generator for XMPP servers, and a side-by-side comparison of them.
 
+pub mod cli;
+pub mod client;
+pub mod crew;
+pub mod engine;
+pub mod measure;
+pub mod plan;
 pub mod relay;
 pub mod result;
+pub mod scenarios;
+pub mod worker;

@@ -1,3 +1,7 @@
 //! `magpie-load`: the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    magpie_load::cli::main()
+}

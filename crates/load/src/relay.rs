@@ -109,9 +109,8 @@ impl Relay {
         let first = workers.next().expect("there is at least one worker");
         for worker in workers {
             thread::Builder::new().name(format!("relay-{}", worker.number)).spawn(move || {
-                if let Err(error) = worker.run() {
-                    eprintln!("relay: a thread ended: {error}");
-                }
+                let Err(error) = worker.run();
+                eprintln!("relay: a thread ended: {error}");
             })?;
         }
         first.run()

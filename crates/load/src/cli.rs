@@ -1,0 +1,280 @@
+//! The command line of `magpie-load`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::negotiation::{Profile, Security};
+use crate::client::sasl::Mechanism;
+use crate::crew::{Crew, Order};
+use crate::plan::{Accounts, Plan, Protocol, Trust};
+use crate::result::Run;
+use crate::scenarios::{Work, pairs};
+use crate::worker;
+
+/// Measures XMPP servers.
+#[derive(Debug, Parser)]
+#[command(name = "magpie-load", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pairs of users write to each other
+    Pairs {
+        #[command(flatten)]
+        work: pairs::Pairs,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Started by `magpie-load` itself
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Where the server is, who logs in, and how long.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Where the server listens; several take turns
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5222", help_heading = "Server")]
+    pub address: Vec<String>,
+    /// The domain of the accounts
+    #[arg(long, default_value = "localhost", value_name = "NAME", help_heading = "Server")]
+    pub domain: String,
+    /// What is spoken: `raw` measures a bare relay of the same bytes
+    #[arg(long, default_value = "xmpp", help_heading = "Server")]
+    pub protocol: Protocol,
+    /// How connections are protected
+    #[arg(long, default_value = "plain", help_heading = "Server")]
+    pub security: Security,
+    /// How users prove who they are
+    #[arg(long, default_value = "plain", help_heading = "Server")]
+    pub mechanism: Mechanism,
+    /// Accepts any certificate; on loopback addresses always so
+    #[arg(long, help_heading = "Server")]
+    pub insecure: bool,
+    /// PEM file with the authorities whose certificates are accepted
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub ca: Option<PathBuf>,
+    /// How the server is called in the result
+    #[arg(long, default_value = "server", value_name = "NAME", help_heading = "Server")]
+    pub server_name: String,
+    /// A process of the server, whose CPU time and memory are measured; several are added up
+    #[arg(long, value_name = "PID", help_heading = "Server")]
+    pub server_pid: Vec<u32>,
+    /// Name of the accounts before the `@`; `{}` is the number
+    #[arg(long, default_value = "user{}", value_name = "PATTERN", help_heading = "Accounts")]
+    pub accounts: String,
+    /// Their password; `{}` is the number
+    #[arg(long, default_value = "pw{}", value_name = "PATTERN", help_heading = "Accounts")]
+    pub password: String,
+    /// Number of the first account
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Accounts")]
+    pub first_account: u32,
+    /// Sessions
+    #[arg(long, short = 'c', default_value_t = 200, value_name = "N")]
+    pub connections: u32,
+    /// Seconds before anything counts
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    pub warmup: f64,
+    /// Seconds that count
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    pub seconds: f64,
+    /// New connections a second; 0: as many as the server takes
+    #[arg(long, visible_alias = "ramp", default_value_t = 0.0, value_name = "PER_SECOND")]
+    pub connect_rate: f64,
+    /// Logins under way at a time
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub connecting_max: u32,
+    /// Seconds that a login may take
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub login_seconds_max: u64,
+    /// Addresses to connect from: single ones or ranges as 127.0.0.1-127.0.0.20, with commas between
+    #[arg(long, value_name = "LIST", default_value = "")]
+    pub sources: String,
+    /// Worker processes; `auto`: as many as the limit of open files demands
+    #[arg(long, default_value = "auto", value_name = "N")]
+    pub processes: String,
+    /// Sessions acknowledge stanzas (XEP-0198) and ask for acknowledgements
+    #[arg(long)]
+    pub acks: bool,
+    /// Sessions ask for carbons (XEP-0280)
+    #[arg(long)]
+    pub carbons: bool,
+    /// Where the result goes as JSON; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Of all that is random
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+}
+
+/// Sessions of one worker where the number of workers is `auto`.
+const SESSIONS_PER_PROCESS: u32 = 19_000;
+
+/// Files of a process that are not connections.
+const OTHER_FILES: u64 = 64;
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Worker => worker::run().map_err(|error| error.to_string()),
+        Command::Pairs { work, options } => run(Work::Pairs(work), &options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("magpie-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(work: Work, options: &Options) -> Result<(), String> {
+    let run = measure(options.order(work)?)?;
+    if let Some(file) = &options.json {
+        let json = serde_json::to_string_pretty(&run).map_err(|error| error.to_string())?;
+        if file.as_os_str() == "-" {
+            println!("{json}");
+        } else {
+            std::fs::write(file, json + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        }
+    }
+    eprintln!("{}", line(&run));
+    Ok(())
+}
+
+/// Runs one scenario.
+pub fn measure(order: Order) -> Result<Run, String> {
+    let work = order.plan.work.clone();
+    let mut crew = Crew::start(order).map_err(|error| error.to_string())?;
+    work.lead(&mut crew).map_err(|error| error.to_string())
+}
+
+impl Options {
+    /// The run that is asked for.
+    pub fn order(&self, work: Work) -> Result<Order, String> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for address in &self.address {
+            let found = address.to_socket_addrs().map_err(|error| format!("--address {address}: {error}"))?;
+            addresses.extend(found.take(1));
+        }
+        let sessions = self.connections.div_ceil(work.group()) * work.group();
+        let trust = Trust {
+            any: self.insecure || (self.ca.is_none() && addresses.iter().all(|address| address.ip().is_loopback())),
+            ca: self.ca.clone(),
+            tls12: false,
+            resume: false,
+        };
+        let limit = worker::raise_file_limit().saturating_sub(OTHER_FILES).clamp(1, u64::from(SESSIONS_PER_PROCESS));
+        let processes = match self.processes.as_str() {
+            "auto" => sessions.div_ceil(limit as u32),
+            number => number.parse().map_err(|_| format!("--processes {number}: neither a number nor `auto`"))?,
+        };
+        let presence = true;
+        let plan = Plan {
+            protocol: self.protocol,
+            profile: Profile {
+                domain: self.domain.clone(),
+                security: self.security,
+                mechanism: self.mechanism,
+                acks: self.acks,
+                carbons: self.carbons,
+                roster: false,
+                presence,
+            },
+            addresses,
+            sources: sources(&self.sources)?,
+            accounts: Accounts {
+                username: self.accounts.clone(),
+                password: self.password.clone(),
+                first: self.first_account,
+                count: 0,
+            },
+            trust,
+            sessions,
+            first: 0,
+            total: sessions,
+            connect_rate: self.connect_rate,
+            connecting_max: self.connecting_max,
+            login_seconds_max: self.login_seconds_max,
+            drain_seconds_max: 5.0,
+            seed: self.seed,
+            work,
+        };
+        Ok(Order {
+            parameters: self.parameters(&plan),
+            plan,
+            processes,
+            warmup: self.warmup,
+            seconds: self.seconds,
+            server_pids: self.server_pid.clone(),
+            server: self.server_name.clone(),
+        })
+    }
+
+    fn parameters(&self, plan: &Plan) -> BTreeMap<String, serde_json::Value> {
+        let profile = &plan.profile;
+        let mut all = BTreeMap::from([
+            ("connections".to_owned(), plan.sessions.into()),
+            ("protocol".into(), serde_json::json!(plan.protocol)),
+            ("security".into(), serde_json::json!(profile.security)),
+            ("mechanism".into(), serde_json::json!(profile.mechanism)),
+            ("acks".into(), profile.acks.into()),
+            ("carbons".into(), profile.carbons.into()),
+            ("warmup".into(), self.warmup.into()),
+            ("seconds".into(), self.seconds.into()),
+            ("seed".into(), self.seed.into()),
+        ]);
+        if let Ok(serde_json::Value::Object(work)) = serde_json::to_value(&plan.work) {
+            for of_scenario in work.into_iter().filter_map(|(_, value)| value.as_object().cloned()) {
+                all.extend(of_scenario.into_iter().filter(|(_, value)| !value.is_null()));
+            }
+        }
+        all
+    }
+}
+
+/// One line about a run.
+pub fn line(run: &Run) -> String {
+    let mut line = format!("{} {}: {:.0} {}s/s", run.server, run.scenario, run.rate(), run.unit);
+    if let Some(latency) = &run.latency {
+        let at = |wanted: f64| {
+            latency.percentiles_us.iter().find(|(percentile, _)| *percentile == wanted).map_or(0.0, |(_, us)| us / 1e3)
+        };
+        line += &format!(", p50 {:.2} ms, p99 {:.2} ms", at(50.0), at(99.0));
+    }
+    if let Some(server) = run.server_us() {
+        line += &format!(", server {server:.2} µs CPU each");
+    }
+    if run.operations > 0 {
+        line += &format!(", client {:.2} µs", run.client_cpu.total() * 1e6 / run.operations as f64);
+    }
+    for (what, count) in &run.errors {
+        line += &format!("; {count} × {what}");
+    }
+    line
+}
+
+/// Single addresses and ranges, with commas between.
+fn sources(list: &str) -> Result<Vec<IpAddr>, String> {
+    let mut all = Vec::new();
+    for part in list.split(',').filter(|part| !part.is_empty()) {
+        let parse = |text: &str| text.trim().parse::<IpAddr>().map_err(|error| format!("--sources {text}: {error}"));
+        match part.split_once('-') {
+            None => all.push(parse(part)?),
+            Some((first, last)) => match (parse(first)?, parse(last)?) {
+                (IpAddr::V4(first), IpAddr::V4(last)) if first <= last => {
+                    all.extend((first.to_bits()..=last.to_bits()).map(|bits| IpAddr::V4(bits.into())));
+                }
+                _ => return Err(format!("--sources {part}: a range goes from a lower to a higher IPv4 address")),
+            },
+        }
+    }
+    Ok(all)
+}

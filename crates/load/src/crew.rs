@@ -1,0 +1,385 @@
+//! The parent of the worker processes: starts them, leads them through a scenario, and puts together what they measured.
+//!
+//! Even one worker is a process of its own, so that the way of a large run is the way of every run.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+
+use crate::engine::recorder::histogram;
+use crate::plan::Plan;
+use crate::result::{Cpu, Latency, Run, Sample};
+use crate::worker::{Command, Event, Measured, encoded, times};
+
+/// Why a run has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CrewError {
+    /// A worker said so.
+    #[error("{0}")]
+    Worker(String),
+    /// A worker ended without a word.
+    #[error("a worker process ended by itself")]
+    Gone,
+    /// A phase took longer than it ever should.
+    #[error("no answer from the worker processes within {0} s while {1}")]
+    TooLong(u64, &'static str),
+    /// A process could not be started or written to.
+    #[error("cannot run a worker process: {0}")]
+    Io(#[from] io::Error),
+    /// A histogram that cannot be read.
+    #[error("a worker process sent a histogram that cannot be read")]
+    Histogram,
+}
+
+/// A run, as the command line asked for it.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// For all workers together: `sessions` is the total, `first` is 0.
+    pub plan: Plan,
+    /// Worker processes.
+    pub processes: u32,
+    /// Seconds before anything counts.
+    pub warmup: f64,
+    /// Seconds that count.
+    pub seconds: f64,
+    /// Processes of the server.
+    pub server_pids: Vec<u32>,
+    /// How the server is called.
+    pub server: String,
+    /// What the run was asked for, as it is reported.
+    pub parameters: BTreeMap<String, serde_json::Value>,
+}
+
+/// The workers.
+pub struct Crew {
+    /// What they were asked for.
+    pub order: Order,
+    workers: Vec<Worker>,
+    events: Receiver<(usize, Option<Event>)>,
+}
+
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+}
+
+impl Crew {
+    /// Starts the processes and hands out the plan.
+    pub fn start(order: Order) -> Result<Self, CrewError> {
+        let (sender, events) = mpsc::channel();
+        let mut crew = Self { workers: Vec::new(), events, order };
+        for plan in shares(&crew.order.plan, crew.order.processes) {
+            let index = crew.workers.len();
+            crew.workers.push(Worker::start(index, sender.clone())?);
+            crew.workers[index].say(&Command::Prepare(Box::new(plan)))?;
+        }
+        crew.wait(Duration::from_secs(30), "they prepare", |event| matches!(event, Event::Prepared), |_, _| {})?;
+        Ok(crew)
+    }
+
+    /// Brings all sessions up. The slowest worker's seconds.
+    pub fn connect(&mut self) -> Result<f64, CrewError> {
+        let plan = &self.order.plan;
+        // Each login has a bound of its own, and so has the number of those that wait for each other.
+        let rate = if plan.connect_rate > 0.0 { plan.connect_rate } else { f64::INFINITY };
+        let waves = f64::from(plan.sessions) / f64::from(plan.connecting_max.max(1)) + 1.0;
+        let patience = f64::from(plan.sessions) / rate + waves * plan.login_seconds_max as f64 + 30.0;
+        self.say(&Command::Connect)?;
+        let mut seconds: f64 = 0.0;
+        self.wait(
+            Duration::from_secs_f64(patience.min(86_400.0)),
+            "sessions are brought up",
+            |event| matches!(event, Event::Connected { .. }),
+            |_, event| {
+                if let Event::Connected { seconds: taken } = event {
+                    seconds = seconds.max(*taken);
+                }
+            },
+        )?;
+        Ok(seconds)
+    }
+
+    /// Ends all sessions; `abruptly` without a word.
+    pub fn disconnect(&mut self, abruptly: bool) -> Result<(), CrewError> {
+        self.say(&Command::Disconnect { abruptly })?;
+        let patience = Duration::from_secs(self.order.plan.login_seconds_max * 2 + 30);
+        self.wait(patience, "sessions are ended", |event| matches!(event, Event::Disconnected), |_, _| {})
+    }
+
+    /// Brings all sessions up and measures what they do.
+    pub fn connect_and_measure(&mut self) -> Result<Run, CrewError> {
+        let connect_seconds = self.connect()?;
+        // What the last logins still cause is not part of it.
+        std::thread::sleep(Duration::from_millis(300));
+        let mut run = self.measure()?;
+        run.figures.insert("connect_seconds".into(), connect_seconds);
+        Ok(run)
+    }
+
+    /// Measures what the sessions do.
+    pub fn measure(&mut self) -> Result<Run, CrewError> {
+        let (warmup, seconds) = (self.order.warmup, self.order.seconds);
+        let pids = self.order.server_pids.clone();
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.say(&Command::Measure { warmup, seconds })?;
+        let start = Instant::now();
+        let mut measured = Vec::new();
+        let mut series: Vec<Sample> = Vec::new();
+        let mut watch = ServerWatch::new(pids, start, warmup, seconds);
+        let patience = start + Duration::from_secs_f64(warmup + seconds + self.order.plan.drain_seconds_max + 30.0);
+        while measured.len() < self.workers.len() {
+            let until = watch.look().unwrap_or(patience).min(patience);
+            let Some((_, event)) = self.next(until)? else {
+                if Instant::now() >= patience {
+                    return Err(CrewError::TooLong((warmup + seconds) as u64, "they measure"));
+                }
+                continue;
+            };
+            match event {
+                Event::Second { second, operations, p99_us, up } => {
+                    let index = second as usize;
+                    if series.len() <= index {
+                        series.resize(index + 1, Sample::default());
+                    }
+                    let sample = &mut series[index];
+                    sample.second = f64::from(second) + 1.0;
+                    sample.operations += operations;
+                    sample.sessions += u64::from(up);
+                    // The worst of the workers: their distributions are put together only at the end.
+                    sample.p99_us = sample.p99_us.into_iter().chain(p99_us).reduce(f64::max);
+                }
+                Event::Measured(of_one) => measured.push(*of_one),
+                _ => {}
+            }
+        }
+        let server_cpu = watch.cpu();
+        let mut run = put_together(&measured, seconds)?;
+        run.server_cpu = server_cpu;
+        for (sample, server_cpu) in series.iter_mut().zip(watch.per_second()) {
+            sample.server_cpu = server_cpu;
+        }
+        run.series = series;
+        run.started = began;
+        run.scenario = self.order.plan.work.name().into();
+        run.unit = self.order.plan.work.unit().into();
+        run.server = self.order.server.clone();
+        run.parameters = self.order.parameters.clone();
+        Ok(run)
+    }
+
+    fn say(&mut self, command: &Command) -> Result<(), CrewError> {
+        for worker in &mut self.workers {
+            worker.say(command)?;
+        }
+        Ok(())
+    }
+
+    /// Until every worker has said something for which `ends` holds.
+    fn wait(
+        &mut self,
+        patience: Duration,
+        what: &'static str,
+        ends: impl Fn(&Event) -> bool,
+        mut each: impl FnMut(usize, &Event),
+    ) -> Result<(), CrewError> {
+        let until = Instant::now() + patience;
+        let mut left = self.workers.len();
+        while left > 0 {
+            let Some((worker, event)) = self.next(until)? else {
+                return Err(CrewError::TooLong(patience.as_secs(), what));
+            };
+            each(worker, &event);
+            left -= usize::from(ends(&event));
+        }
+        Ok(())
+    }
+
+    /// The next event; none where there is none until `until`.
+    fn next(&mut self, until: Instant) -> Result<Option<(usize, Event)>, CrewError> {
+        match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok((_, Some(Event::Failed { error }))) => Err(CrewError::Worker(error)),
+            Ok((worker, Some(event))) => Ok(Some((worker, event))),
+            Ok((_, None)) | Err(RecvTimeoutError::Disconnected) => Err(CrewError::Gone),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for Worker { child, input } in self.workers.drain(..) {
+            let mut child = child;
+            // A worker ends when nobody can command it any more; what is left of it after a while is ended.
+            drop(input);
+            let until = Instant::now() + Duration::from_secs(5);
+            while matches!(child.try_wait(), Ok(None)) {
+                if Instant::now() > until {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start(index: usize, events: Sender<(usize, Option<Event>)>) -> Result<Self, CrewError> {
+        let mut child = std::process::Command::new(std::env::current_exe()?)
+            .arg("worker")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(CrewError::Gone);
+        };
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let event = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+                let ended = event.is_none();
+                if events.send((index, event)).is_err() || ended {
+                    return;
+                }
+            }
+            let _ = events.send((index, None));
+        });
+        Ok(Self { child, input })
+    }
+
+    fn say(&mut self, command: &Command) -> Result<(), CrewError> {
+        let mut line = serde_json::to_vec(command).map_err(io::Error::from)?;
+        line.push(b'\n');
+        self.input.write_all(&line)?;
+        Ok(())
+    }
+}
+
+/// CPU time of the server's processes, looked at once a second and at both ends of the window.
+struct ServerWatch {
+    pids: Vec<u32>,
+    start: Instant,
+    /// When to look, seconds, with what was seen then.
+    times: Vec<(f64, Option<Cpu>)>,
+    window: (f64, f64),
+}
+
+impl ServerWatch {
+    fn new(pids: Vec<u32>, start: Instant, warmup: f64, seconds: f64) -> Self {
+        let end = warmup + seconds;
+        let mut times: Vec<f64> = (0..).map(f64::from).take_while(|second| *second < end).collect();
+        times.extend([warmup, end]);
+        times.sort_by(f64::total_cmp);
+        times.dedup();
+        let times = if pids.is_empty() { Vec::new() } else { times };
+        Self { pids, start, times: times.into_iter().map(|time| (time, None)).collect(), window: (warmup, end) }
+    }
+
+    /// Looks where it is time to. When to look again.
+    fn look(&mut self) -> Option<Instant> {
+        for (time, seen) in &mut self.times {
+            if seen.is_none() {
+                let due = self.start + Duration::from_secs_f64(*time);
+                if due > Instant::now() {
+                    return Some(due);
+                }
+                *seen = Some(server_cpu(&self.pids));
+            }
+        }
+        None
+    }
+
+    fn at(&self, second: f64) -> Option<Cpu> {
+        self.times.iter().find(|(time, _)| *time == second)?.1
+    }
+
+    fn cpu(&self) -> Option<Cpu> {
+        let (before, after) = (self.at(self.window.0)?, self.at(self.window.1)?);
+        Some(Cpu { user: after.user - before.user, system: after.system - before.system })
+    }
+
+    fn per_second(&self) -> Vec<f64> {
+        let whole: Vec<f64> = self
+            .times
+            .iter()
+            .filter(|(time, _)| time.fract() == 0.0)
+            .filter_map(|(_, cpu)| Some(cpu.as_ref()?.total()))
+            .collect();
+        whole.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+}
+
+fn server_cpu(pids: &[u32]) -> Cpu {
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let all = pids.iter().filter_map(|pid| times(&format!("/proc/{pid}/stat")));
+    let (user, system) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    Cpu { user: user as f64 / ticks, system: system as f64 / ticks }
+}
+
+/// Splits sessions evenly; those that belong together stay together.
+fn shares(plan: &Plan, processes: u32) -> Vec<Plan> {
+    let group = plan.work.group();
+    let groups = plan.sessions.div_ceil(group);
+    let processes = processes.clamp(1, groups.max(1));
+    let mut first = 0;
+    let mut plans = Vec::new();
+    for index in 0..processes {
+        let sessions = (groups / processes + u32::from(index < groups % processes)) * group;
+        let share = f64::from(sessions) / f64::from(plan.sessions.max(1));
+        plans.push(Plan {
+            sessions,
+            first,
+            total: plan.sessions,
+            connect_rate: plan.connect_rate * share,
+            connecting_max: (plan.connecting_max / processes).max(1),
+            seed: plan.seed.wrapping_add(u64::from(index)),
+            ..plan.clone()
+        });
+        first += sessions;
+    }
+    plans
+}
+
+fn put_together(all: &[Measured], seconds: f64) -> Result<Run, CrewError> {
+    let mut run = Run { seconds, ..Run::default() };
+    let mut latencies = histogram();
+    for one in all {
+        run.operations += one.operations;
+        run.client_cpu.user += one.cpu.user;
+        run.client_cpu.system += one.cpu.system;
+        for (what, count) in &one.errors {
+            *run.errors.entry(what.clone()).or_default() += count;
+        }
+        for (name, figure) in &one.figures {
+            *run.figures.entry(name.clone()).or_default() += figure;
+        }
+        let bytes = STANDARD.decode(&one.histogram).map_err(|_| CrewError::Histogram)?;
+        let of_one: Histogram<u64> =
+            Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|_| CrewError::Histogram)?;
+        latencies.add(of_one).map_err(|_| CrewError::Histogram)?;
+    }
+    run.latency = (!latencies.is_empty()).then(|| latency(&latencies));
+    Ok(run)
+}
+
+fn latency(histogram: &Histogram<u64>) -> Latency {
+    let at = |percentile: f64| match percentile {
+        0.0 => histogram.min() as f64,
+        _ => histogram.value_at_percentile(percentile) as f64,
+    };
+    Latency {
+        count: histogram.len(),
+        mean_us: histogram.mean(),
+        percentiles_us: [0.0, 50.0, 90.0, 95.0, 99.0, 99.9, 100.0]
+            .map(|percentile| (percentile, at(percentile)))
+            .to_vec(),
+        histogram: encoded(histogram),
+    }
+}
