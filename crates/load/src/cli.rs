@@ -32,6 +32,8 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Passes bytes on as they are: the floor of what a message can cost
+    Relay(crate::relay::RelayOptions),
     /// Started by `magpie-load` itself
     #[command(hide = true)]
     Worker,
@@ -123,6 +125,7 @@ const OTHER_FILES: u64 = 64;
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Worker => worker::run().map_err(|error| error.to_string()),
         Command::Pairs { work, options } => run(Work::Pairs(work), &options),
     };
