@@ -34,6 +34,8 @@ enum Command {
     },
     /// Passes bytes on as they are: the floor of what a message can cost
     Relay(crate::relay::RelayOptions),
+    /// Compares Magpie with other servers and the floor
+    Compare(crate::compare::CompareOptions),
     /// Started by `magpie-load` itself
     #[command(hide = true)]
     Worker,
@@ -125,6 +127,7 @@ const OTHER_FILES: u64 = 64;
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Compare(options) => crate::compare::compare(&options).map_err(|error| error.to_string()),
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Worker => worker::run().map_err(|error| error.to_string()),
         Command::Pairs { work, options } => run(Work::Pairs(work), &options),
