@@ -71,6 +71,8 @@ enum Command {
     },
     /// One page with plots, of results that were kept as JSON
     Report(crate::report::Args),
+    /// Compares Magpie with other servers and the floor
+    Compare(crate::compare::CompareOptions),
     /// Started by `magpie-load` itself
     #[command(hide = true)]
     Worker,
@@ -162,6 +164,7 @@ const OTHER_FILES: u64 = 64;
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Compare(options) => crate::compare::compare(&options).map_err(|error| error.to_string()),
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Report(options) => crate::report::run(&options),
         Command::Worker => worker::run().map_err(|error| error.to_string()),

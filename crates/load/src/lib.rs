@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod compare;
 pub mod crew;
 pub mod engine;
 pub mod measure;

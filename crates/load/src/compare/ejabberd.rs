@@ -1,0 +1,104 @@
+//! ejabberd, from Debian: Erlang's virtual machine without distribution, so that no port mapper is started.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::CompareError;
+use super::client::CONTACTS;
+use super::place::{DOMAIN, PASSWORD, Place};
+use super::process::{Interrupt, run};
+use super::server::{Accounts, Server, package_version};
+
+const PROFILE: &str = include_str!("../../../../bench/profiles/ejabberd/ejabberd.yml");
+const ARGUMENTS: &str = include_str!("../../../../bench/profiles/ejabberd/vm.args");
+
+/// See the profile for how it is set.
+pub struct Ejabberd;
+
+impl Server for Ejabberd {
+    fn name(&self) -> &'static str {
+        "ejabberd"
+    }
+
+    fn needs(&self) -> &'static [(&'static str, &'static str)] {
+        &[("ejabberdctl", "ejabberd"), ("erl", "erlang-base")]
+    }
+
+    fn version(&self, interrupt: &Interrupt) -> Result<String, CompareError> {
+        package_version("ejabberd", interrupt)
+    }
+
+    fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
+        place.write_profile("ejabberd.yml", PROFILE, &[])?;
+        place.write_profile("vm.args", ARGUMENTS, &[])?;
+        let mut command = erlang(place)?;
+        command.args(["-eval", &import(accounts)]);
+        run(&mut command, Duration::from_secs(300), interrupt).map(drop)
+    }
+
+    fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError> {
+        Ok(vec![erlang(place)?])
+    }
+}
+
+fn erlang(place: &Place) -> Result<Command, CompareError> {
+    let mut command = Command::new("erl");
+    command
+        .arg("-args_file")
+        .arg(place.folder.join("vm.args"))
+        .args(["-mnesia", "dir"])
+        .arg(format!("\"{}\"", place.folder.join("mnesia").display()))
+        .args(["-s", "ejabberd"])
+        .current_dir(&place.folder)
+        .env("ERL_LIBS", libraries()?)
+        .env("EJABBERD_CONFIG_PATH", place.folder.join("ejabberd.yml"))
+        .env("EJABBERD_LOG_PATH", place.folder.join("ejabberd.log"))
+        .env("ERL_CRASH_DUMP", place.folder.join("crash.dump"))
+        .env("HOME", &place.folder);
+    Ok(command)
+}
+
+/// The folder in which Debian has ejabberd's modules, whatever the machine.
+fn libraries() -> Result<PathBuf, CompareError> {
+    let has_it = |folder: &PathBuf| {
+        let inside = fs::read_dir(folder).into_iter().flatten().flatten();
+        inside.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("ejabberd-"))
+    };
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    folders
+        .filter(|folder| folder.is_dir())
+        .find(has_it)
+        .ok_or_else(|| CompareError::Setup("ejabberd's modules are not below /usr/lib".to_owned()))
+}
+
+/// Erlang that registers the first account as ejabberd does it and copies its keys to the others, past the derivation of
+/// keys for each, and writes rosters; then it stops the machine, which writes everything to disk.
+fn import(accounts: Accounts) -> String {
+    let Accounts { number, contacts } = accounts;
+    let size = CONTACTS + 1;
+    let grouped = if contacts { number / size * size } else { 0 };
+    format!(
+        "H = <<\"{DOMAIN}\">>, U = fun(I) -> <<\"user\", (integer_to_binary(I))/binary>> end, \
+         ok = ejabberd_auth:try_register(U(1), H, <<\"{PASSWORD}\">>), \
+         [P] = mnesia:dirty_read(passwd, {{U(1), H}}), \
+         [ok = mnesia:dirty_write(setelement(2, P, {{U(I), H}})) || I <- lists:seq(2, {number})], \
+         [ok = mnesia:dirty_write({{roster, {{U(I), H, {{U(J), H, <<>>}}}}, {{U(I), H}}, {{U(J), H, <<>>}}, \
+         <<>>, both, none, [], <<>>, []}}) \
+         || I <- lists:seq(1, {grouped}), \
+         J <- lists:seq((I - 1) div {size} * {size} + 1, (I - 1) div {size} * {size} + {size}), I =/= J], \
+         mnesia:dump_log(), init:stop()."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rosters_are_written_for_full_groups_alone() {
+        assert!(import(Accounts { number: 45, contacts: true }).contains("lists:seq(1, 42), J"));
+        assert!(import(Accounts { number: 45, contacts: false }).contains("lists:seq(1, 0), J"));
+    }
+}

@@ -1,0 +1,90 @@
+//! Magpie: the program beside this one.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::CompareError;
+use super::client::{subscribe, user};
+use super::place::{DOMAIN, PASSWORD, Place, write};
+use super::process::{Interrupt, run};
+use super::server::{Accounts, Server, start};
+
+const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
+
+/// Accounts from here on are made with the one key that the logins use.
+const MANY: u32 = 5_000;
+
+/// See the profile for how it is set.
+pub struct Magpie {
+    program: PathBuf,
+}
+
+impl Magpie {
+    /// The program that is named, or the one in the folder of this program.
+    pub fn find(named: Option<PathBuf>) -> Result<Self, CompareError> {
+        let beside = || Some(std::env::current_exe().ok()?.with_file_name("magpie"));
+        let program = named.or_else(|| std::env::var_os("MAGPIE_BIN").map(PathBuf::from)).or_else(beside);
+        let found = program.as_ref().filter(|program| program.is_file());
+        let found = found.and_then(|program| std::path::absolute(program).ok());
+        let program = found.ok_or_else(|| {
+            let place = program.map_or_else(String::new, |program| format!(" at {}", program.display()));
+            CompareError::Setup(format!(
+                "there is no program `magpie`{place}; make it with `cargo build --release -p magpie`, or name it with --magpie"
+            ))
+        })?;
+        Ok(Self { program })
+    }
+
+    fn command(&self, place: &Place) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(place.folder.join("magpie.toml")).env_remove("MAGPIE_BIN");
+        command
+    }
+}
+
+impl Server for Magpie {
+    fn name(&self) -> &'static str {
+        "Magpie"
+    }
+
+    fn version(&self, interrupt: &Interrupt) -> Result<String, CompareError> {
+        let said = run(Command::new(&self.program).arg("--version"), Duration::from_secs(30), interrupt)?;
+        Ok(said.trim().trim_start_matches("magpie ").to_owned())
+    }
+
+    fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
+        place.write_profile("magpie.toml", PROFILE, &[])?;
+        let mut table = "jid,password\n".to_owned();
+        for number in 1..=accounts.number {
+            table += &format!("{}@{DOMAIN},{PASSWORD}\n", user(number));
+        }
+        let file = place.folder.join("accounts.csv");
+        write(&file, &table)?;
+        let mut import = self.command(place);
+        if accounts.number >= MANY {
+            // Derived keys are a minute's work for each 20 000; served is with the defaults all the same.
+            let import_profile = place.render(&format!("auth.hashes = [\"sha-1\"]\n{PROFILE}"), &[])?;
+            let file = place.folder.join("import.toml");
+            write(&file, &import_profile)?;
+            import = Command::new(&self.program);
+            import.arg("--config").arg(file);
+        }
+        run(import.args(["user", "import"]).arg(&file), Duration::from_secs(600), interrupt)?;
+        if accounts.contacts {
+            let mut started = start(self, place, None, interrupt)?;
+            let check = || interrupt.check().map_err(std::io::Error::other);
+            subscribe(place.address(), accounts.number, &check)
+                .map_err(|error| CompareError::Setup(format!("rosters could not be made: {error}")))?;
+            interrupt.check()?;
+            started.stop();
+        }
+        Ok(())
+    }
+
+    fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError> {
+        let mut command = self.command(place);
+        command.args(["serve", "--log", "warn"]);
+        Ok(vec![command])
+    }
+}

@@ -1,0 +1,201 @@
+//! What a comparison leaves: the table, `RESULTS.md`, `results.json`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::rows::{Pace, ROWS, Row};
+use super::{CompareError, CompareOptions};
+use crate::result::Run;
+
+/// What was compared, where and when.
+#[derive(Clone, Debug)]
+pub struct About {
+    machine: String,
+    versions: Vec<(String, String)>,
+    command: String,
+    rows: Vec<&'static Row>,
+    pace: Pace,
+    date: String,
+}
+
+impl About {
+    /// This machine, now.
+    pub fn of_this_machine(
+        versions: Vec<(String, String)>,
+        options: &CompareOptions,
+        rows: &[&'static Row],
+        pace: Pace,
+    ) -> Self {
+        let mut command = "magpie-load compare".to_owned();
+        if options.quick {
+            command += " --quick";
+        }
+        if !options.only.is_empty() {
+            command += &format!(" --only {}", options.only.join(","));
+        }
+        command += &format!(" --servers {}", options.servers.join(","));
+        command += &format!(" --rounds {} --warmup {} --seconds {}", pace.rounds, pace.warmup, pace.seconds);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { machine: machine(), versions, command, rows: rows.to_vec(), pace, date: date(now) }
+    }
+}
+
+/// The table for the terminal.
+pub fn table(runs: &[Run]) -> String {
+    let mut out = String::new();
+    for line in lines(runs) {
+        let [row, server, rate, cpu, p99, bytes, errors] = line;
+        let _ = writeln!(out, "{row:<16} {server:<10} {rate:>12} {cpu:>22} {p99:>22} {bytes:>14} {errors}");
+    }
+    out
+}
+
+/// Writes `RESULTS.md` and `results.json` to the folder.
+pub fn write(folder: &Path, about: &About, runs: &[Run]) -> Result<(), CompareError> {
+    fs::create_dir_all(folder).map_err(CompareError::file(folder))?;
+    let json = serde_json::to_string_pretty(runs).map_err(|error| CompareError::Setup(error.to_string()))?;
+    write_file(folder, "results.json", &(json + "\n"))?;
+    write_file(folder, "RESULTS.md", &page(about, runs))
+}
+
+fn write_file(folder: &Path, name: &str, text: &str) -> Result<(), CompareError> {
+    super::place::write(&folder.join(name), text)
+}
+
+fn page(about: &About, runs: &[Run]) -> String {
+    let mut out = "# Side by side\n\nWritten by `magpie-load compare`. Each figure is a median, with the least and the \
+                   greatest of the rounds behind it.\nServer and client share the machine, so operations a second depend on \
+                   what the client leaves: CPU time of the server\nfor one operation is the figure to compare.\n\n"
+        .to_owned();
+    let _ = writeln!(out, "- date: {}\n- machine: {}\n- command: `{}`", about.date, about.machine, about.command);
+    for (server, version) in &about.versions {
+        let _ = writeln!(out, "- {server}: {version}");
+    }
+    let _ = writeln!(out, "\n## Row by row\n");
+    let head = ["row", "server", "a second", "CPU of the server, µs each", "p99, ms", "bytes a session", "errors"];
+    let _ = writeln!(out, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
+    for line in lines(runs) {
+        let _ = writeln!(out, "| {} |", line.join(" | "));
+    }
+    let _ = writeln!(out, "\n## What the rows are\n");
+    for row in &about.rows {
+        let _ = writeln!(out, "- `{}`: {}.", row.name, row.about);
+        for (server, reason) in row.without {
+            let _ = writeln!(out, "  Without {server}: {reason}.");
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\nA run has {} seconds of warm-up and {} that count. The servers' settings, each with its reason, are in \
+         [profiles](profiles).",
+        about.pace.warmup, about.pace.seconds
+    );
+    out
+}
+
+/// Row, server, rate, CPU, p99, bytes, errors.
+fn lines(runs: &[Run]) -> Vec<[String; 7]> {
+    let text = |run: &Run, name: &str| run.parameters.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    let mut lines = Vec::new();
+    for row in ROWS {
+        let mut servers: Vec<(&str, Option<u64>)> = Vec::new();
+        let mut of: BTreeMap<(&str, Option<u64>), Vec<&Run>> = BTreeMap::new();
+        for run in runs.iter().filter(|run| text(run, "row").as_deref() == Some(row.name)) {
+            let key = (run.server.as_str(), run.parameters.get("cores").and_then(serde_json::Value::as_u64));
+            if !servers.contains(&key) {
+                servers.push(key);
+            }
+            of.entry(key).or_default().push(run);
+        }
+        for key in servers {
+            let runs = &of[&key];
+            let server = match key.1 {
+                Some(cores) => format!("{}, {cores} CPU", key.0),
+                None => key.0.to_owned(),
+            };
+            let p99 = |run: &Run| {
+                let percentiles = &run.latency.as_ref()?.percentiles_us;
+                percentiles.iter().find(|(percentile, _)| *percentile == 99.0).map(|(_, us)| us / 1e3)
+            };
+            let errors: u64 = runs.iter().flat_map(|run| run.errors.values()).sum();
+            lines.push([
+                row.name.to_owned(),
+                server,
+                spread(runs, |run| (run.scenario != "idle").then(|| run.rate()), 0),
+                spread(runs, |run| (run.scenario != "idle").then(|| run.server_us()).flatten(), 2),
+                spread(runs, p99, 2),
+                spread(runs, Run::bytes_per_session, 0),
+                errors.to_string(),
+            ]);
+        }
+    }
+    lines
+}
+
+/// `median (least–greatest)`, or nothing.
+fn spread(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>, digits: usize) -> String {
+    let mut values: Vec<f64> = runs.iter().filter_map(|run| figure(run)).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values[..] {
+        [] => String::new(),
+        [one] => format!("{one:.digits$}"),
+        [least, .., greatest] => {
+            let median =
+                if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
+            format!("{median:.digits$} ({least:.digits$}–{greatest:.digits$})")
+        }
+    }
+}
+
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let after = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let cpu = after(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "processors of an unknown kind".to_owned());
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = after(&read("/proc/meminfo"), "MemTotal").and_then(|size| size.split(' ').next()?.parse::<f64>().ok());
+    let gibibytes = memory.unwrap_or(0.0) / (1 << 20) as f64;
+    format!("{cores} × {cpu}, {gibibytes:.0} GiB, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+}
+
+/// Days to a date, as Howard Hinnant's `civil_from_days` does it.
+fn date(seconds: u64) -> String {
+    let days = (seconds / 86_400) as i64 + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400), "2000-02-29");
+        assert_eq!(date(1_795_500_000), "2026-11-24");
+    }
+
+    #[test]
+    fn a_spread_is_the_median_with_its_ends() {
+        let of = |operations| Run { operations, seconds: 1.0, ..Run::default() };
+        let runs = [of(3), of(1), of(2)];
+        let runs: Vec<&Run> = runs.iter().collect();
+        assert_eq!(spread(&runs, |run| Some(run.rate()), 0), "2 (1–3)");
+        assert_eq!(spread(&runs[..1], |run| Some(run.rate()), 0), "3");
+        assert_eq!(spread(&runs, |_| None, 0), "");
+    }
+}

@@ -1,0 +1,325 @@
+//! What is compared: the rows, each one scenario with its parameters, and the order of their runs.
+
+use std::time::Duration;
+
+use super::server::Accounts;
+
+/// How connections are protected, as `magpie-load --security` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all.
+    Plain,
+    /// TLS from the start.
+    Tls,
+}
+
+/// How often connection by connection, or once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// As often as `--rounds` says.
+    Rounds,
+    /// Once: what is counted (bytes) does not scatter.
+    Once,
+}
+
+/// What a row has beyond a scenario with its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// Nothing.
+    None,
+    /// The rate of the open loop is half of what the server itself did in the closed loop, the row named here; the relay's is
+    /// Magpie's.
+    HalfOfMaximum(&'static str),
+    /// The server may use one processor, then two.
+    Cores,
+    /// Ten rounds of connect and disconnect, for Magpie.
+    Churn,
+    /// This row is the kernel's own memory as well: silent connections to the relay.
+    Sessions,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its name for `--only`.
+    pub name: &'static str,
+    /// What it is, for people.
+    pub about: &'static str,
+    /// The subcommand of `magpie-load`.
+    pub scenario: &'static str,
+    /// What the scenario alone has.
+    pub arguments: &'static [&'static str],
+    /// Sessions.
+    pub connections: u32,
+    /// How they are protected.
+    pub security: Security,
+    /// Whether everybody has twenty contacts.
+    pub contacts: bool,
+    /// Servers that cannot do it, each with the reason.
+    pub without: &'static [(&'static str, &'static str)],
+    /// How often.
+    pub repeats: Repeats,
+    /// See there.
+    pub special: Special,
+}
+
+const NO_TLS: (&str, &str) = ("relay", "has no TLS; its floor is that of the plain row");
+const NO_ACKS: (&str, &str) = ("relay", "has neither acks nor carbons; its floor is that of the plain row");
+const NO_LOGIN: (&str, &str) = ("relay", "knows no accounts");
+const NO_PRESENCE: (&str, &str) = ("relay", "knows no contacts");
+const NO_MANAGEMENT: (&str, &str) = ("jabberd2", "has neither XEP-0198 nor XEP-0280");
+const NO_TICKETS: (&str, &str) = ("ejabberd", "gives no tickets that TLS 1.3 clients can use");
+const NO_SCRAM: (&str, &str) = ("jabberd2", "has no SCRAM");
+const TOO_SLOW: &str = "its part of the row alone would take minutes";
+
+const PAIRS: Row = Row {
+    name: "pairs-200",
+    about: "messages between 100 pairs, closed loop",
+    scenario: "pairs",
+    arguments: &[],
+    connections: 200,
+    security: Security::Plain,
+    contacts: false,
+    without: &[],
+    repeats: Repeats::Rounds,
+    special: Special::None,
+};
+
+const IDLE: Row = Row {
+    name: "idle",
+    about: "memory of an idle session with a roster of 20 and presence; for Magpie after ten rounds of coming and going too",
+    scenario: "idle",
+    arguments: &[],
+    connections: 1_995,
+    contacts: true,
+    repeats: Repeats::Once,
+    special: Special::Churn,
+    ..PAIRS
+};
+
+const LOGIN: Row = Row {
+    name: "login-scram",
+    about: "logins with SCRAM, no TLS",
+    scenario: "login",
+    arguments: &[],
+    connections: 50,
+    without: &[NO_LOGIN, NO_SCRAM],
+    ..PAIRS
+};
+
+/// The rows, in the order in which they are run: a row that needs another comes after it.
+pub const ROWS: &[Row] = &[
+    PAIRS,
+    Row { name: "pairs-2000", about: "messages between 1 000 pairs, closed loop", connections: 2_000, ..PAIRS },
+    Row {
+        name: "pairs-200-tls",
+        about: "messages between 100 pairs, TLS 1.3",
+        security: Security::Tls,
+        without: &[NO_TLS],
+        ..PAIRS
+    },
+    Row {
+        name: "pairs-200-acks",
+        about: "messages between 100 pairs, stream management and carbons on",
+        arguments: &["--acks", "--carbons"],
+        without: &[NO_ACKS, NO_MANAGEMENT],
+        ..PAIRS
+    },
+    Row {
+        name: "open-2000",
+        about: "messages between 1 000 pairs at half of the own maximum, open loop",
+        connections: 2_000,
+        special: Special::HalfOfMaximum("pairs-2000"),
+        ..PAIRS
+    },
+    Row { name: "ping-200", about: "pings of the server by 200 sessions", scenario: "ping", ..PAIRS },
+    Row {
+        name: "presence",
+        about: "420 users with 20 contacts each, coming and going",
+        scenario: "presence",
+        connections: 420,
+        contacts: true,
+        without: &[NO_PRESENCE],
+        ..PAIRS
+    },
+    LOGIN,
+    Row {
+        name: "login-tls",
+        about: "logins with SCRAM (jabberd2: PLAIN), full TLS 1.3 handshake",
+        security: Security::Tls,
+        without: &[NO_LOGIN],
+        ..LOGIN
+    },
+    Row {
+        name: "login-resumed",
+        about: "logins with SCRAM, resumed TLS 1.3 sessions",
+        security: Security::Tls,
+        arguments: &["--resumed"],
+        without: &[NO_LOGIN, NO_SCRAM, NO_TICKETS],
+        ..LOGIN
+    },
+    Row {
+        name: "cores",
+        about: "messages between 100 pairs, the server on one processor and on two",
+        without: &[
+            ("ejabberd", "the goal is about Magpie alone"),
+            ("Prosody", "has one thread"),
+            ("jabberd2", "has one thread for each process"),
+            ("relay", "is measured with one thread"),
+        ],
+        special: Special::Cores,
+        ..PAIRS
+    },
+    Row { without: &[("relay", "its part is in the row of 19 000")], ..IDLE },
+    Row {
+        name: "idle-tls",
+        about: "memory of an idle session with a roster of 20 and presence, TLS",
+        security: Security::Tls,
+        special: Special::None,
+        without: &[NO_TLS],
+        ..IDLE
+    },
+    Row {
+        name: "sessions-19000",
+        about: "memory of a session and logins a second, 19 000 sessions; the kernel's part for a silent pair",
+        connections: 19_000,
+        contacts: false,
+        special: Special::Sessions,
+        without: &[("Prosody", TOO_SLOW), ("ejabberd", TOO_SLOW), ("jabberd2", TOO_SLOW)],
+        ..IDLE
+    },
+];
+
+/// One run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The row's name.
+    pub row: &'static str,
+    /// The server's name in tables.
+    pub server: String,
+    /// Counted from 1.
+    pub round: u32,
+    /// How many processors the server may use; none: all.
+    pub cores: Option<u32>,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Rounds.
+    pub rounds: u32,
+    /// Seconds before anything counts.
+    pub warmup: f64,
+    /// Seconds that count.
+    pub seconds: f64,
+}
+
+impl Row {
+    /// The row of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ROWS.iter().find(|row| row.name == name)
+    }
+
+    /// Why a server does not take part; none where it does.
+    pub fn reason_without(&self, server: &str) -> Option<&'static str> {
+        self.without.iter().find(|(name, _)| *name == server).map(|(_, reason)| *reason)
+    }
+
+    /// What must be in a server's storage.
+    pub fn accounts(&self) -> Accounts {
+        // Rows share a folder of accounts where they can: there are few kinds.
+        let number = if self.connections > 2_000 { self.connections } else { 2_000 };
+        Accounts { number, contacts: self.contacts }
+    }
+
+    /// Whether a run wants a server that has just started: memory is measured.
+    pub fn wants_fresh_server(&self) -> bool {
+        self.scenario == "idle" || self.special == Special::Cores
+    }
+
+    /// How long a run takes, about.
+    pub fn run_seconds(&self, pace: Pace) -> f64 {
+        let connect = f64::from(self.connections) / 1_500.0;
+        match (self.scenario, self.special) {
+            ("idle", Special::Churn) => 12.0 + 2.0 * connect,
+            ("idle", _) => 10.0 + connect,
+            _ => pace.warmup + pace.seconds + connect + 1.0,
+        }
+    }
+}
+
+/// All runs of these rows and servers: in each row the servers take turns, round after round.
+pub fn steps(rows: &[&'static Row], servers: &[&str], pace: Pace) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for row in rows {
+        let rounds = if row.repeats == Repeats::Once { 1 } else { pace.rounds };
+        for round in 1..=rounds {
+            for server in servers.iter().filter(|server| row.reason_without(server).is_none()) {
+                let cores: &[Option<u32>] = if row.special == Special::Cores { &[Some(1), Some(2)] } else { &[None] };
+                for cores in cores {
+                    steps.push(Step { row: row.name, server: (*server).to_owned(), round, cores: *cores });
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// How long these runs take, about.
+pub fn duration(steps: &[Step], pace: Pace) -> Duration {
+    let seconds = |step: &Step| Row::named(step.row).map_or(0.0, |row| row.run_seconds(pace));
+    Duration::from_secs_f64(steps.iter().map(seconds).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const SERVERS: [&str; 5] = ["Magpie", "relay", "ejabberd", "Prosody", "jabberd2"];
+    const PACE: Pace = Pace { rounds: 3, warmup: 2.0, seconds: 6.0 };
+
+    #[test]
+    fn names_differ_and_every_server_that_is_left_out_exists() {
+        let names: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), ROWS.len());
+        assert!(ROWS.iter().flat_map(|row| row.without).all(|(server, _)| SERVERS.contains(server)));
+        assert!(ROWS.iter().all(|row| row.reason_without("Magpie").is_none()));
+    }
+
+    #[test]
+    fn servers_take_turns_in_every_round() {
+        let row = Row::named("pairs-200").into_iter().collect::<Vec<_>>();
+        let order: Vec<(u32, String)> =
+            steps(&row, &SERVERS[..2], PACE).into_iter().map(|step| (step.round, step.server)).collect();
+        let of = |round, server: &str| (round, server.to_owned());
+        assert_eq!(order, [1, 2, 3].map(|round| [of(round, "Magpie"), of(round, "relay")]).concat());
+    }
+
+    #[test]
+    fn cores_are_measured_one_after_the_other_and_memory_once() {
+        let cores = Row::named("cores").into_iter().collect::<Vec<_>>();
+        let found: Vec<Option<u32>> =
+            steps(&cores, &SERVERS, Pace { rounds: 1, ..PACE }).iter().map(|step| step.cores).collect();
+        assert_eq!(found, [Some(1), Some(2)]);
+        let idle = Row::named("idle").into_iter().collect::<Vec<_>>();
+        assert!(steps(&idle, &SERVERS, PACE).iter().all(|step| step.round == 1));
+    }
+
+    #[test]
+    fn a_row_that_takes_its_rate_from_another_comes_after_it() {
+        for (at, row) in ROWS.iter().enumerate() {
+            if let Special::HalfOfMaximum(other) = row.special {
+                assert!(ROWS[..at].iter().any(|row| row.name == other));
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_plan_fits_in_half_an_hour() {
+        let all: Vec<&Row> = ROWS.iter().collect();
+        // A fifth for starts and accounts.
+        assert!(duration(&steps(&all, &SERVERS, PACE), PACE) < Duration::from_secs(30 * 60 * 4 / 5));
+    }
+}

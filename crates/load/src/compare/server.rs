@@ -1,0 +1,164 @@
+//! What the comparison wants of a server, and how it gets one from Debian.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use super::CompareError;
+use super::client::{Client, user};
+use super::place::Place;
+use super::process::{Interrupt, Started, run};
+
+/// One kind of server: a file for each.
+pub trait Server {
+    /// How it is called in tables.
+    fn name(&self) -> &'static str;
+
+    /// The programs it needs, by the Debian package that has each.
+    fn needs(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// What it calls its version.
+    fn version(&self, interrupt: &Interrupt) -> Result<String, CompareError>;
+
+    /// The SASL mechanism for its logins, as `magpie-load --mechanism` has it.
+    fn mechanism(&self) -> &'static str {
+        "scram-sha-1"
+    }
+
+    /// What speaks with it, as `magpie-load --protocol` has it.
+    fn protocol(&self) -> &'static str {
+        "xmpp"
+    }
+
+    /// Writes its profile, and makes accounts 1 to `accounts`, with contacts where `contacts` says so.
+    fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError>;
+
+    /// Its processes, in the order in which they are to be started.
+    fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError>;
+
+    /// Whether it is ready at this moment: by a real login.
+    fn is_ready(&self, place: &Place) -> bool {
+        Client::log_in(place.address(), &user(1), Duration::from_secs(10)).is_ok()
+    }
+}
+
+/// What is in a server's storage before it is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Accounts {
+    /// How many, numbered from 1.
+    pub number: u32,
+    /// Whether they have rosters of twenty mutual contacts.
+    pub contacts: bool,
+}
+
+/// A server may take so long from its start to the first login.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Starts a prepared server and waits until it is ready.
+pub fn start(
+    server: &dyn Server,
+    place: &Place,
+    cpus: Option<&str>,
+    interrupt: &Interrupt,
+) -> Result<Started, CompareError> {
+    let mut started = Started::start(server.commands(place)?, &place.folder, cpus)?;
+    let deadline = Instant::now() + PATIENCE;
+    while !server.is_ready(place) {
+        interrupt.check()?;
+        started.check()?;
+        if Instant::now() > deadline {
+            let log = place.folder.join("server.log");
+            let said = fs::read_to_string(log).unwrap_or_default();
+            return Err(CompareError::Setup(format!("nobody can log in after {} seconds\n{said}", PATIENCE.as_secs())));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(started)
+}
+
+/// Sees to it that the servers' programs are there: installs them from Debian as root, and names what is missing otherwise.
+pub fn install(servers: &[Box<dyn Server>], interrupt: &Interrupt) -> Result<(), CompareError> {
+    let missing: Vec<&str> = servers
+        .iter()
+        .flat_map(|server| server.needs())
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let advice = format!(
+        "missing: {0}\n  apt-get update && apt-get install --no-install-recommends {0}\nor leave them out: --servers",
+        missing.join(" ")
+    );
+    if !rustix::process::geteuid().is_root() || find("apt-get").is_none() {
+        return Err(CompareError::Setup(advice));
+    }
+    eprintln!("installing {}", missing.join(" "));
+    let _no_services = NoServices::new()?;
+    let mut update = Command::new("apt-get");
+    update.args(["-q", "update"]);
+    let mut install = Command::new("apt-get");
+    install
+        .args(["-q", "-y", "install", "--no-install-recommends"])
+        .args(&missing)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    for command in [&mut update, &mut install] {
+        run(command, Duration::from_secs(600), interrupt)
+            .map_err(|error| CompareError::Setup(format!("{error}\n{advice}")))?;
+    }
+    Ok(())
+}
+
+/// Where a program is: on the path, or where Debian has those for administrators.
+pub fn find(program: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|file| fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0))
+}
+
+/// The version of an installed Debian package.
+pub fn package_version(package: &str, interrupt: &Interrupt) -> Result<String, CompareError> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${Version}", package]);
+    run(&mut query, Duration::from_secs(30), interrupt).map(|version| version.trim().to_owned())
+}
+
+/// While it lives Debian's packages start no services: they would take ports and CPU time, and stay.
+struct NoServices {
+    ours: Option<&'static Path>,
+}
+
+impl NoServices {
+    fn new() -> Result<Self, CompareError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(_) => {}
+            // The machine has a policy of its own, as containers have.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(Self { ours: None }),
+            Err(error) => return Err(CompareError::file(path)(error)),
+        }
+        let policy = Self { ours: Some(path) };
+        fs::write(path, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+            .map_err(CompareError::file(path))?;
+        Ok(policy)
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.ours
+            && let Err(error) = fs::remove_file(path)
+        {
+            eprintln!("{} stays behind: {error}", path.display());
+        }
+    }
+}
