@@ -205,6 +205,11 @@ impl Registry {
         }
         if !entry.is_needed() {
             shard.remove(account);
+            // What many left behind goes back; not so soon that the next one to come makes it grow again.
+            if shard.len() < shard.capacity() / 8 {
+                let room = 2 * shard.len();
+                shard.shrink_to(room);
+            }
         }
         result
     }
@@ -303,5 +308,22 @@ pub struct Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.registry.with_any(&self.account, |account| account.pins -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_many_accounts_took_is_given_back_when_they_are_gone() {
+        let registry = Arc::new(Registry::default());
+        let pins: Vec<Pin> =
+            (0..20_000).map(|n| registry.pin(&BareJid::parse(&format!("user{n}@capulet.example")).unwrap())).collect();
+        let room = |registry: &Registry| registry.shards.iter().map(|shard| shard.lock().capacity()).sum::<usize>();
+        assert!(room(&registry) >= 20_000);
+        drop(pins);
+        assert_eq!((registry.accounts(), room(&registry) < 2_000), (0, true));
     }
 }
