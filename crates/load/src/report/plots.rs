@@ -143,7 +143,7 @@ pub fn memory_each(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Res
         .map(Some)
 }
 
-/// Memory of the server with the sessions of each round of connect and disconnect. None where nobody went round twice.
+/// Memory of a session in each round of connect and disconnect. None where nobody went round twice.
 pub fn churn(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Result<Option<String>, PlotError> {
     let curves = each_run(groups, colours, |run| {
         rounds(run).into_iter().map(|(round, bytes)| (f64::from(round), bytes)).collect()
@@ -152,7 +152,7 @@ pub fn churn(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Result<Op
         return Ok(None);
     }
     let x = Axis::new("round of connect and disconnect", units::short).linear();
-    let y = Axis::new("memory of the server", units::bytes).binary().linear();
+    let y = Axis::new("memory for each session", units::bytes).binary().linear();
     lines(&Lines { title, x, y: y.from_zero(), series: &curves, steps: false }).map(Some)
 }
 

@@ -143,7 +143,7 @@ pub fn label(run: &Run) -> String {
         Some("starttls") => parts.push("STARTTLS".into()),
         _ => {}
     }
-    if flag("tls_resumed") {
+    if flag("tls_resumed") || flag("resumed") {
         parts.push("resumed".into());
     }
     if let (Some(mechanism), "login") = (text("mechanism"), run.scenario.as_str()) {
@@ -158,7 +158,7 @@ pub fn label(run: &Run) -> String {
         }
     }
     for (name, one) in [("contacts", 0.0), ("rounds", 1.0), ("cores", 0.0)] {
-        if let Some(number) = number(name).filter(|number| *number != one) {
+        if let Some(number) = number(name).filter(|number| *number > one) {
             parts.push(format!("{} {name}", units::count(number)));
         }
     }

@@ -90,9 +90,9 @@ pub(super) fn comparison() -> Vec<Run> {
     }
     for (server, bytes) in [("Magpie", 3_900), ("ejabberd", 52_600), ("Prosody", 35_900), ("jabberd2", 33_400)] {
         let mut run = idle(server, 19_000, bytes, json!({"rounds": 10}));
-        let with = 20_000_000.0 + 19_000.0 * bytes as f64;
         for round in 1..=10 {
-            run.figures.insert(format!("round_{round}_bytes"), with * (1.0 + f64::from(round) * 0.004));
+            run.figures
+                .insert(format!("round_{round:02}_bytes_per_session"), bytes as f64 * (1.0 + f64::from(round) * 0.004));
         }
         runs.push(run);
     }
