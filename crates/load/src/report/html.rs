@@ -216,7 +216,7 @@ fn cards(groups: &[Group<'_>]) -> String {
         row("kernel per session", median(&table::kernel_per_session).map(units::bytes));
         row("errors", (group.errors() > 0).then(|| units::count(group.errors() as f64)));
         let (server, label) = (escaped(group.server), escaped(&group.label));
-        let _ = write!(cards, "<div class=\"card\">{server}: {label}<b>{headline}</b><dl>{rows}</dl></div>\n");
+        let _ = writeln!(cards, "<div class=\"card\">{server}: {label}<b>{headline}</b><dl>{rows}</dl></div>");
     }
     cards
 }

@@ -67,7 +67,7 @@ impl Colours {
 
 /// How latency is distributed: each percentile, the rare ones stretched. None where no run has latencies.
 pub fn latency(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Result<Option<String>, PlotError> {
-    let curves = each_run(groups, colours, |run| curve(run));
+    let curves = each_run(groups, colours, curve);
     if curves.is_empty() {
         return Ok(None);
     }

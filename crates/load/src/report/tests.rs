@@ -173,7 +173,7 @@ fn a_result_is_one_run_or_a_list_and_what_is_wrong_is_said() {
     // Numbers that JSON's decimal digits hold exactly.
     let run = pairs("Magpie", 10.0, json!({}));
     let one = serde_json::to_string(&run).unwrap();
-    assert_eq!(parse(&one).unwrap(), [run.clone()]);
+    assert_eq!(parse(&one).unwrap(), std::slice::from_ref(&run));
     assert_eq!(parse(&format!(" [{one},{one}]")).unwrap(), [run.clone(), run]);
     assert!(parse("[{\"scenarios\": 1}]").unwrap_err().to_string().contains("scenarios"));
     let error = read(Path::new("/nonexistent/run.json")).unwrap_err();
