@@ -47,8 +47,8 @@ h1 { font-size: 1.7rem; margin-bottom: 0 } h2 { margin: 2.2rem 0 .6rem; font-siz
 .plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr)) }
 .plots svg { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 8px; background: #fff }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .25rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap }
-th.right, td.right { text-align: right } td.long { white-space: normal; min-width: 16rem }
+th, td { text-align: left; padding: .25rem .55rem; border-bottom: 1px solid var(--line); vertical-align: top; font-size: .88rem }
+th.right, td.right { text-align: right; white-space: nowrap } td.long { min-width: 16rem }
 .bad { color: var(--bad); font-weight: 600 }
 ";
 
@@ -216,7 +216,7 @@ fn cards(groups: &[Group<'_>]) -> String {
         row("kernel per session", median(&table::kernel_per_session).map(units::bytes));
         row("errors", (group.errors() > 0).then(|| units::count(group.errors() as f64)));
         let (server, label) = (escaped(group.server), escaped(&group.label));
-        let _ = write!(cards, "<div class=\"card\">{server}: {label}<b>{headline}</b><dl>{rows}</dl></div>\n");
+        let _ = writeln!(cards, "<div class=\"card\">{server}: {label}<b>{headline}</b><dl>{rows}</dl></div>");
     }
     cards
 }

@@ -67,7 +67,7 @@ impl Colours {
 
 /// How latency is distributed: each percentile, the rare ones stretched. None where no run has latencies.
 pub fn latency(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Result<Option<String>, PlotError> {
-    let curves = each_run(groups, colours, |run| curve(run));
+    let curves = each_run(groups, colours, curve);
     if curves.is_empty() {
         return Ok(None);
     }
@@ -92,10 +92,15 @@ pub fn over_time(
     let y = match figure {
         OverTime::Throughput => Axis::new(&per_second, units::short),
         OverTime::Cpu => Axis::new("CPU of the server, cores", units::short),
-        OverTime::Memory => Axis::new("memory of the server", units::bytes),
+        OverTime::Memory => Axis::new("memory of the server", units::bytes).binary(),
         OverTime::P99 => Axis::new("99th percentile of latency", units::micros),
         OverTime::Sessions => Axis::new("sessions", units::count),
     };
+    // Sessions that stay as they are need no picture.
+    let still = |series: &Series| series.points.iter().all(|point| point.1 == series.points[0].1);
+    if figure == OverTime::Sessions && curves.iter().all(still) {
+        return Ok(None);
+    }
     let y = if figure == OverTime::Cpu { y.linear() } else { y };
     let x = Axis::new("seconds since the run began", units::short).linear();
     lines(&Lines { title, x, y, series: &curves, steps: false }).map(Some)
@@ -134,10 +139,11 @@ pub fn memory_each(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Res
     if all.is_empty() {
         return Ok(None);
     }
-    bars(&Bars { title, y: Axis::new("memory for each session", units::bytes), bars: &all, floor: None }).map(Some)
+    bars(&Bars { title, y: Axis::new("memory for each session", units::bytes).binary(), bars: &all, floor: None })
+        .map(Some)
 }
 
-/// Memory of the server with the sessions of each round of connect and disconnect. None where nobody went round twice.
+/// Memory of a session in each round of connect and disconnect. None where nobody went round twice.
 pub fn churn(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Result<Option<String>, PlotError> {
     let curves = each_run(groups, colours, |run| {
         rounds(run).into_iter().map(|(round, bytes)| (f64::from(round), bytes)).collect()
@@ -146,7 +152,7 @@ pub fn churn(title: &str, groups: &[&Group<'_>], colours: &Colours) -> Result<Op
         return Ok(None);
     }
     let x = Axis::new("round of connect and disconnect", units::short).linear();
-    let y = Axis::new("memory of the server", units::bytes).linear();
+    let y = Axis::new("memory for each session", units::bytes).binary().linear();
     lines(&Lines { title, x, y: y.from_zero(), series: &curves, steps: false }).map(Some)
 }
 

@@ -143,7 +143,7 @@ pub fn label(run: &Run) -> String {
         Some("starttls") => parts.push("STARTTLS".into()),
         _ => {}
     }
-    if flag("tls_resumed") {
+    if flag("tls_resumed") || flag("resumed") {
         parts.push("resumed".into());
     }
     if let (Some(mechanism), "login") = (text("mechanism"), run.scenario.as_str()) {
@@ -158,7 +158,7 @@ pub fn label(run: &Run) -> String {
         }
     }
     for (name, one) in [("contacts", 0.0), ("rounds", 1.0), ("cores", 0.0)] {
-        if let Some(number) = number(name).filter(|number| *number != one) {
+        if let Some(number) = number(name).filter(|number| *number > one) {
             parts.push(format!("{} {name}", units::count(number)));
         }
     }
@@ -275,11 +275,12 @@ fn ranged(spread: Spread, write: fn(f64) -> String) -> String {
     }
     let (least, most) = (write(spread.min), write(spread.max));
     // The unit once, where it is the same.
-    let least = match (least.split_once(' '), most.split_once(' ')) {
-        (Some((number, unit)), Some((_, other))) if unit == other => number.to_owned(),
-        _ => least,
-    };
-    format!("{median} ({least}–{most})")
+    match [&median, &least, &most].map(|text| text.split_once(' ')) {
+        [Some((_, unit)), Some((least, second)), Some((most, third))] if unit == second && unit == third => {
+            format!("{median} ({least}–{most})")
+        }
+        _ => format!("{median} ({least}–{most})"),
+    }
 }
 
 fn writer(unit: Unit) -> fn(f64) -> String {

@@ -225,7 +225,8 @@ fn when_absent(run: &Run, name: &str) -> Value {
     match name {
         "security" => "plain".into(),
         "loop" => if number(run, "rate").is_some() { "open" } else { "closed" }.into(),
-        "acks" | "carbons" | "tls_resumed" => false.into(),
+        "acks" | "carbons" => false.into(),
+        "tls_resumed" => run.parameters.get("resumed").cloned().unwrap_or(Value::Bool(false)),
         "rounds" => 1.into(),
         "cores" => "all".into(),
         _ => Value::Null,

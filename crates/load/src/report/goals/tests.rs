@@ -38,8 +38,8 @@ fn all_runs(worse: f64) -> Vec<Run> {
     runs.push(open("relay", 10_000.0, 1_500.0));
     runs.push(open("Magpie", 10_000.0, 4_000.0 * worse));
     let mut churned = idle("Magpie", 5_000, 4_000, json!({"rounds": 10}));
-    churned.figures.insert("round_1_bytes".into(), 1_000.0);
-    churned.figures.insert("round_10_bytes".into(), 1_000.0 + 40.0 * worse);
+    churned.figures.insert("round_01_bytes_per_session".into(), 1_000.0);
+    churned.figures.insert("round_10_bytes_per_session".into(), 1_000.0 + 40.0 * worse);
     runs.push(churned);
     runs.push(idle("Magpie", 5_000, (6_000.0 * worse) as u64, json!({"security": "tls"})));
     runs.push(idle("Magpie", 19_000, 4_000, json!({})));
@@ -49,10 +49,11 @@ fn all_runs(worse: f64) -> Vec<Run> {
     for (us, extra) in [
         (190.0, json!({"security": "plain"})),
         (490.0, json!({"security": "tls"})),
-        (340.0, json!({"security": "tls", "tls_resumed": true})),
+        (340.0, json!({"security": "tls", "resumed": true})),
     ] {
         let mut run = costs("login", "Magpie", us * worse, extra);
         run.parameters.insert("mechanism".into(), "scram-sha-1".into());
+        run.figures.insert("tls_resumed".into(), run.operations as f64);
         runs.push(run);
     }
     runs.push(costs("ping", "relay", 6.0, json!({})));
@@ -162,6 +163,14 @@ fn starttls_counts_as_tls_and_a_run_on_one_core_not_as_one_on_all() {
     let runs = [relay, pairs("Magpie", 8.0, json!({"cores": 1}))];
     assert_eq!(of(&runs, "CPU per message with acks and carbons", "200 connections").verdict, Verdict::NotMeasured);
     assert!(of(&runs, "CPU per 1:1 message", "200 connections").measured.is_none());
+}
+
+#[test]
+fn logins_that_asked_for_resumption_and_did_not_get_it_are_no_measurement() {
+    let mut run =
+        costs("login", "Magpie", 100.0, json!({"security": "tls", "resumed": true, "mechanism": "scram-sha-1"}));
+    run.figures.insert("tls_resumed".into(), 10.0);
+    assert_eq!(of(&[run], "CPU of a login with SCRAM", "resumed TLS session").verdict, Verdict::NotMeasured);
 }
 
 #[test]

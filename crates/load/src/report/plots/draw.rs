@@ -20,6 +20,9 @@ const HEIGHT: u32 = 400;
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
 const GREY: RGBColor = RGBColor(0x57, 0x60, 0x6a);
 const GRID: RGBColor = RGBColor(0xe4, 0xe8, 0xec);
+const FLOOR_LINE: Colour = (0x1f, 0x23, 0x28);
+/// The library takes a font for so many times larger than it writes into the picture.
+const FONT_SCALE: f64 = 1.24;
 /// Pixels of a letter of the legend, on average; the picture does not know its reader's font.
 const LETTER: f64 = 7.0;
 
@@ -121,7 +124,9 @@ pub fn bars(plot: &Bars<'_>) -> Result<String, PlotError> {
         let area = begin(&mut svg, plot.title)?;
         let named = plot.bars.iter().flat_map(|bar| &bar.parts).filter(|part| !part.0.is_empty());
         // The server's own part has the server's colour: in the legend it is the first bar's.
-        legend(&area, named.map(|part| (part.0, part.1)))?;
+        let line = plot.floor.map(|(name, floor)| format!("{name}: {}", (plot.y.write)(floor)));
+        let line = line.iter().map(|line| (line.as_str(), FLOOR_LINE));
+        legend(&area, named.map(|part| (part.0, part.1)).chain(line))?;
         let whole = |bar: &Bar<'_>| bar.parts.iter().map(|part| part.2).sum::<f64>();
         let most = |bar: &Bar<'_>| whole(bar).max(bar.between.map_or(0.0, |(_, most)| most));
         let floor = plot.floor.map(|(_, floor)| floor);
@@ -142,8 +147,9 @@ pub fn bars(plot: &Bars<'_>) -> Result<String, PlotError> {
         for (at, bar) in plot.bars.iter().enumerate() {
             one_bar(&mut chart, &area, at as f64, bar, whole(bar), &plot.y)?;
         }
-        if let Some((name, floor)) = plot.floor {
-            floor_line(&mut chart, &area, name, floor, plot.bars.len() as f64, &plot.y)?;
+        if let Some(floor) = floor {
+            let ends = [(0.0, floor), (plot.bars.len() as f64, floor)];
+            chart.draw_series([PathElement::new(ends, rgb(FLOOR_LINE).stroke_width(1))])?;
         }
         area.present()?;
     }
@@ -180,26 +186,10 @@ fn one_bar(
     Ok(())
 }
 
-fn floor_line(
-    chart: &mut Chart<'_, '_, RangedCoordf64>,
-    area: &Area<'_>,
-    name: &str,
-    floor: f64,
-    width: f64,
-    y: &Axis,
-) -> Result<(), PlotError> {
-    chart.draw_series([PathElement::new([(0.0, floor), (width, floor)], GREY.stroke_width(1))])?;
-    let end = chart.backend_coord(&(width, floor));
-    let style = text(12.0, GREY).pos(Pos::new(HPos::Right, VPos::Bottom));
-    let label = format!("{name}: {}", (y.write)(floor));
-    area.draw(&Text::new(label, (end.0, end.1 - 3), style))?;
-    Ok(())
-}
-
 fn begin<'a>(svg: &'a mut String, title: &str) -> Result<Area<'a>, PlotError> {
     let area = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
     area.fill(&WHITE)?;
-    area.draw(&Text::new(title.to_owned(), (16, 12), text(16.0, BLACK)))?;
+    area.draw(&Text::new(title.to_owned(), (16, 10), text(17.0, BLACK)))?;
     Ok(area)
 }
 
@@ -252,11 +242,11 @@ fn titled(svg: String, title: &str) -> String {
 }
 
 fn text<'a>(size: f64, colour: RGBColor) -> TextStyle<'a> {
-    (FONT, size).into_font().color(&colour)
+    (FONT, size * FONT_SCALE).into_font().color(&colour)
 }
 
 fn small<'a>() -> TextStyle<'a> {
-    (FONT, 12.0).into_font().transform(FontTransform::None).color(&GREY)
+    (FONT, 12.0 * FONT_SCALE).into_font().transform(FontTransform::None).color(&GREY)
 }
 
 fn rgb((red, green, blue): Colour) -> RGBColor {

@@ -15,6 +15,8 @@ pub struct Axis {
     /// How a number is written.
     pub write: fn(f64) -> String,
     kind: Kind,
+    /// By how much a unit is larger than the next smaller one.
+    base: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub(super) struct Scale {
 impl Axis {
     /// Linear, or logarithmic where values lie far apart.
     pub fn new(name: &str, write: fn(f64) -> String) -> Self {
-        Self { name: name.to_owned(), write, kind: Kind::AsValuesDemand }
+        Self { name: name.to_owned(), write, kind: Kind::AsValuesDemand, base: 1000.0 }
     }
 
     /// Logarithmic always.
@@ -57,28 +59,36 @@ impl Axis {
         Self { kind: Kind::FromZero, ..self }
     }
 
+    /// Bytes: ticks are round in KiB, MiB or GiB.
+    #[must_use]
+    pub fn binary(self) -> Self {
+        Self { base: 1024.0, ..self }
+    }
+
     /// Which holds all these values, and some air above.
     pub(super) fn scale(&self, values: impl Iterator<Item = f64> + Clone) -> Scale {
         let high = values.clone().fold(0.0, f64::max);
         let low = values.clone().fold(f64::INFINITY, f64::min).min(high);
         let positive = values.filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min).min(high);
         let demanded = positive > 0.0 && low > 0.0 && high / positive > FAR_APART;
+        // Round in the unit in which the greatest is written.
+        let one = if high >= 1.0 { self.base.powf((high.ln() / self.base.ln()).floor()) } else { 1.0 };
         match self.kind {
             Kind::Logarithmic if high > 0.0 => Scale::logarithmic(positive, high),
             Kind::AsValuesDemand if demanded => Scale::logarithmic(positive / 1.3, high * 1.3),
-            Kind::Linear => Scale::linear(low.min(0.0), high),
-            _ => Scale::linear(0.0, high * 1.12),
+            Kind::Linear => Scale::linear(low.min(0.0), high, one),
+            _ => Scale::linear(0.0, high * 1.12, one),
         }
     }
 }
 
 impl Scale {
-    pub(super) fn linear(low: f64, high: f64) -> Self {
+    fn linear(low: f64, high: f64, one: f64) -> Self {
         let high = if high > low { high } else { low + 1.0 };
-        let rough = (high - low) / 6.0;
+        let rough = (high - low) / one / 6.0;
         let power = 10_f64.powf(rough.log10().floor());
-        let step =
-            [1.0, 2.0, 5.0, 10.0].map(|one| one * power).into_iter().find(|step| *step >= rough).unwrap_or(rough);
+        let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= rough);
+        let step = step.unwrap_or(rough) * one;
         let (first, last) = ((low / step).ceil() as i64, (high / step * 1.000_001).floor() as i64);
         Self { logarithmic: false, low, high, ticks: (first..=last).map(|tick| tick as f64 * step).collect() }
     }
@@ -139,10 +149,12 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(Scale::linear(0.0, 87.0).ticks, [0.0, 20.0, 40.0, 60.0, 80.0]);
+        assert_eq!(Scale::linear(0.0, 87.0, 1.0).ticks, [0.0, 20.0, 40.0, 60.0, 80.0]);
+        let bytes = axis().binary().linear().scale([0.0, 3.0 * 1024.0].into_iter());
+        assert_eq!(bytes.ticks, [0.0, 512.0, 1024.0, 1536.0, 2048.0, 2560.0, 3072.0]);
         assert_eq!(Scale::logarithmic(3.0, 150.0).ticks, [5.0, 10.0, 20.0, 50.0, 100.0]);
         assert_eq!(Scale::logarithmic(1.0, 100_000.0).ticks.len(), 6);
-        assert_eq!(Scale::linear(0.0, 0.0).ticks.first(), Some(&0.0));
+        assert_eq!(Scale::linear(0.0, 0.0, 1.0).ticks.first(), Some(&0.0));
     }
 
     #[test]
