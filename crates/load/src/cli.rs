@@ -1,11 +1,13 @@
 //! The command line of `magpie-load`.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
 
 use crate::client::negotiation::{Profile, Security};
 use crate::client::sasl::Mechanism;
@@ -73,13 +75,30 @@ enum Command {
     Report(crate::report::Args),
     /// Compares Magpie with other servers and the floor
     Compare(crate::compare::CompareOptions),
+    /// Runs the phases of a scenario file
+    Run {
+        /// The file, in TOML
+        file: PathBuf,
+        /// Where the results go as JSON, a list; - is standard output
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Prints the accounts that runs log in to, as CSV lines `jid,password`
+    Accounts {
+        /// How many
+        #[arg(long, value_name = "N")]
+        count: u32,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Started by `magpie-load` itself
     #[command(hide = true)]
     Worker,
 }
 
 /// Where the server is, who logs in, and how long.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Options {
     /// Where the server listens; several take turns
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5222", help_heading = "Server")]
@@ -155,6 +174,19 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// Only the options, to have their defaults.
+#[derive(Debug, Parser)]
+struct Defaults {
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Defaults::parse_from(["magpie-load"]).options
+    }
+}
+
 /// Sessions of one worker where the number of workers is `auto`.
 const SESSIONS_PER_PROCESS: u32 = 19_000;
 
@@ -167,6 +199,8 @@ pub fn main() -> ExitCode {
         Command::Compare(options) => crate::compare::compare(&options).map_err(|error| error.to_string()),
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Report(options) => crate::report::run(&options),
+        Command::Run { file, json } => crate::file::run(&file).and_then(|runs| show(&runs, &runs, json.as_deref())),
+        Command::Accounts { count, options } => accounts(count, &options),
         Command::Worker => worker::run().map_err(|error| error.to_string()),
         Command::Idle { work, options } => run(Work::Idle(work), &options),
         Command::Pairs { work, options } => run(Work::Pairs(work), &options),
@@ -186,23 +220,51 @@ pub fn main() -> ExitCode {
 
 fn run(work: Work, options: &Options) -> Result<(), String> {
     let run = measure(options.order(work)?)?;
-    if let Some(file) = &options.json {
-        let json = serde_json::to_string_pretty(&run).map_err(|error| error.to_string())?;
+    show(&run, std::slice::from_ref(&run), options.json.as_deref())
+}
+
+fn show(document: &impl serde::Serialize, runs: &[Run], file: Option<&Path>) -> Result<(), String> {
+    if let Some(file) = file {
+        let json = serde_json::to_string_pretty(document).map_err(|error| error.to_string())?;
         if file.as_os_str() == "-" {
             println!("{json}");
         } else {
             std::fs::write(file, json + "\n").map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         }
     }
-    eprintln!("{}", line(&run));
+    for run in runs {
+        eprintln!("{}", line(run));
+    }
     Ok(())
+}
+
+fn accounts(count: u32, options: &Options) -> Result<(), String> {
+    let accounts = options.accounts();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let written = (0..count).try_for_each(|index| {
+        let (username, password) = accounts.login(index);
+        writeln!(out, "{username}@{},{password}", options.domain)
+    });
+    written.and_then(|()| out.flush()).map_err(|error| format!("cannot write: {error}"))
 }
 
 /// Runs one scenario.
 pub fn measure(order: Order) -> Result<Run, String> {
     let work = order.plan.work.clone();
     let mut crew = Crew::start(order).map_err(|error| error.to_string())?;
-    work.lead(&mut crew).map_err(|error| error.to_string())
+    lead(&work, &mut crew)
+}
+
+/// Runs one scenario with workers that wait for it.
+pub(crate) fn lead(work: &Work, crew: &mut Crew) -> Result<Run, String> {
+    let accounts = format!("--count {} > accounts.csv", crew.order.plan.sessions);
+    work.lead(crew).map_err(|error| match error.to_string() {
+        error if error.contains("refuses the login") => format!(
+            "{error}\nAre the accounts there, and is the password theirs? `magpie-load accounts {accounts}` writes them; \
+             `magpie user import accounts.csv` makes them in Magpie."
+        ),
+        error => error,
+    })
 }
 
 impl Options {
@@ -241,12 +303,7 @@ impl Options {
             },
             addresses,
             sources: sources(&self.sources)?,
-            accounts: Accounts {
-                username: self.accounts.clone(),
-                password: self.password.clone(),
-                first: self.first_account,
-                count: 0,
-            },
+            accounts: self.accounts(),
             trust,
             sessions,
             first: 0,
@@ -267,6 +324,15 @@ impl Options {
             server_pids: self.server_pid.clone(),
             server: self.server_name.clone(),
         })
+    }
+
+    fn accounts(&self) -> Accounts {
+        Accounts {
+            username: self.accounts.clone(),
+            password: self.password.clone(),
+            first: self.first_account,
+            count: 0,
+        }
     }
 
     fn parameters(&self, plan: &Plan) -> BTreeMap<String, serde_json::Value> {
@@ -293,7 +359,13 @@ impl Options {
 
 /// One line about a run.
 pub fn line(run: &Run) -> String {
-    let mut line = format!("{} {}: {:.0} {}s/s", run.server, run.scenario, run.rate(), run.unit);
+    let mut line = format!("{} {}: ", run.server, run.scenario);
+    if let Some(memory) = &run.memory {
+        let bytes = run.bytes_per_session().unwrap_or_default();
+        return line + &format!("{} sessions, {bytes:.0} bytes each", memory.sessions);
+    }
+    let units = if run.unit == "delivery" { "deliveries".to_owned() } else { format!("{}s", run.unit) };
+    line += &format!("{:.0} {units}/s", run.rate());
     if let Some(latency) = &run.latency {
         let at = |wanted: f64| {
             latency.percentiles_us.iter().find(|(percentile, _)| *percentile == wanted).map_or(0.0, |(_, us)| us / 1e3)

@@ -2,11 +2,13 @@
 //!
 //! Even one worker is a process of its own, so that the way of a large run is the way of every run.
 
+mod together;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,10 +18,13 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
 use crate::engine::recorder::histogram;
+use crate::measure::Processes;
 use crate::plan::Plan;
+use crate::report::progress::{Now, Phase, Progress};
 use crate::result::{Latency, Run, Sample};
 use crate::worker::{Command, Event, Measured, encoded};
 
+pub use together::Together;
 use watch::ServerWatch;
 
 /// Why a run has no result.
@@ -67,6 +72,10 @@ pub struct Crew {
     pub order: Order,
     workers: Vec<Worker>,
     events: Receiver<(usize, Option<Event>)>,
+    server: Option<Processes>,
+    progress: Progress,
+    /// Runs that measure at the same time wait here for each other.
+    pub together: Option<Arc<Together>>,
 }
 
 struct Worker {
@@ -78,7 +87,11 @@ impl Crew {
     /// Starts the processes and hands out the plan.
     pub fn start(order: Order) -> Result<Self, CrewError> {
         let (sender, events) = mpsc::channel();
-        let mut crew = Self { workers: Vec::new(), events, order };
+        let pids = &order.server_pids;
+        let server = if pids.is_empty() { None } else { Some(Processes::with_descendants(pids.iter().copied())?) };
+        let title = format!("{} {}", order.server, order.plan.work.name());
+        let progress = Progress::new(&title, order.plan.work.unit());
+        let mut crew = Self { workers: Vec::new(), events, server, progress, together: None, order };
         for plan in shares(&crew.order.plan, crew.order.processes) {
             let index = crew.workers.len();
             crew.workers.push(Worker::start(index, sender.clone())?);
@@ -95,6 +108,7 @@ impl Crew {
         let rate = if plan.connect_rate > 0.0 { plan.connect_rate } else { f64::INFINITY };
         let waves = f64::from(plan.sessions) / f64::from(plan.connecting_max.max(1)) + 1.0;
         let patience = f64::from(plan.sessions) / rate + waves * plan.login_seconds_max as f64 + 30.0;
+        self.progress.phase(Phase::Connecting { sessions: self.order.plan.sessions.into() });
         self.say(&Command::Connect)?;
         let mut seconds: f64 = 0.0;
         self.wait(
@@ -139,13 +153,12 @@ impl Crew {
 
     /// Memory of the server and of the kernel, bytes; none where the server's processes are not known.
     pub fn server_memory(&mut self) -> Result<Option<(u64, u64)>, CrewError> {
-        let pids = &self.order.server_pids;
-        Ok((!pids.is_empty()).then(|| (watch::memory(pids.iter().copied()), watch::kernel_memory())))
+        Ok(watch::server_memory(&mut self.server)?)
     }
 
     /// Memory of the workers, bytes.
     pub fn workers_memory(&self) -> u64 {
-        watch::memory(self.workers.iter().map(|worker| worker.child.id()))
+        watch::memory(self.workers.iter().map(|worker| worker.child.id())).unwrap_or_default()
     }
 
     /// Brings all sessions up and measures what they do.
@@ -161,13 +174,16 @@ impl Crew {
     /// Measures what the sessions do.
     pub fn measure(&mut self) -> Result<Run, CrewError> {
         let (warmup, seconds) = (self.order.warmup, self.order.seconds);
-        let pids = self.order.server_pids.clone();
+        if let Some(together) = &self.together {
+            together.wait()?;
+        }
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.progress.phase(Phase::Measuring { seconds: warmup + seconds });
         self.say(&Command::Measure { warmup, seconds })?;
         let start = Instant::now();
         let mut measured = Vec::new();
         let mut series: Vec<Sample> = Vec::new();
-        let mut watch = ServerWatch::new(pids, start, warmup, seconds);
+        let mut watch = ServerWatch::new(self.server.clone(), start, warmup, seconds);
         let patience = start + Duration::from_secs_f64(warmup + seconds + self.order.plan.drain_seconds_max + 30.0);
         while measured.len() < self.workers.len() {
             let until = watch.look().unwrap_or(patience).min(patience);
@@ -189,6 +205,13 @@ impl Crew {
                     sample.sessions += u64::from(up);
                     // The worst of the workers: their distributions are put together only at the end.
                     sample.p99_us = sample.p99_us.into_iter().chain(p99_us).reduce(f64::max);
+                    self.progress.now(Now {
+                        seconds: sample.second,
+                        sessions: sample.sessions,
+                        rate: sample.operations as f64,
+                        p99_us: sample.p99_us,
+                        ..Now::default()
+                    });
                 }
                 Event::Measured(of_one) => measured.push(*of_one),
                 _ => {}
@@ -198,9 +221,10 @@ impl Crew {
         let server_cpu = watch.cpu();
         let mut run = put_together(&measured)?;
         run.server_cpu = server_cpu;
-        for (sample, server_cpu) in series.iter_mut().zip(watch.per_second()) {
-            sample.server_cpu = server_cpu;
+        for (sample, (server_cpu, server_memory)) in series.iter_mut().zip(watch.per_second()) {
+            (sample.server_cpu, sample.server_memory) = (server_cpu, server_memory);
         }
+        self.progress.finish();
         run.series = series;
         run.started = began;
         run.scenario = self.order.plan.work.name().into();
@@ -227,10 +251,17 @@ impl Crew {
     ) -> Result<(), CrewError> {
         let until = Instant::now() + patience;
         let mut left = self.workers.len();
+        let mut ready = Vec::new();
         while left > 0 {
             let Some((worker, event)) = self.next(until)? else {
                 return Err(CrewError::TooLong(patience.as_secs(), what));
             };
+            if let Event::Progress { up } = event {
+                ready.resize(self.workers.len(), 0);
+                ready[worker] = u64::from(up);
+                let seconds = (Instant::now() + patience).saturating_duration_since(until).as_secs_f64();
+                self.progress.now(Now { seconds, sessions: ready.iter().sum(), ..Now::default() });
+            }
             each(worker, &event);
             left -= usize::from(ends(&event));
         }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod compare;
 pub mod crew;
 pub mod engine;
+pub mod file;
 pub mod measure;
 pub mod plan;
 pub mod relay;

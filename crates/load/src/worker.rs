@@ -280,7 +280,7 @@ pub fn cpu_now() -> Cpu {
 }
 
 /// User and system time of the process that `file` is about, in clock ticks.
-pub(crate) fn times(file: &str) -> Option<(u64, u64)> {
+fn times(file: &str) -> Option<(u64, u64)> {
     let stat = std::fs::read_to_string(file).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))

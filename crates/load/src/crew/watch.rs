@@ -1,94 +1,78 @@
 //! The server's processes while a run goes on.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use crate::measure::{KernelMemory, Processes};
 use crate::result::Cpu;
-use crate::worker::times;
 
-/// CPU time of the server's processes, looked at once a second and at both ends of the window.
+/// CPU time and memory of the server, looked at once a second and at both ends of the window.
 pub(super) struct ServerWatch {
-    pids: Vec<u32>,
+    processes: Option<Processes>,
     start: Instant,
-    /// When to look, seconds, with what was seen then.
-    times: Vec<(f64, Option<Cpu>)>,
+    looks: Vec<Look>,
     window: (f64, f64),
 }
 
+/// What is to be seen at a moment.
+struct Look {
+    second: f64,
+    seen: Option<(Cpu, u64)>,
+}
+
 impl ServerWatch {
-    pub(super) fn new(pids: Vec<u32>, start: Instant, warmup: f64, seconds: f64) -> Self {
+    pub(super) fn new(processes: Option<Processes>, start: Instant, warmup: f64, seconds: f64) -> Self {
         let end = warmup + seconds;
         let mut times: Vec<f64> = (0..).map(f64::from).take_while(|second| *second < end).collect();
         times.extend([warmup, end]);
         times.sort_by(f64::total_cmp);
         times.dedup();
-        let times = if pids.is_empty() { Vec::new() } else { times };
-        Self { pids, start, times: times.into_iter().map(|time| (time, None)).collect(), window: (warmup, end) }
+        let times = if processes.is_none() { Vec::new() } else { times };
+        let looks = times.into_iter().map(|second| Look { second, seen: None }).collect();
+        Self { processes, start, looks, window: (warmup, end) }
     }
 
     /// Looks where it is time to. When to look again.
     pub(super) fn look(&mut self) -> Option<Instant> {
-        for (time, seen) in &mut self.times {
-            if seen.is_none() {
-                let due = self.start + Duration::from_secs_f64(*time);
-                if due > Instant::now() {
-                    return Some(due);
-                }
-                *seen = Some(server_cpu(&self.pids));
+        let processes = self.processes.as_mut()?;
+        for look in self.looks.iter_mut().filter(|look| look.seen.is_none()) {
+            let due = self.start + Duration::from_secs_f64(look.second);
+            if due > Instant::now() {
+                return Some(due);
             }
+            look.seen = Some((processes.cpu(), processes.memory().bytes));
         }
         None
     }
 
-    /// The window ended before its time.
+    /// All is measured, perhaps before its time.
     pub(super) fn end(&mut self) {
-        if let Some((_, seen)) = self.times.last_mut() {
-            seen.get_or_insert_with(|| server_cpu(&self.pids));
+        if let (Some(processes), Some(last)) = (&mut self.processes, self.looks.last_mut()) {
+            last.seen.get_or_insert_with(|| (processes.cpu(), processes.memory().bytes));
         }
     }
 
-    fn at(&self, second: f64) -> Option<Cpu> {
-        self.times.iter().find(|(time, _)| *time == second)?.1
-    }
-
+    /// What the window took.
     pub(super) fn cpu(&self) -> Option<Cpu> {
-        let (before, after) = (self.at(self.window.0)?, self.at(self.window.1)?);
-        Some(Cpu { user: after.user - before.user, system: after.system - before.system })
+        let at = |second: f64| self.looks.iter().find(|look| look.second == second)?.seen;
+        Some(at(self.window.1)?.0.since(at(self.window.0)?.0))
     }
 
-    pub(super) fn per_second(&self) -> Vec<f64> {
-        let whole: Vec<f64> = self
-            .times
-            .iter()
-            .filter(|(time, _)| time.fract() == 0.0)
-            .filter_map(|(_, cpu)| Some(cpu.as_ref()?.total()))
-            .collect();
-        whole.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    /// CPU seconds in each second, and memory at its end, bytes.
+    pub(super) fn per_second(&self) -> Vec<(f64, u64)> {
+        let whole = self.looks.iter().filter(|look| look.second.fract() == 0.0).filter_map(|look| look.seen);
+        let whole: Vec<(f64, u64)> = whole.map(|(cpu, memory)| (cpu.total(), memory)).collect();
+        whole.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[1].1)).collect()
     }
 }
 
-fn server_cpu(pids: &[u32]) -> Cpu {
-    let ticks = rustix::param::clock_ticks_per_second() as f64;
-    let all = pids.iter().filter_map(|pid| times(&format!("/proc/{pid}/stat")));
-    let (user, system) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    Cpu { user: user as f64 / ticks, system: system as f64 / ticks }
+/// Memory of these processes, bytes.
+pub(super) fn memory(pids: impl IntoIterator<Item = u32>) -> io::Result<u64> {
+    Ok(Processes::of(pids)?.memory().bytes)
 }
 
-/// Memory of processes that is theirs alone, and their share of the rest, bytes.
-pub(super) fn memory(pids: impl IntoIterator<Item = u32>) -> u64 {
-    let of = |pid: u32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    pids.into_iter().filter_map(of).sum::<u64>() << 10
-}
-
-/// The kernel's memory for sockets and the like, bytes: what is neither the processes' nor the page cache.
-pub(super) fn kernel_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default()
-    };
-    ["Slab", "PageTables", "KernelStack", "Percpu"].map(of).iter().sum::<u64>() << 10
+/// The server's memory and the kernel's, bytes.
+pub(super) fn server_memory(processes: &mut Option<Processes>) -> io::Result<Option<(u64, u64)>> {
+    let Some(processes) = processes else { return Ok(None) };
+    Ok(Some((processes.memory().bytes, KernelMemory::read()?.bytes())))
 }

@@ -34,7 +34,8 @@ pub struct Connection {
     pub(super) tls: Option<Box<Tls>>,
     /// Bytes of an element that is not complete.
     pub(super) partial: Option<Box<Partial>>,
-    /// What the socket did not take.
+    /// What the socket did not take. Boxed, since it is rarely there and a session is to be small.
+    #[allow(clippy::box_collection)]
     pub(super) unsent: Option<Box<Vec<u8>>>,
     pub(super) acks: Option<Box<Acks>>,
     pub(super) resumed: bool,

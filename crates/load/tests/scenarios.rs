@@ -1,0 +1,135 @@
+//! Each scenario as a user runs it, for a moment, against a server small enough to be seen through, and the relay.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "scenarios/server.rs"]
+mod server;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use magpie_load::result::Run;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_magpie-load");
+
+fn output(arguments: &[&str]) -> (bool, String, String) {
+    let output = Command::new(PROGRAM).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn run(address: &str, arguments: &[&str]) -> Run {
+    let always = ["--address", address, "--warmup", "0.2", "--seconds", "1", "--json", "-"];
+    let (good, json, errors) = output(&[arguments, &always].concat());
+    assert!(good, "{errors}");
+    let run: Run = serde_json::from_str(&json).unwrap();
+    assert!(run.errors.is_empty(), "{:?}", run.errors);
+    run
+}
+
+#[test]
+fn pairs_write_to_each_other() {
+    let run = run(&server::start(), &["pairs", "-c", "4"]);
+    let latency = run.latency.unwrap();
+    assert!(run.operations > 10 && latency.count > 10, "{}", run.operations);
+    assert_eq!((run.figures["messages_not_received"], run.unit.as_str()), (0.0, "message"));
+    assert!(run.series.len() >= 2 && run.client_cpu.total() > 0.0);
+}
+
+#[test]
+fn the_figures_of_several_processes_are_added_up() {
+    let run = run(&server::start(), &["pairs", "-c", "6", "--processes", "3", "--rate", "60"]);
+    // One second at this rate, whoever sends.
+    assert!((50..=70).contains(&run.operations), "{}", run.operations);
+    assert_eq!(run.series.last().unwrap().sessions, 6);
+}
+
+#[test]
+fn acknowledgements_and_carbons_are_asked_for() {
+    let run = run(&server::start(), &["pairs", "-c", "2", "--acks", "--carbons", "--mechanism", "plain"]);
+    assert!(run.operations > 10);
+}
+
+#[test]
+fn pings_are_answered() {
+    let run = run(&server::start(), &["ping", "-c", "3", "--in-flight", "2"]);
+    assert!(run.operations > 10);
+    assert_eq!(run.figures["pings_not_answered"], 0.0);
+}
+
+#[test]
+fn logins_are_counted() {
+    let run = run(&server::start(), &["login", "-c", "3"]);
+    assert!(run.operations > 3, "more than one for each session: {}", run.operations);
+}
+
+#[test]
+fn presence_reaches_the_contacts() {
+    let run = run(&server::start(), &["presence", "-c", "3", "--contacts", "2"]);
+    assert!(run.operations > 10);
+    assert_eq!((run.figures["deliveries_missing"], run.figures["contacts_made"]), (0.0, 0.0));
+}
+
+#[test]
+fn after_a_storm_all_are_back() {
+    let run = run(&server::start(), &["storm", "-c", "6"]);
+    assert_eq!((run.operations, run.figures["sessions_not_back"], run.figures["messages_sent"]), (6, 0.0, 6.0));
+}
+
+#[test]
+fn idle_sessions_stay_through_their_rounds() {
+    let pid = std::process::id().to_string();
+    let run = run(&server::start(), &["idle", "-c", "5", "--rounds", "1", "--server-pid", &pid]);
+    assert!(run.figures.contains_key("round_01_bytes_per_session"), "{:?}", run.figures);
+    assert_eq!((run.memory.unwrap().sessions, run.operations), (5, 5));
+    assert!(run.server_cpu.is_some());
+}
+
+#[test]
+fn the_same_bytes_go_through_the_relay() {
+    let mut relay = Command::new(PROGRAM).arg("relay").stdout(Stdio::piped()).spawn().unwrap();
+    let mut address = String::new();
+    BufReader::new(relay.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    let pairs = run(address.trim(), &["pairs", "-c", "4", "--protocol", "raw"]);
+    let ping = run(address.trim(), &["ping", "-c", "2", "--protocol", "raw"]);
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    assert!(pairs.operations > 10 && ping.operations > 10);
+    assert_eq!(pairs.figures["messages_not_received"], 0.0);
+}
+
+#[test]
+fn what_went_wrong_is_said_with_what_to_do() {
+    let (good, _, errors) = output(&["pairs", "--address", "127.0.0.1:1", "-c", "2"]);
+    assert!(!good && errors.contains("does the server run there?"), "{errors}");
+    let (good, _, errors) = output(&["ping", "-c", "1", "--password", "wrong", "--address", &server::start()]);
+    assert!(
+        !good && errors.contains("not-authorized") && errors.contains("magpie-load accounts --count 1"),
+        "{errors}"
+    );
+    let (good, _, errors) = output(&["ping", "-c", "1", "--mechanism", "scram-sha-1", "--address", &server::start()]);
+    assert!(!good && errors.contains("does not offer the mechanism SCRAM-SHA-1"), "{errors}");
+}
+
+#[test]
+fn accounts_are_printed_as_they_log_in() {
+    let (_, csv, _) = output(&["accounts", "--count", "2", "--domain", "example.org", "--first-account", "7"]);
+    assert_eq!(csv, "user7@example.org,pw7\nuser8@example.org,pw8\n");
+}
+
+#[test]
+fn a_file_runs_its_phases() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mix.toml");
+    let text = format!(
+        "[target]\naddress = ['{}']\nwarmup = 0.1\nseconds = 0.5\n[[phase]]\nname = 'one'\nconnections = 6\n\
+         mix = [{{ scenario = {{ ping = {{}} }} }}, {{ share = 2.0, scenario = {{ pairs = {{}} }} }}]\n",
+        server::start()
+    );
+    std::fs::write(&file, text).unwrap();
+    let (good, json, errors) = output(&["run", file.to_str().unwrap(), "--json", "-"]);
+    assert!(good, "{errors}");
+    let runs: Vec<Run> = serde_json::from_str(&json).unwrap();
+    assert_eq!(runs.iter().map(|run| run.scenario.as_str()).collect::<Vec<_>>(), ["ping", "pairs"]);
+    assert!(runs.iter().all(|run| run.operations > 0 && run.parameters["phase"] == "one"));
+}

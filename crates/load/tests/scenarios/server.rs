@@ -1,0 +1,146 @@
+//! RFC 6120 as far as a load generator can tell: one thread per connection, all users know each other.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use magpie_load::client::splitter::{Piece, Splitter, attribute, name, text_of};
+
+/// Who is there, by full address.
+type Sessions = Arc<Mutex<HashMap<String, TcpStream>>>;
+
+/// Its address. It runs as long as the test.
+pub(crate) fn start() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let sessions = Sessions::default();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (socket, sessions) = (socket.unwrap(), Arc::clone(&sessions));
+            std::thread::spawn(move || Connection::new(socket, sessions).run());
+        }
+    });
+    address
+}
+
+struct Connection {
+    socket: TcpStream,
+    sessions: Sessions,
+    user: String,
+    jid: String,
+    received: u32,
+}
+
+impl Connection {
+    fn new(socket: TcpStream, sessions: Sessions) -> Self {
+        Self { socket, sessions, user: String::new(), jid: String::new(), received: 0 }
+    }
+
+    fn run(mut self) {
+        let (mut left, mut chunk, mut splitter) = (Vec::new(), [0; 4096], Splitter::default());
+        while let Ok(read) = self.socket.read(&mut chunk) {
+            if read == 0 {
+                break;
+            }
+            left.extend_from_slice(&chunk[..read]);
+            let mut at = 0;
+            while let Some(piece) = splitter.next(&left, &mut at).unwrap() {
+                match piece {
+                    Piece::Header(header) if header.starts_with(b"<?") => {}
+                    Piece::Header(_) => self.header(),
+                    Piece::Element(element) => self.element(element),
+                    Piece::End => self.say("</stream:stream>"),
+                }
+            }
+            left.drain(..at);
+        }
+        let mut sessions = self.sessions.lock().unwrap();
+        if sessions.get(&self.jid).is_some_and(|socket| socket.peer_addr().ok() == self.socket.peer_addr().ok()) {
+            sessions.remove(&self.jid);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        // Fails where the client has gone.
+        let _ = self.socket.write_all(text.as_bytes());
+    }
+
+    fn header(&mut self) {
+        let features = if self.user.is_empty() {
+            "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>"
+        } else {
+            "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><sm xmlns=\"urn:xmpp:sm:3\"/>\
+             <session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>"
+        };
+        self.say(&format!(
+            "<?xml version='1.0'?><stream:stream id='1' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
+             version='1.0'><stream:features>{features}</stream:features>"
+        ));
+    }
+
+    fn element(&mut self, element: &[u8]) {
+        let value = |name: &[u8]| String::from_utf8_lossy(attribute(element, name).unwrap_or_default()).into_owned();
+        let has = |what: &str| memchr::memmem::find(element, what.as_bytes()).is_some();
+        match name(element) {
+            b"auth" => self.login(text_of(element, "auth").unwrap()),
+            b"enable" => self.say("<enabled xmlns='urn:xmpp:sm:3'/>"),
+            b"r" => self.say(&format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.received)),
+            b"message" => {
+                self.received += 1;
+                self.pass_on(element, &value(b"to"));
+            }
+            b"presence" => self.tell_all(&value(b"type")),
+            b"iq" if has("xmpp-bind") => self.bind(text_of(element, "resource").unwrap()),
+            b"iq" if has("jabber:iq:roster") => {
+                let items = "<item jid='a@localhost' subscription='both'/>".repeat(2);
+                self.say(&format!(
+                    "<iq type='result' id='{}'><query xmlns='jabber:iq:roster'>{items}</query></iq>",
+                    value(b"id")
+                ));
+            }
+            b"iq" => self.say(&format!("<iq from='localhost' type='result' id=\"{}\"/>", value(b"id"))),
+            _ => {}
+        }
+    }
+
+    fn login(&mut self, plain: &[u8]) {
+        let plain = String::from_utf8(STANDARD.decode(plain).unwrap()).unwrap();
+        let (_, user, password) = {
+            let mut parts = plain.split('\0').map(str::to_owned);
+            (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap())
+        };
+        if password == user.replace("user", "pw") {
+            self.user = user;
+            self.say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+        } else {
+            self.say("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>");
+        }
+    }
+
+    fn bind(&mut self, resource: &[u8]) {
+        self.jid = format!("{}@localhost/{}", self.user, String::from_utf8_lossy(resource));
+        self.sessions.lock().unwrap().insert(self.jid.clone(), self.socket.try_clone().unwrap());
+        let jid = self.jid.clone();
+        self.say(&format!(
+            "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{jid}</jid></bind></iq>"
+        ));
+    }
+
+    fn pass_on(&mut self, message: &[u8], to: &str) {
+        for (jid, socket) in self.sessions.lock().unwrap().iter_mut() {
+            if jid == to || jid.split('/').next() == Some(to) {
+                let _ = socket.write_all(message);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, kind: &str) {
+        let kind = if kind.is_empty() { String::new() } else { format!(" type='{kind}'") };
+        for socket in self.sessions.lock().unwrap().values_mut() {
+            let _ = socket.write_all(format!("<presence from='{}'{kind}/>", self.jid).as_bytes());
+        }
+    }
+}
