@@ -1,4 +1,4 @@
-//! What a comparison leaves: the table, `RESULTS.md`, `results.json`.
+//! What a comparison leaves: THE table, `RESULTS.md` with plots beside it, `results.json`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,12 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::rows::{Pace, ROWS, Row};
 use super::{CompareError, CompareOptions};
+use crate::report::goals::judge;
+use crate::report::html::{Machine, Page};
+use crate::report::table::{self, Table};
 use crate::result::Run;
 
 /// What was compared, where and when.
 #[derive(Clone, Debug)]
 pub struct About {
-    machine: String,
+    machine: Machine,
     versions: Vec<(String, String)>,
     command: String,
     rows: Vec<&'static Row>,
@@ -39,47 +42,76 @@ impl About {
         command += &format!(" --servers {}", options.servers.join(","));
         command += &format!(" --rounds {} --warmup {} --seconds {}", pace.rounds, pace.warmup, pace.seconds);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { machine: machine(), versions, command, rows: rows.to_vec(), pace, date: date(now) }
+        Self { machine: Machine::this(), versions, command, rows: rows.to_vec(), pace, date: date(now) }
     }
 }
 
-/// The table for the terminal.
+/// The tables for the terminal: what was measured, then the goals.
 pub fn table(runs: &[Run]) -> String {
-    let mut out = String::new();
-    for line in lines(runs) {
-        let [row, server, rate, cpu, p99, bytes, errors] = line;
-        let _ = writeln!(out, "{row:<16} {server:<10} {rate:>12} {cpu:>22} {p99:>22} {bytes:>14} {errors}");
-    }
-    out
+    format!("{}\n{}", rows_table(runs).text(), table::goals(&judge(runs)).text())
 }
 
-/// Writes `RESULTS.md` and `results.json` to the folder.
+/// Writes `RESULTS.md`, `results.json` and the plots to the folder.
 pub fn write(folder: &Path, about: &About, runs: &[Run]) -> Result<(), CompareError> {
     fs::create_dir_all(folder).map_err(CompareError::file(folder))?;
     let json = serde_json::to_string_pretty(runs).map_err(|error| CompareError::Setup(error.to_string()))?;
     write_file(folder, "results.json", &(json + "\n"))?;
-    write_file(folder, "RESULTS.md", &page(about, runs))
+    let plots = write_plots(&folder.join("plots"), about, runs)?;
+    write_file(folder, "RESULTS.md", &page(about, runs, &plots))
 }
 
 fn write_file(folder: &Path, name: &str, text: &str) -> Result<(), CompareError> {
     super::place::write(&folder.join(name), text)
 }
 
-fn page(about: &About, runs: &[Run]) -> String {
+/// The plots of this comparison take the place of those of the one before; gives their names.
+fn write_plots(folder: &Path, about: &About, runs: &[Run]) -> Result<Vec<String>, CompareError> {
+    fs::create_dir_all(folder).map_err(CompareError::file(folder))?;
+    for file in fs::read_dir(folder).map_err(CompareError::file(folder))?.flatten() {
+        if file.path().extension().is_some_and(|extension| extension == "svg") {
+            fs::remove_file(file.path()).map_err(CompareError::file(&file.path()))?;
+        }
+    }
+    let page = Page { title: "Side by side", runs, goals: true, machine: about.machine.clone() };
+    let plots = page.plots().map_err(|error| CompareError::Setup(format!("the plots: {error}")))?;
+    let mut names = Vec::new();
+    for (name, svg) in plots.into_iter().filter(|(name, _)| PLOTS.iter().any(|kind| name.contains(kind))) {
+        let name = name + ".svg";
+        write_file(folder, &name, &svg)?;
+        names.push(name);
+    }
+    Ok(names)
+}
+
+/// Those plots that say something between servers; second by second is for the page of a single run.
+const PLOTS: [&str; 4] = ["cpu-each", "memory-each", "latency", "churn"];
+
+fn page(about: &About, runs: &[Run], plots: &[String]) -> String {
     let mut out = "# Side by side\n\nWritten by `magpie-load compare`. Each figure is a median, with the least and the \
                    greatest of the rounds behind it.\nServer and client share the machine, so operations a second depend on \
                    what the client leaves: CPU time of the server\nfor one operation is the figure to compare.\n\n"
         .to_owned();
-    let _ = writeln!(out, "- date: {}\n- machine: {}\n- command: `{}`", about.date, about.machine, about.command);
+    let machine = &about.machine;
+    let _ = writeln!(
+        out,
+        "- date: {}\n- machine: {} × {}, {:.0} GiB\n- kernel: {}\n- command: `{}`",
+        about.date,
+        machine.cores,
+        machine.processor,
+        machine.memory as f64 / f64::from(1 << 30),
+        machine.kernel,
+        about.command
+    );
     for (server, version) in &about.versions {
         let _ = writeln!(out, "- {server}: {version}");
     }
-    let _ = writeln!(out, "\n## Row by row\n");
-    let head = ["row", "server", "a second", "CPU of the server, µs each", "p99, ms", "bytes a session", "errors"];
-    let _ = writeln!(out, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
-    for line in lines(runs) {
-        let _ = writeln!(out, "| {} |", line.join(" | "));
-    }
+    let _ = writeln!(out, "\n## Goals\n\n{}", table::goals(&judge(runs)).markdown());
+    let _ = writeln!(out, "## Row by row\n\n{}", rows_table(runs).markdown());
+    let _ = writeln!(
+        out,
+        "Server and client share the processors. The row `cores` therefore says by CPU time how many messages the server can \
+         do with\none processor and with two: processors divided by the CPU time of a message."
+    );
     let _ = writeln!(out, "\n## What the rows are\n");
     for row in &about.rows {
         let _ = writeln!(out, "- `{}`: {}.", row.name, row.about);
@@ -93,7 +125,22 @@ fn page(about: &About, runs: &[Run]) -> String {
          [profiles](profiles).",
         about.pace.warmup, about.pace.seconds
     );
+    if !plots.is_empty() {
+        let _ = writeln!(out, "\n## Plots\n");
+    }
+    for plot in plots {
+        let _ = writeln!(out, "![{}](plots/{plot})\n", plot.trim_end_matches(".svg").replace('-', " "));
+    }
     out
+}
+
+fn rows_table(runs: &[Run]) -> Table {
+    let head = ["row", "server", "a second", "CPU of the server, µs each", "p99, ms", "bytes a session", "errors"];
+    let mut table = Table::new(&head);
+    for line in lines(runs) {
+        table.row(line.into());
+    }
+    table
 }
 
 /// Row, server, rate, CPU, p99, bytes, errors.
@@ -149,19 +196,6 @@ fn spread(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>, digits: usize) ->
             format!("{median:.digits$} ({least:.digits$}–{greatest:.digits$})")
         }
     }
-}
-
-fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let after = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let cpu = after(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "processors of an unknown kind".to_owned());
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let memory = after(&read("/proc/meminfo"), "MemTotal").and_then(|size| size.split(' ').next()?.parse::<f64>().ok());
-    let gibibytes = memory.unwrap_or(0.0) / (1 << 20) as f64;
-    format!("{cores} × {cpu}, {gibibytes:.0} GiB, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
 
 /// Days to a date, as Howard Hinnant's `civil_from_days` does it.

@@ -13,6 +13,7 @@ use crate::result::{Memory, Run};
 
 /// What `idle` needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
+#[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Idle {
     /// Mutual contacts of each user, made where they are missing

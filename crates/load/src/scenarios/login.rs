@@ -10,6 +10,7 @@ use crate::engine::{Down, World};
 
 /// What `login` needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
+#[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Login {
     /// Resumes TLS sessions with the server's tickets, from the second login of each session on

@@ -17,6 +17,7 @@ use crate::plan::{Plan, Protocol};
 
 /// What `pairs` needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
+#[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Pairs {
     /// Bytes of a message, all its XML included

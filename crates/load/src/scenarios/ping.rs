@@ -12,6 +12,7 @@ use crate::plan::Plan;
 
 /// What `ping` needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
+#[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Ping {
     /// Closed loop: pings under way in each session

@@ -14,6 +14,7 @@ use crate::result::Run;
 
 /// What `presence` needs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
+#[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Presence {
     /// Mutual contacts of each user, made where they are missing

@@ -18,6 +18,7 @@ use crate::result::Run;
 
 /// What `storm` needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
+#[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Storm {
     /// No messages: only the sessions have to come back
