@@ -24,7 +24,7 @@ use crate::report::progress::{Now, Phase, Progress};
 use crate::result::{Latency, Run, Sample};
 use crate::worker::{Command, Event, Measured, encoded};
 
-pub use together::Together;
+pub use together::{Together, WAITED_IN_VAIN};
 use watch::ServerWatch;
 
 /// Why a run has no result.

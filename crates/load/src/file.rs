@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::cli::{Options, lead};
-use crate::crew::{Crew, Order, Together};
+use crate::crew::{Crew, Order, Together, WAITED_IN_VAIN};
 use crate::result::Run;
 use crate::scenarios::Work;
 
@@ -121,10 +121,16 @@ fn run_phase(orders: Vec<Order>) -> Result<Vec<Run>, String> {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
             orders.into_iter().map(|order| scope.spawn(|| one(order).inspect_err(|_| together.give_up()))).collect();
-        threads
+        let runs: Vec<Result<Run, String>> = threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+            .collect();
+        // Who failed says more than who waited for it.
+        let failed = runs.iter().filter_map(|run| run.as_ref().err()).find(|error| !error.contains(WAITED_IN_VAIN));
+        match failed {
+            Some(error) => Err(error.clone()),
+            None => runs.into_iter().collect(),
+        }
     })
 }
 

@@ -194,6 +194,8 @@ impl Negotiation {
             Step::Authenticated => self.authenticate(profile, keys, element, out)?,
             Step::Resumed => self.resumed(element, out)?,
             Step::Bound => self.bound(profile, element, out)?,
+            // Others are free to write as soon as there is an address.
+            Step::Session if name(element) != b"iq" => {}
             Step::Session => {
                 granted("the session", element)?;
                 self.last(profile, out);

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::CrewError;
 
+/// What a run says that could not begin because of another.
+pub const WAITED_IN_VAIN: &str = "another scenario of the same phase could not begin";
+
 /// How long one waits for the others.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -32,7 +35,7 @@ impl Together {
         self.missing.fetch_sub(1, Ordering::SeqCst);
         while self.missing.load(Ordering::SeqCst) > 0 {
             if self.given_up.load(Ordering::SeqCst) || Instant::now() > until {
-                return Err(CrewError::Worker("another scenario of the same phase could not begin".into()));
+                return Err(CrewError::Worker(WAITED_IN_VAIN.into()));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
