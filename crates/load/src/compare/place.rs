@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::CompareError;
 
@@ -52,9 +53,8 @@ pub struct Certificate {
 impl Certificate {
     /// Makes one in this folder.
     pub fn make(folder: &Path) -> Result<Self, CompareError> {
-        let made = rcgen::generate_simple_self_signed([DOMAIN.to_owned()])
-            .map_err(|error| CompareError::Setup(format!("no certificate could be made: {error}")))?;
-        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (chain, key) =
+            self_signed().map_err(|error| CompareError::Setup(format!("no certificate could be made: {error}")))?;
         let certificate =
             Self { chain: folder.join("cert.pem"), key: folder.join("key.pem"), both: folder.join("both.pem") };
         write(&certificate.both, &format!("{chain}{key}"))?;
@@ -62,6 +62,20 @@ impl Certificate {
         write(&certificate.key, &key)?;
         Ok(certificate)
     }
+}
+
+/// The certificate and its key. It ends the year after next: Erlang's timers do not reach to where a library's default does.
+fn self_signed() -> Result<(String, String), rcgen::Error> {
+    const YEAR: u64 = 31_556_952;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let year = 1970 + i32::try_from(now / YEAR).unwrap_or_default();
+    let mut parameters = rcgen::CertificateParams::new([DOMAIN.to_owned()])?;
+    parameters.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(year + 2, 1, 1);
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, DOMAIN);
+    let key = rcgen::KeyPair::generate()?;
+    Ok((parameters.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 /// Where one server lives.

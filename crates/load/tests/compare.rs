@@ -1,0 +1,79 @@
+//! `magpie-load compare` from its command line: the real server, the relay, one row.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A machine that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// `MAGPIE_BIN`, or the program of this checkout, built now.
+fn magpie() -> PathBuf {
+    if let Some(path) = std::env::var_os("MAGPIE_BIN") {
+        return path.into();
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    assert!(Command::new(cargo).args(["build", "--quiet", "--package", "magpie"]).status().unwrap().success());
+    // target/debug/deps/compare-0123 -> target/debug/magpie
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("magpie")
+}
+
+/// Runs it; gives its pid and what it wrote to standard output.
+fn compare(folder: &Path, more: &[&str]) -> (u32, String) {
+    let output = folder.join("output.txt");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_magpie-load"))
+        .args(["compare", "--quick", "--only", "pairs-200", "--servers", "magpie,relay", "--seconds", "1"])
+        .args(more)
+        .arg("--magpie")
+        .arg(magpie())
+        .arg("--out")
+        .arg(folder.join("out"))
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&output).unwrap())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(status.success(), "{status}");
+    (child.id(), fs::read_to_string(output).unwrap())
+}
+
+#[test]
+fn magpie_and_the_relay_are_measured_side_by_side_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pid, said) = compare(folder.path(), &[]);
+    let out = folder.path().join("out");
+    let runs: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(out.join("results.json")).unwrap()).unwrap();
+    let servers: Vec<&str> = runs.iter().map(|run| run["server"].as_str().unwrap()).collect();
+    assert_eq!(servers, ["Magpie", "relay"]);
+    for run in &runs {
+        assert!(run["operations"].as_u64().unwrap() > 100, "{run}");
+        assert!(run["errors"].as_object().unwrap().is_empty(), "{run}");
+        assert!(run["server_cpu"]["user"].as_f64().unwrap() + run["server_cpu"]["system"].as_f64().unwrap() > 0.0);
+    }
+    let page = fs::read_to_string(out.join("RESULTS.md")).unwrap();
+    for text in [said.as_str(), page.as_str()] {
+        assert!(text.contains("pairs-200") && text.contains("Magpie") && text.contains("relay"), "{text}");
+    }
+    assert!(fs::read_dir(out.join("plots")).unwrap().count() > 0);
+    assert!(!std::env::temp_dir().join(format!("magpie-compare-{pid}")).exists());
+
+    // Everything is there already, so nothing is run again.
+    let journal = out.join("runs.jsonl");
+    let before = fs::read(&journal).unwrap();
+    compare(folder.path(), &["--resume", journal.to_str().unwrap()]);
+    assert_eq!(fs::read(&journal).unwrap(), before);
+}
