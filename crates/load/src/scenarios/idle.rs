@@ -41,6 +41,8 @@ impl Scenario for Worker {
 impl Idle {
     /// Looks at memory before, with, and after each round.
     pub fn lead(&self, crew: &mut Crew) -> Result<Run, CrewError> {
+        // Before anybody was ever there: what a server keeps from the making of contacts is memory that sessions cost too.
+        let before = crew.server_memory()?;
         if self.contacts > 0 {
             crew.connect()?;
             crew.contacts(self.contacts)?;
@@ -49,7 +51,6 @@ impl Idle {
         }
         let sessions = u64::from(crew.order.plan.sessions);
         let own_before = crew.workers_memory();
-        let before = crew.server_memory()?;
         let connect_seconds = crew.connect()?;
         std::thread::sleep(SETTLE);
         let with = crew.server_memory()?;
