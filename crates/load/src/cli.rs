@@ -357,6 +357,22 @@ impl Options {
     }
 }
 
+/// The scenario and the parameters of a command line, without running it.
+#[cfg(test)]
+pub(crate) fn asked(words: &[String]) -> (String, BTreeMap<String, serde_json::Value>) {
+    let program = std::iter::once("magpie-load");
+    let (work, options) = match Cli::parse_from(program.chain(words.iter().map(String::as_str))).command {
+        Command::Idle { work, options } => (Work::Idle(work), options),
+        Command::Pairs { work, options } => (Work::Pairs(work), options),
+        Command::Ping { work, options } => (Work::Ping(work), options),
+        Command::Login { work, options } => (Work::Login(work), options),
+        Command::Presence { work, options } => (Work::Presence(work), options),
+        Command::Storm { work, options } => (Work::Storm(work), options),
+        other => panic!("{other:?} is no scenario"),
+    };
+    (words[0].clone(), options.order(work).expect("the words of a row are right").parameters)
+}
+
 /// One line about a run.
 pub fn line(run: &Run) -> String {
     let mut line = format!("{} {}: ", run.server, run.scenario);

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::CompareError;
-use super::rows::{Pace, Step};
+use super::rows::{Pace, Row, Step};
 use crate::result::Run;
 
 /// The file, and the runs in it.
@@ -66,6 +66,7 @@ impl Journal {
 
     /// Whether this step is done, at this pace.
     pub fn has(&self, step: &Step, pace: Pace) -> bool {
+        let pace = Row::named(step.row).map_or(pace, |row| row.pace(pace));
         self.runs.iter().any(|run| {
             let number = |name: &str| run.parameters.get(name).and_then(serde_json::Value::as_f64);
             run.server == step.server

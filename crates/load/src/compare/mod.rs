@@ -8,6 +8,8 @@ pub mod ejabberd;
 pub mod floor;
 pub mod jabberd2;
 pub mod journal;
+#[cfg(test)]
+mod judged;
 pub mod magpie;
 pub mod place;
 pub mod process;
@@ -136,6 +138,7 @@ pub fn compare(options: &CompareOptions) -> Result<(), CompareError> {
     let names: Vec<&str> = servers.iter().map(|server| server.name()).collect();
     let all = rows::steps(&rows, &names, pace);
     let left: Vec<_> = all.into_iter().filter(|step| !journal.has(step, pace)).collect();
+    eprint!("{}", rows::plan(&left, pace));
     let bar = progress(rows::duration(&left, pace));
     let about = About::of_this_machine(versions, options, &rows, pace);
     let folder = Folder::new()?;

@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::rows::{Pace, ROWS, Row};
 use super::{CompareError, CompareOptions};
-use crate::report::goals::judge;
+use crate::report::goals::{MAGPIE, judge, too_many_errors};
 use crate::report::html::{Machine, Page};
+use crate::report::plots::{self, Colours};
 use crate::report::table::{self, Table};
 use crate::result::Run;
 
@@ -72,9 +73,14 @@ fn write_plots(folder: &Path, about: &About, runs: &[Run]) -> Result<Vec<String>
             fs::remove_file(file.path()).map_err(CompareError::file(&file.path()))?;
         }
     }
-    let page = Page { title: "Side by side", runs, goals: true, machine: about.machine.clone() };
+    let valid: Vec<Run> = runs.iter().filter(|run| too_many_errors(run).is_none()).cloned().collect();
+    let page = Page { title: "Side by side", runs: &valid, goals: true, machine: about.machine.clone() };
     let plots = page.plots().map_err(|error| CompareError::Setup(format!("the plots: {error}")))?;
     let mut names = Vec::new();
+    if let Some(svg) = overview(runs)? {
+        write_file(folder, OVERVIEW, &svg)?;
+        names.push(OVERVIEW.to_owned());
+    }
     for (name, svg) in plots.into_iter().filter(|(name, _)| PLOTS.iter().any(|kind| name.contains(kind))) {
         let name = name + ".svg";
         write_file(folder, &name, &svg)?;
@@ -83,48 +89,35 @@ fn write_plots(folder: &Path, about: &About, runs: &[Run]) -> Result<Vec<String>
     Ok(names)
 }
 
+/// The one plot that says it all, for the README.
+const OVERVIEW: &str = "overview.svg";
+
+/// CPU time of every server for a message, and the floor.
+fn overview(runs: &[Run]) -> Result<Option<String>, CompareError> {
+    let is_first = |run: &&Run| run.parameters.get("row").and_then(|row| row.as_str()) == Some("pairs-200");
+    let valid: Vec<Run> = runs.iter().filter(is_first).filter(|run| too_many_errors(run).is_none()).cloned().collect();
+    let groups = table::groups(&valid);
+    let title = "CPU time of the server for one message, 200 connections";
+    plots::cpu_each(title, &groups.iter().collect::<Vec<_>>(), &Colours::of(runs))
+        .map_err(|error| CompareError::Setup(format!("the plots: {error}")))
+}
+
 /// Those plots that say something between servers; second by second is for the page of a single run.
 const PLOTS: [&str; 4] = ["cpu-each", "memory-each", "latency", "churn"];
 
 fn page(about: &About, runs: &[Run], plots: &[String]) -> String {
-    let mut out = "# Side by side\n\nWritten by `magpie-load compare`. Each figure is a median, with the least and the \
-                   greatest of the rounds behind it.\nServer and client share the machine, so operations a second depend on \
-                   what the client leaves: CPU time of the server\nfor one operation is the figure to compare.\n\n"
-        .to_owned();
-    let machine = &about.machine;
-    let _ = writeln!(
-        out,
-        "- date: {}\n- machine: {} × {}, {:.0} GiB\n- kernel: {}\n- command: `{}`",
-        about.date,
-        machine.cores,
-        machine.processor,
-        machine.memory as f64 / f64::from(1 << 30),
-        machine.kernel,
-        about.command
-    );
-    for (server, version) in &about.versions {
-        let _ = writeln!(out, "- {server}: {version}");
+    let mut out =
+        "# Side by side\n\nWritten by `magpie-load compare`: Magpie, its peers and the floor, on one machine in one \
+                   run, in alternation.\n\n"
+            .to_owned();
+    if plots.iter().any(|plot| plot == OVERVIEW) {
+        let _ = writeln!(out, "![CPU time of the server for a message](plots/{OVERVIEW})\n");
     }
-    let _ = writeln!(out, "\n## Goals\n\n{}", table::goals(&judge(runs)).markdown());
-    let _ = writeln!(out, "## Row by row\n\n{}", rows_table(runs).markdown());
-    let _ = writeln!(
-        out,
-        "Server and client share the processors. The row `cores` therefore says by CPU time how many messages the server can \
-         do with\none processor and with two: processors divided by the CPU time of a message."
-    );
-    let _ = writeln!(out, "\n## What the rows are\n");
-    for row in &about.rows {
-        let _ = writeln!(out, "- `{}`: {}.", row.name, row.about);
-        for (server, reason) in row.without {
-            let _ = writeln!(out, "  Without {server}: {reason}.");
-        }
-    }
-    let _ = writeln!(
-        out,
-        "\nA run has {} seconds of warm-up and {} that count. The servers' settings, each with its reason, are in \
-         [profiles](profiles).",
-        about.pace.warmup, about.pace.seconds
-    );
+    out += &about.surroundings();
+    let _ = writeln!(out, "\n## Goals\n\n{GOALS_EXPLAINED}\n\n{}", table::goals(&judge(runs)).markdown());
+    let _ = writeln!(out, "## Row by row\n\n{COLUMNS_EXPLAINED}\n\n{}", rows_table(runs).markdown());
+    out += &about.what_rows_are();
+    let plots: Vec<&String> = plots.iter().filter(|plot| *plot != OVERVIEW).collect();
     if !plots.is_empty() {
         let _ = writeln!(out, "\n## Plots\n");
     }
@@ -134,8 +127,68 @@ fn page(about: &About, runs: &[Run], plots: &[String]) -> String {
     out
 }
 
+const GOALS_EXPLAINED: &str = "A figure is the median of its runs, with the least and the greatest behind it. The floor is \
+    `magpie-load relay`, which passes\nthe same bytes on without looking at them; it has no TLS, acks or accounts, so the floor \
+    of such a case is that of the plain one.\nPeers are ejabberd, Prosody and jabberd2, the best of them in each case. Runs of \
+    peers in which more than 1 % went wrong do not\ncount. TLS, acks and carbons are judged at 200 connections.";
+
+const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a second* depends on what the client leaves: CPU \
+    time is the figure to compare.\n\n\
+    - *a second*: messages, pings, deliveries of presence or logins that were done, by the second.\n\
+    - *CPU each*: user and system time of all processes of the server for one of them, µs.\n\
+    - *p99*: what 99 % of them took at most, ms; in the open loop from the moment at which each was due.\n\
+    - *session*: memory of the server's processes (proportional set size) with the sessions less that of a server that \
+    nobody has\n  used, by their number, KiB.\n\
+    - *kernel*: the kernel's memory for a session, both ends of its loopback connection, KiB. It is the whole machine's, so \
+    it is true\n  where nothing else runs.\n\
+    - *errors*: what went wrong in all runs; *invalid* is a server of which more than 1 % did.\n\n\
+    The row `cores` is one server on one processor and on two. Where the client took a part of them, the goal is computed: \
+    processors\ndivided by CPU time of a message, which is an extrapolation and is marked as one.";
+
+impl About {
+    /// Date, machine, versions, the command.
+    fn surroundings(&self) -> String {
+        let machine = &self.machine;
+        let mut out = format!(
+            "- date: {}\n- machine: {} × {}, {:.0} GiB\n- kernel: {}\n- command: `{}`\n",
+            self.date,
+            machine.cores,
+            machine.processor,
+            machine.memory as f64 / f64::from(1 << 30),
+            machine.kernel,
+            self.command
+        );
+        for (server, version) in &self.versions {
+            let _ = writeln!(out, "- {server}: {version}");
+        }
+        out
+    }
+
+    fn what_rows_are(&self) -> String {
+        let mut out = "## What the rows are\n\n".to_owned();
+        for row in &self.rows {
+            let rounds = match (row.rounds(MAGPIE, self.pace), row.rounds("a peer", self.pace)) {
+                (1, 1) => "one run".to_owned(),
+                (own, peer) if own == peer => format!("{own} runs"),
+                (own, _) => format!("{own} runs, of each peer one"),
+            };
+            let _ = writeln!(out, "- `{}`: {}; {rounds}.", row.name, row.about);
+            for (server, reason) in row.without {
+                let _ = writeln!(out, "  Without {server}: {reason}.");
+            }
+        }
+        let _ = writeln!(
+            out,
+            "\nA run has {} seconds of warm-up and {} that count, where sessions do something. The servers' settings, each with its reason, are in \
+             [profiles](profiles); every\nrun with all its figures is in [results.json](results.json).",
+            self.pace.warmup, self.pace.seconds
+        );
+        out
+    }
+}
+
 fn rows_table(runs: &[Run]) -> Table {
-    let head = ["row", "server", "a second", "CPU of the server, µs each", "p99, ms", "bytes a session", "errors"];
+    let head = ["row", "server", ">a second", ">CPU each, µs", ">p99, ms", ">session, KiB", ">kernel, KiB", ">errors"];
     let mut table = Table::new(&head);
     for line in lines(runs) {
         table.row(line.into());
@@ -143,8 +196,8 @@ fn rows_table(runs: &[Run]) -> Table {
     table
 }
 
-/// Row, server, rate, CPU, p99, bytes, errors.
-fn lines(runs: &[Run]) -> Vec<[String; 7]> {
+/// Row, server, rate, CPU, p99, bytes, the kernel's bytes, errors.
+fn lines(runs: &[Run]) -> Vec<[String; 8]> {
     let text = |run: &Run, name: &str| run.parameters.get(name).and_then(|value| value.as_str()).map(str::to_owned);
     let mut lines = Vec::new();
     for row in ROWS {
@@ -168,13 +221,21 @@ fn lines(runs: &[Run]) -> Vec<[String; 7]> {
                 percentiles.iter().find(|(percentile, _)| *percentile == 99.0).map(|(_, us)| us / 1e3)
             };
             let errors: u64 = runs.iter().flat_map(|run| run.errors.values()).sum();
+            if let Some(why) = runs.iter().find_map(|run| too_many_errors(run)) {
+                let empty = String::new;
+                let why = format!("invalid: {why}");
+                lines.push([row.name.to_owned(), server, empty(), empty(), empty(), empty(), empty(), why]);
+                continue;
+            }
+            let kibibytes = |bytes: f64| bytes / 1024.0;
             lines.push([
                 row.name.to_owned(),
                 server,
                 spread(runs, |run| (run.scenario != "idle").then(|| run.rate()), 0),
                 spread(runs, |run| (run.scenario != "idle").then(|| run.server_us()).flatten(), 2),
                 spread(runs, p99, 2),
-                spread(runs, Run::bytes_per_session, 0),
+                spread(runs, |run| run.bytes_per_session().map(kibibytes), 2),
+                spread(runs, |run| table::kernel_per_session(run).map(kibibytes), 2),
                 errors.to_string(),
             ]);
         }

@@ -14,15 +14,13 @@ use super::client::CONTACTS;
 use super::journal::Journal;
 use super::place::{Certificate, DOMAIN, Folder, PASSWORD, Place};
 use super::process::{Interrupt, Started, run};
-use super::rows::{Pace, Row, Security, Special, Step, duration};
+use super::rows::{CHURN_ROUNDS, Pace, Row, Security, Special, Step, duration};
 use super::server::{Accounts, Server, start};
+use crate::report::goals::{FLOOR, MAGPIE};
 use crate::result::Run;
 
 /// Clients come from these addresses, so that their ports do not run out.
 const SOURCES: &str = "127.0.0.1-127.0.0.16";
-
-/// Rounds of coming and going in which memory must not grow.
-const CHURN: &str = "10";
 
 /// What runs need.
 pub struct Runner<'a> {
@@ -119,7 +117,7 @@ impl<'a> Runner<'a> {
         let file = place.folder.join("run.json");
         scenario.arg("--json").arg(&file);
         // The row's own time, thrice for a busy machine, and the time in which a login may fail.
-        let patience = Duration::from_secs_f64(3.0 * row.run_seconds(self.pace) + 300.0);
+        let patience = Duration::from_secs_f64(3.0 * row.run_seconds(&step.server, self.pace) + 300.0);
         let said = run(&mut scenario, patience, self.interrupt);
         started.check()?;
         let said = said?;
@@ -128,14 +126,7 @@ impl<'a> Runner<'a> {
             .map_err(|error| CompareError::Setup(format!("{}: {error}\n{said}", file.display())))?;
         fs::remove_file(&file).map_err(CompareError::file(&file))?;
         self.bar.suspend(|| eprintln!("{:<16} {}", row.name, said.lines().last().unwrap_or_default()));
-        found.parameters.insert("row".into(), row.name.into());
-        found.parameters.insert("round".into(), step.round.into());
-        if let Some(cores) = step.cores {
-            found.parameters.insert("cores".into(), cores.into());
-        }
-        if row.contacts {
-            found.parameters.insert("contacts".into(), CONTACTS.into());
-        }
+        mark(&mut found, row, step);
         Ok(found)
     }
 
@@ -167,7 +158,8 @@ impl<'a> Runner<'a> {
         command.args(words(row, server.name(), server.protocol(), server.mechanism()));
         let address = if row.security == Security::Tls { place.tls_address() } else { place.address() };
         command.arg("--address").arg(address.to_string());
-        command.args(["--warmup", &self.pace.warmup.to_string(), "--seconds", &self.pace.seconds.to_string()]);
+        let pace = row.pace(self.pace);
+        command.args(["--warmup", &pace.warmup.to_string(), "--seconds", &pace.seconds.to_string()]);
         if let Some(rate) = rate {
             command.args(["--rate", &format!("{rate:.0}")]);
         }
@@ -219,13 +211,27 @@ pub fn words(row: &Row, server: &str, protocol: &str, mechanism: &str) -> Vec<St
     .map(str::to_owned)
     .into();
     words.extend(row.arguments.iter().map(|&word| word.to_owned()));
-    if row.contacts {
+    // Idle sessions find their contacts in the storage: `before` is a server that nobody has used.
+    if row.contacts && row.scenario != "idle" {
         words.extend(["--contacts".to_owned(), CONTACTS.to_string()]);
     }
-    if row.special == Special::Churn && server == "Magpie" {
-        words.extend(["--rounds", CHURN].map(str::to_owned));
+    if row.special == Special::Churn && server == MAGPIE {
+        words.extend(["--rounds".to_owned(), CHURN_ROUNDS.to_string()]);
     }
     words
+}
+
+/// Says of a run where in the comparison it belongs, and what its command line does not say.
+pub fn mark(run: &mut Run, row: &Row, step: &Step) {
+    run.parameters.insert("row".into(), row.name.into());
+    run.parameters.insert("round".into(), step.round.into());
+    if let Some(cores) = step.cores {
+        run.parameters.insert("cores".into(), cores.into());
+    }
+    // Connections to the relay are silent.
+    if row.contacts && step.server != FLOOR {
+        run.parameters.insert("contacts".into(), CONTACTS.into());
+    }
 }
 
 /// The rate of an open loop.
@@ -277,6 +283,12 @@ mod tests {
         let row = Row::named("idle").unwrap();
         assert!(words(row, "Magpie", "xmpp", "plain").contains(&"--rounds".to_owned()));
         assert!(!words(row, "Prosody", "xmpp", "plain").contains(&"--rounds".to_owned()));
-        assert!(words(row, "Prosody", "xmpp", "plain").windows(2).any(|pair| pair == ["--contacts", "20"]));
+        assert!(!words(row, "Prosody", "xmpp", "plain").contains(&"--contacts".to_owned()));
+        let mut run = Run::default();
+        let step = |server: &str| Step { row: row.name, server: server.to_owned(), round: 1, cores: None };
+        mark(&mut run, row, &step("relay"));
+        assert!(!run.parameters.contains_key("contacts"));
+        mark(&mut run, row, &step("Prosody"));
+        assert_eq!(run.parameters["contacts"], CONTACTS);
     }
 }

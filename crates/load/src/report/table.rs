@@ -157,7 +157,7 @@ pub fn label(run: &Run) -> String {
             parts.push(mark.into());
         }
     }
-    for (name, one) in [("contacts", 0.0), ("rounds", 1.0), ("cores", 0.0)] {
+    for (name, one) in [("contacts", 0.0), ("cores", 0.0)] {
         if let Some(number) = number(name).filter(|number| *number > one) {
             parts.push(format!("{} {name}", units::count(number)));
         }
@@ -240,9 +240,9 @@ pub fn runs(runs: &[Run]) -> Table {
     table
 }
 
-/// THE table: goal, measured, best peer, floor, verdict, and why not.
+/// THE table: goal, measured, best peer, floor, verdict, and remarks.
 pub fn goals(judged: &[Judged]) -> Table {
-    let mut table = Table::new(&["what", "case", "goal", ">measured", ">best peer", ">floor", "met", "why not"]);
+    let mut table = Table::new(&["what", "case", "goal", ">measured", ">best peer", ">floor", "met", "remarks"]);
     let mut before = "";
     for one in judged {
         let cell = |spread: Option<Spread>| spread.map_or("–".to_owned(), |s| ranged(s, writer(one.case.unit)));

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Bound, Case, FLOOR, Figure, GOALS, MAGPIE, Measure, Selection, Want};
+use super::{
+    Bound, Case, FLOOR, Figure, GOALS, MAGPIE, Measure, Selection, Want, capacity, elsewhere, had_its_processors,
+};
 use crate::result::Run;
 
 /// The rate of the floor's run may differ so much from that of Magpie's.
@@ -51,7 +53,7 @@ pub struct Judged {
     pub floor: Option<Spread>,
     /// Whether it is reached.
     pub verdict: Verdict,
-    /// Why not, in a few words; empty where it is met.
+    /// Why not, in a few words, and how the figure was come by where it was not simply counted.
     pub why: String,
 }
 
@@ -79,16 +81,19 @@ fn judge_case(what: &'static str, case: &Case, runs: &[Run]) -> Judged {
         runs.iter().map(|run| run.server.as_str()).filter(|server| ![MAGPIE, FLOOR].contains(server)).collect();
     // Where more is better, the best peer is the one with the most.
     let more = case.bounds.iter().any(|bound| matches!(bound, Bound::AtLeast(_)));
-    let figures = peers.iter().filter_map(|peer| Some((*peer, measure(&case.measure, &of_server(runs, peer))?)));
+    let figures = peers.iter().filter_map(|peer| Some((*peer, measure(&case.measure, &valid(runs, peer))?)));
     let by_median = |a: &(&str, Spread), b: &(&str, Spread)| a.1.median.total_cmp(&b.1.median);
     let peer = if more { figures.max_by(by_median) } else { figures.min_by(by_median) };
     let peer = peer.map(|(name, spread)| (name.to_owned(), spread));
-    let floor = floor(&case.measure, &own, &of_server(runs, FLOOR));
+    let floor = floor(&case.measure, &own, &valid(runs, FLOOR));
 
     let mut verdict = Verdict::Met;
     let mut why = Vec::new();
     match measured {
-        None => (verdict, why) = (Verdict::NotMeasured, vec!["no run of Magpie".to_owned()]),
+        None => {
+            let reason = elsewhere(what, case.name).unwrap_or("no run of Magpie");
+            (verdict, why) = (Verdict::NotMeasured, vec![reason.to_owned()]);
+        }
         Some(measured) => {
             for bound in case.bounds {
                 let (so, reason) = check(*bound, measured.median, peer.as_ref(), floor, case, &own);
@@ -101,6 +106,12 @@ fn judge_case(what: &'static str, case: &Case, runs: &[Run]) -> Judged {
     if let Some(errors) = wrong {
         verdict = Verdict::Missed;
         why.push(errors);
+    }
+    let is_computed = |run: &Run| had_its_processors(run) == Some(false);
+    if matches!(case.measure, Measure::Capacity(..)) && selected(&case.measure, &own).any(is_computed) {
+        why.push(
+            "computed (extrapolated) from CPU time per message: the client took a part of the processors".to_owned(),
+        );
     }
     Judged { what, case: *case, measured, peer, floor, verdict, why: why.join("; ") }
 }
@@ -160,10 +171,15 @@ fn of_server<'a>(runs: &'a [Run], server: &str) -> Vec<&'a Run> {
     runs.iter().filter(|run| run.server == server).collect()
 }
 
+/// The runs of a server in which not much went wrong.
+fn valid<'a>(runs: &'a [Run], server: &str) -> Vec<&'a Run> {
+    runs.iter().filter(|run| run.server == server && too_many_errors(run).is_none()).collect()
+}
+
 fn selected<'a>(measure: &Measure, runs: &'a [&'a Run]) -> impl Iterator<Item = &'a Run> {
     let (first, second) = match *measure {
         Measure::Of(selection, _) => (selection, selection),
-        Measure::Ratio(first, second, _) => (first, second),
+        Measure::Ratio(first, second, _) | Measure::Capacity(first, second) => (first, second),
     };
     let among = |run: &Run, (scenario, wants): Selection| run.scenario == scenario && fits(run, wants);
     runs.iter().copied().filter(move |run| among(run, first) || among(run, second))
@@ -175,18 +191,18 @@ fn figures(runs: &[&Run], (scenario, wants): Selection, figure: Figure) -> Optio
 }
 
 fn measure(measure: &Measure, runs: &[&Run]) -> Option<Spread> {
-    match *measure {
-        Measure::Of(selection, figure) => figures(runs, selection, figure),
-        Measure::Ratio(above, below, figure) => {
-            let (above, below) = (figures(runs, above, figure)?, figures(runs, below, figure)?);
-            (below.min > 0.0).then(|| Spread {
-                median: above.median / below.median,
-                min: above.min / below.max,
-                max: above.max / below.min,
-                runs: above.runs.min(below.runs),
-            })
-        }
-    }
+    let (above, below, figure) = match *measure {
+        Measure::Of(selection, figure) => return figures(runs, selection, figure),
+        Measure::Capacity(above, below) => (above, below, capacity as Figure),
+        Measure::Ratio(above, below, figure) => (above, below, figure),
+    };
+    let (above, below) = (figures(runs, above, figure)?, figures(runs, below, figure)?);
+    (below.min > 0.0).then(|| Spread {
+        median: above.median / below.median,
+        min: above.min / below.max,
+        max: above.max / below.min,
+        runs: above.runs.min(below.runs),
+    })
 }
 
 /// The relay's figure: what it does not know (TLS, acks, contacts) is not asked of it, but the rate is Magpie's.
@@ -233,7 +249,8 @@ fn when_absent(run: &Run, name: &str) -> Value {
     }
 }
 
-fn too_many_errors(run: &Run) -> Option<String> {
+/// That more than 1 % of a run's operations went wrong, with the most frequent reason; such a run has no figures.
+pub fn too_many_errors(run: &Run) -> Option<String> {
     let errors: u64 = run.errors.values().sum();
     let (what, _) = run.errors.iter().max_by_key(|(_, count)| **count)?;
     let whole = (run.operations + errors) as f64;

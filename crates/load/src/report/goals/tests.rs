@@ -32,9 +32,9 @@ fn all_runs(worse: f64) -> Vec<Run> {
         runs.push(pairs("ejabberd", 67.0, with(json!({}))));
         runs.push(pairs("Prosody", 76.0, with(json!({}))));
         runs.push(pairs("Magpie", 10.0 * worse, with(json!({}))));
-        runs.push(pairs("Magpie", 14.0 * worse, with(json!({"security": "tls"}))));
-        runs.push(pairs("Magpie", 14.0 * worse, with(json!({"acks": true, "carbons": true}))));
     }
+    runs.push(pairs("Magpie", 14.0 * worse, json!({"security": "tls"})));
+    runs.push(pairs("Magpie", 14.0 * worse, json!({"acks": true, "carbons": true})));
     runs.push(open("relay", 10_000.0, 1_500.0));
     runs.push(open("Magpie", 10_000.0, 4_000.0 * worse));
     let mut churned = idle("Magpie", 5_000, 4_000, json!({"rounds": 10}));
@@ -42,9 +42,11 @@ fn all_runs(worse: f64) -> Vec<Run> {
     churned.figures.insert("round_10_bytes_per_session".into(), 1_000.0 + 40.0 * worse);
     runs.push(churned);
     runs.push(idle("Magpie", 5_000, (6_000.0 * worse) as u64, json!({"security": "tls"})));
-    runs.push(idle("Magpie", 19_000, 4_000, json!({})));
-    let mut many = idle("Magpie", 100_000, (4_000.0 * worse) as u64, json!({}));
-    many.figures.insert("login_seconds".into(), 20.0 * worse);
+    let mut fewer = idle("Magpie", 19_000, (4_000.0 * worse) as u64, json!({}));
+    fewer.figures.insert("login_seconds".into(), 19_000.0 / 5_000.0 * worse);
+    runs.push(fewer);
+    let mut many = idle("Magpie", 100_000, (4_000.0 * worse * worse) as u64, json!({}));
+    many.figures.insert("login_seconds".into(), 20.0 * worse * worse);
     runs.push(many);
     for (us, extra) in [
         (190.0, json!({"security": "plain"})),
@@ -145,6 +147,22 @@ fn a_run_in_which_much_went_wrong_meets_nothing() {
 }
 
 #[test]
+fn a_peer_that_fails_is_not_the_best_one() {
+    let mut runs = vec![pairs("Magpie", 10.0, json!({})), pairs("ejabberd", 67.0, json!({}))];
+    let mut failing = pairs("jabberd2", 30.0, json!({}));
+    failing.errors.insert("internal-server-error".into(), failing.operations / 50);
+    runs.push(failing);
+    assert_eq!(of(&runs, "CPU per 1:1 message", "200 connections").peer.unwrap().0, "ejabberd");
+}
+
+#[test]
+fn goals_without_a_row_say_why() {
+    let judged = of(&[], "Many sessions by fewer", "bytes per session, 100 000 by 19 000");
+    assert!(judged.why.contains("no row"), "{}", judged.why);
+    assert_eq!(of(&[], "CPU per ping", "200 connections").why, "no run of Magpie");
+}
+
+#[test]
 fn latency_is_held_against_the_relay_at_the_same_rate_and_at_half_of_the_maximum() {
     let what = ("Latency at half of the own maximum", "p99, open loop, 2 000 connections");
     let maximum = pairs("Magpie", 10.0, json!({"connections": 2000}));
@@ -179,6 +197,13 @@ fn two_cores_are_measured_by_rate_where_the_server_had_them() {
     let mut two = pairs("Magpie", 10.0, json!({"cores": 2}));
     (one.operations, one.server_cpu) = (1_000_000, Some(Cpu { user: 6.0, system: 4.0 }));
     (two.operations, two.server_cpu) = (1_500_000, Some(Cpu { user: 12.0, system: 7.5 }));
-    let judged = of(&[one, two], "Two cores by one", "messages a second");
+    let mut runs = [one, two];
+    let judged = of(&runs, "Two cores by one", "messages a second");
     assert_eq!((judged.verdict, judged.measured.unwrap().median), (Verdict::Missed, 1.5));
+    assert!(!judged.why.contains("computed"), "{}", judged.why);
+    // 10 µs each, so 200 000 a second had it had all of both; the table says that nobody saw them.
+    runs[1].server_cpu = Some(Cpu { user: 8.0, system: 7.0 });
+    let judged = of(&runs, "Two cores by one", "messages a second");
+    assert_eq!((judged.verdict, judged.measured.unwrap().median), (Verdict::Met, 2.0));
+    assert!(judged.why.contains("computed"), "{}", judged.why);
 }

@@ -1,0 +1,88 @@
+//! What rows write and what goals read are the same: every row is judged, on runs made up with the rows' own command lines.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rows::{CHURN_ROUNDS, Pace, ROWS, Row, Special, Step, steps};
+use super::runner::{mark, words};
+use crate::cli::asked;
+use crate::report::goals::{FLOOR, MAGPIE, Verdict, elsewhere, judge};
+use crate::result::{Cpu, Latency, Memory, Run};
+
+const PACE: Pace = Pace { rounds: 2, warmup: 2.0, seconds: 6.0 };
+
+/// A run as the row's command line asks for it, with the figures that its scenario writes.
+fn made_up(step: &Step) -> Run {
+    let row = Row::named(step.row).unwrap();
+    let (protocol, mechanism) = if step.server == FLOOR { ("raw", "plain") } else { ("xmpp", "scram-sha-1") };
+    let mut words = words(row, &step.server, protocol, mechanism);
+    if matches!(row.special, Special::HalfOfMaximum(_)) {
+        words.extend(["--rate", "5000"].map(str::to_owned));
+    }
+    let (scenario, parameters) = asked(&words);
+    let operations = if row.special == Special::None { 60_000 } else { 30_000 };
+    let mut run = Run { scenario, server: step.server.clone(), parameters, seconds: 6.0, operations, ..Run::default() };
+    run.server_cpu = Some(Cpu { user: 0.2, system: 0.1 });
+    match row.scenario {
+        "idle" => {
+            let sessions = u64::from(row.connections);
+            let with = 1_000_000 + sessions * 4_000;
+            run.memory = Some(Memory { sessions, before: 1_000_000, with, ..Memory::default() });
+            run.figures.insert("connect_seconds".into(), f64::from(row.connections) / 1_000.0);
+            if words.contains(&"--rounds".to_owned()) {
+                let rounds = (1..=CHURN_ROUNDS).map(|round| (format!("round_{round:02}_bytes_per_session"), 4_000.0));
+                run.figures.extend(rounds);
+            }
+        }
+        "login" => {
+            let resumed = if row.arguments.contains(&"--resumed") { 59_900.0 } else { 0.0 };
+            run.figures = BTreeMap::from([("logins_all".into(), 60_000.0), ("tls_resumed".into(), resumed)]);
+        }
+        _ => run.latency = Some(Latency { percentiles_us: vec![(99.0, 900.0)], ..Latency::default() }),
+    }
+    mark(&mut run, row, step);
+    run
+}
+
+fn all() -> Vec<Run> {
+    let rows: Vec<&Row> = ROWS.iter().collect();
+    steps(&rows, &[MAGPIE, FLOOR, "ejabberd"], PACE).iter().map(made_up).collect()
+}
+
+fn not_measured(runs: &[Run]) -> BTreeSet<(&'static str, &'static str)> {
+    let judged = judge(runs).into_iter().filter(|one| one.verdict == Verdict::NotMeasured);
+    judged.map(|one| (one.what, one.case.name)).collect()
+}
+
+#[test]
+fn every_goal_that_a_row_is_for_is_judged() {
+    let missing = not_measured(&all());
+    assert!(missing.iter().all(|(what, case)| elsewhere(what, case).is_some()), "{missing:?}");
+    // The million and the 100 000: nothing else is left to other measurements.
+    assert_eq!(missing.len(), 6, "{missing:?}");
+}
+
+#[test]
+fn every_row_is_for_a_goal() {
+    let with_all = not_measured(&all());
+    for row in ROWS {
+        let without: Vec<Run> =
+            all().into_iter().filter(|run| run.parameters["row"].as_str() != Some(row.name)).collect();
+        assert!(not_measured(&without).len() > with_all.len(), "without {} nothing is missed", row.name);
+    }
+}
+
+#[test]
+fn the_floor_and_a_peer_stand_beside_magpie_where_they_have_the_row() {
+    let judged = judge(&all());
+    let of = |what: &str| judged.iter().find(|one| one.what == what).unwrap();
+    for what in
+        ["CPU per 1:1 message", "CPU per message with TLS", "Latency at half of the own maximum", "CPU per ping"]
+    {
+        assert!(of(what).floor.is_some() && of(what).peer.is_some(), "{what}");
+    }
+    for what in ["Memory of an idle session, 20 contacts", "CPU of a login with SCRAM", "CPU per delivery of presence"]
+    {
+        assert!(of(what).peer.is_some(), "{what}");
+    }
+}
