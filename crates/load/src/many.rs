@@ -5,7 +5,7 @@
 
 mod clients;
 mod course;
-mod layout;
+pub mod layout;
 mod servers;
 mod system;
 mod table;

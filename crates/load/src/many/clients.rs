@@ -99,7 +99,7 @@ impl Clients {
         let free_at_first = available().unwrap_or(0);
         let began = Instant::now();
         let mut cpu_before = servers.cpu();
-        for index in 0..self.workers.len() {
+        for (index, node) in nodes.iter_mut().enumerate() {
             let held = course.held();
             let used = free_at_first.saturating_sub(available().unwrap_or(0));
             let more = used.checked_div(held).unwrap_or(0) * u64::from(self.plans[index].sessions);
@@ -121,7 +121,7 @@ impl Clients {
                             course.forget_beyond(held);
                             return Ok((course, Some(stop)));
                         }
-                        nodes[index].check()?;
+                        node.check()?;
                         Some(up).filter(|up| *up < self.plans[index].sessions)
                     }
                     _ => None,

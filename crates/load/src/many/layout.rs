@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 /// Sessions that a process can hold where it may have 20 000 files open.
-pub(super) const SESSIONS_PER_PROCESS: u32 = 19_000;
+pub const SESSIONS_PER_PROCESS: u32 = 19_000;
 
 /// Files of a server's or a worker's process that are not connections: storage, listeners, logins beside the held ones.
-pub(super) const OTHER_FILES: u64 = 500;
+pub const OTHER_FILES: u64 = 500;
 
 /// Ports of a source address that may be taken by others, or be slow to be found once nearly all are.
 const PORTS_KEPT_FREE_PERCENT: u32 = 10;
@@ -16,16 +16,16 @@ const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 
 /// One server's process, with the worker that connects to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Share {
+pub struct Share {
     /// Sessions.
-    pub(super) sessions: u32,
+    pub sessions: u32,
     /// Where they come from. No share has one of another's: a port that is bound is taken for all destinations.
-    pub(super) sources: Vec<Ipv4Addr>,
+    pub sources: Vec<Ipv4Addr>,
 }
 
 /// Why sessions cannot be shared out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LayoutError {
+pub enum LayoutError {
     /// Not even one for each process.
     #[error("a process may have {0} open files, which is too few for any session: raise the limit (ulimit -n)")]
     Files(u64),
@@ -35,13 +35,13 @@ pub(super) enum LayoutError {
 }
 
 /// How many sessions one process holds: what was asked for, where its limit of open files allows that.
-pub(super) fn per_process(wanted: u32, files_max: u64) -> Result<u32, LayoutError> {
+pub fn per_process(wanted: u32, files_max: u64) -> Result<u32, LayoutError> {
     let room = files_max.saturating_sub(OTHER_FILES).min(u64::from(u32::MAX)) as u32;
     if room == 0 { Err(LayoutError::Files(files_max)) } else { Ok(wanted.clamp(1, room)) }
 }
 
 /// Shares `sessions` out: all processes full but the last.
-pub(super) fn shares(sessions: u32, per_process: u32, ports: (u16, u16)) -> Result<Vec<Share>, LayoutError> {
+pub fn shares(sessions: u32, per_process: u32, ports: (u16, u16)) -> Result<Vec<Share>, LayoutError> {
     let all = u32::from(ports.1.saturating_sub(ports.0)) + 1;
     let usable = all * (100 - PORTS_KEPT_FREE_PERCENT) / 100;
     if usable == 0 || ports.1 <= ports.0 {
@@ -61,7 +61,7 @@ pub(super) fn shares(sessions: u32, per_process: u32, ports: (u16, u16)) -> Resu
 }
 
 /// How many of `messages` each of `processes` sends: as even as can be, all of them together.
-pub(super) fn messages(messages: u32, processes: u32, index: u32) -> u32 {
+pub fn messages(messages: u32, processes: u32, index: u32) -> u32 {
     messages / processes.max(1) + u32::from(index < messages % processes.max(1))
 }
 

@@ -44,7 +44,7 @@ pub(super) struct System {
     pub(super) somaxconn: Option<u64>,
     /// `net.ipv4.tcp_mem`, the last of three: pages.
     pub(super) tcp_pages_max: Option<u64>,
-    /// `net.netfilter.nf_conntrack_max`: there only where connections are tracked.
+    /// `net.netfilter.nf_conntrack_max`, where connections are tracked: without rules that ask for it none is.
     pub(super) conntrack_max: Option<u64>,
     /// `RLIMIT_NPROC`: processes and threads of this user.
     pub(super) user_threads_max: Option<u64>,
@@ -79,7 +79,11 @@ impl System {
             pid_max: words("kernel/pid_max").first().copied(),
             somaxconn: words("net/core/somaxconn").first().copied(),
             tcp_pages_max: words("net/ipv4/tcp_mem").get(2).copied(),
-            conntrack_max: words("net/netfilter/nf_conntrack_max").first().copied(),
+            conntrack_max: words("net/netfilter/nf_conntrack_count")
+                .first()
+                .filter(|tracked| **tracked > 0)
+                .and(words("net/netfilter/nf_conntrack_max").first())
+                .copied(),
             user_threads_max: getrlimit(Resource::Nproc).current,
             available: available().ok(),
             cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),

@@ -20,7 +20,6 @@ use crate::result::{Memory, Run};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-#[group(skip)]
 pub struct Idle {
     /// Mutual contacts of each user, made where they are missing
     #[arg(long, default_value_t = 0, value_name = "N")]

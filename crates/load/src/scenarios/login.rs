@@ -12,7 +12,6 @@ use crate::engine::{Down, World};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-#[group(skip)]
 pub struct Login {
     /// Resumes TLS sessions with the server's tickets, from the second login of each session on
     #[arg(long)]

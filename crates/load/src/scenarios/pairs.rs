@@ -19,7 +19,6 @@ use crate::plan::{Plan, Protocol};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-#[group(skip)]
 pub struct Pairs {
     /// Bytes of a message, all its XML included
     #[arg(long, default_value_t = 200, value_name = "N")]

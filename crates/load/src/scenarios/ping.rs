@@ -14,7 +14,6 @@ use crate::plan::Plan;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-#[group(skip)]
 pub struct Ping {
     /// Closed loop: pings under way in each session
     #[arg(long, default_value_t = 1, value_name = "N")]

@@ -16,7 +16,6 @@ use crate::result::Run;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-#[group(skip)]
 pub struct Presence {
     /// Mutual contacts of each user, made where they are missing
     #[arg(long, default_value_t = 20, value_name = "N")]

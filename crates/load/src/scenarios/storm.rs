@@ -20,7 +20,6 @@ use crate::result::Run;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-#[group(skip)]
 pub struct Storm {
     /// No messages: only the sessions have to come back
     #[arg(long)]
