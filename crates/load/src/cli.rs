@@ -75,6 +75,8 @@ enum Command {
     Report(crate::report::Args),
     /// Compares Magpie with other servers and the floor
     Compare(crate::compare::CompareOptions),
+    /// Holds up to a million idle sessions on this machine, by many processes of Magpie
+    Many(crate::many::ManyOptions),
     /// Runs the phases of a scenario file
     Run {
         /// The file, in TOML
@@ -197,6 +199,7 @@ const OTHER_FILES: u64 = 64;
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(options) => crate::compare::compare(&options).map_err(|error| error.to_string()),
+        Command::Many(options) => crate::many::many(&options).map_err(|error| error.to_string()),
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Report(options) => crate::report::run(&options),
         Command::Run { file, json } => crate::file::run(&file).and_then(|runs| show(&runs, &runs, json.as_deref())),

@@ -78,7 +78,8 @@ pub struct Crew {
     pub together: Option<Arc<Together>>,
 }
 
-struct Worker {
+/// One worker process.
+pub(crate) struct Worker {
     child: Child,
     input: ChildStdin,
 }
@@ -281,25 +282,33 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        for Worker { child, input } in self.workers.drain(..) {
-            let mut child = child;
-            // A worker ends when nobody can command it any more; what is left of it after a while is ended.
-            drop(input);
-            let until = Instant::now() + Duration::from_secs(5);
-            while matches!(child.try_wait(), Ok(None)) {
-                if Instant::now() > until {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
+        self.workers.drain(..).for_each(Worker::end);
     }
 }
 
 impl Worker {
-    fn start(index: usize, events: Sender<(usize, Option<Event>)>) -> Result<Self, CrewError> {
+    /// Ends it: a worker ends when nobody can command it any more, and is killed where it does not.
+    pub(crate) fn end(self) {
+        let Self { mut child, input } = self;
+        drop(input);
+        let until = Instant::now() + Duration::from_secs(5);
+        while matches!(child.try_wait(), Ok(None)) {
+            if Instant::now() > until {
+                let _ = child.kill();
+                let _ = child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Starts the process; what it says is sent to `events` with its number, and nothing when it ends.
+    pub(crate) fn start(index: usize, events: Sender<(usize, Option<Event>)>) -> Result<Self, CrewError> {
         let mut child = std::process::Command::new(std::env::current_exe()?)
             .arg("worker")
             .stdin(Stdio::piped())
@@ -321,7 +330,7 @@ impl Worker {
         Ok(Self { child, input })
     }
 
-    fn say(&mut self, command: &Command) -> Result<(), CrewError> {
+    pub(crate) fn say(&mut self, command: &Command) -> Result<(), CrewError> {
         let mut line = serde_json::to_vec(command).map_err(io::Error::from)?;
         line.push(b'\n');
         self.input.write_all(&line)?;
@@ -353,7 +362,8 @@ fn shares(plan: &Plan, processes: u32) -> Vec<Plan> {
     plans
 }
 
-fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
+/// One run of what the workers measured.
+pub(crate) fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
     let seconds = all.iter().map(|one| one.seconds).fold(0.0, f64::max);
     let mut run = Run { seconds, ..Run::default() };
     let mut latencies = histogram();

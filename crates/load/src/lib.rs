@@ -6,6 +6,7 @@ pub mod compare;
 pub mod crew;
 pub mod engine;
 pub mod file;
+pub mod many;
 pub mod measure;
 pub mod plan;
 pub mod relay;

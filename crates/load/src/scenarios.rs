@@ -126,7 +126,7 @@ impl Work {
     /// What a worker does.
     pub fn scenario(&self, plan: &Plan) -> Box<dyn Scenario> {
         match self {
-            Self::Idle(_) => Box::new(idle::Worker),
+            Self::Idle(work) => Box::new(idle::Worker::new(work, plan)),
             Self::Pairs(work) => Box::new(pairs::Worker::new(work.clone(), plan)),
             Self::Ping(work) => Box::new(ping::Worker::new(work.clone(), plan)),
             Self::Login(_) => Box::new(login::Worker::default()),

@@ -10,7 +10,7 @@ use super::place::{DOMAIN, PASSWORD, Place, write};
 use super::process::{Interrupt, run};
 use super::server::{Accounts, Server, start};
 
-const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
+pub(crate) const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
 
 /// Accounts from here on are made with the one key that the logins use.
 const MANY: u32 = 5_000;

@@ -15,7 +15,7 @@ use crate::result::Run;
 /// `magpie-load report`: results as a page and as a table.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Results: what `--json` wrote, one run or a list of runs each; - is standard input
+    /// Results: what `--json` wrote, one run, a list of runs, or a run a line; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Where the page goes; it needs no other file
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// The runs of a file: one, or a list of them.
+/// The runs of a file: one, a list of them, or one a line.
 pub fn read(file: &Path) -> Result<Vec<Run>, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let mut text = String::new();
@@ -78,7 +78,11 @@ pub fn read(file: &Path) -> Result<Vec<Run>, String> {
 
 fn parse(text: &str) -> Result<Vec<Run>, serde_json::Error> {
     // By its first sign, so that the error is the one of what was meant.
-    if text.trim_start().starts_with('[') { serde_json::from_str(text) } else { Ok(vec![serde_json::from_str(text)?]) }
+    if text.trim_start().starts_with('[') {
+        serde_json::from_str(text)
+    } else {
+        serde_json::Deserializer::from_str(text).into_iter().collect()
+    }
 }
 
 #[cfg(test)]
