@@ -11,8 +11,12 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use magpie_proto::jid::BareJid;
 use magpie_proto::sasl::{Credentials, PasswordError, ScramPolicy};
-use magpie_store::{Batch, Record, Store, StoreError, Value};
+use magpie_store::{Batch, Record, Store, StoreError, Ticket, Value};
 use tokio::sync::Semaphore;
+
+mod known;
+
+use known::Known;
 
 /// How often a change is tried again that another one overtook, before [`StoreError::Conflict`] is reported.
 const ATTEMPTS_MAX: usize = 8;
@@ -98,6 +102,7 @@ pub struct Accounts {
 struct Inner {
     store: Store,
     credentials: Value<StoredCredentials>,
+    known: Known,
     policy: ArcSwap<ScramPolicy>,
     /// One derivation a core: more would only wait for each other on more threads.
     derivations: Semaphore,
@@ -111,6 +116,7 @@ impl Accounts {
             inner: Arc::new(Inner {
                 store: store.clone(),
                 credentials: store.value("credentials"),
+                known: Known::default(),
                 policy: ArcSwap::from_pointee(policy),
                 derivations: Semaphore::new(cores),
             }),
@@ -128,11 +134,25 @@ impl Accounts {
     }
 
     /// The credentials; `None` where there is no such account.
-    pub async fn find(&self, account: &BareJid) -> Result<Option<Credentials>, StoreError> {
+    pub async fn find(&self, account: &BareJid) -> Result<Option<Arc<Credentials>>, StoreError> {
         if account.local().is_none() {
             return Ok(None);
         }
-        Ok(self.inner.credentials.get(&owner(account)).await?.map(|stored| stored.0))
+        let known = &self.inner.known;
+        if let Some(credentials) = known.get(account) {
+            return Ok(Some(credentials));
+        }
+        let look = known.look();
+        let Some(stored) = self.inner.credentials.get(&owner(account)).await? else { return Ok(None) };
+        let credentials = Arc::new(stored.0);
+        known.found(look, account, &credentials);
+        Ok(Some(credentials))
+    }
+
+    /// Every batch that changes credentials is committed here, with the accounts that they are of.
+    fn commit<'a>(&self, accounts: impl Iterator<Item = &'a BareJid>, batch: Batch) -> Ticket {
+        let store = &self.inner.store;
+        self.inner.known.change(accounts, || (store.commit(batch), store.settled()))
     }
 
     /// Whether there is such an account.
@@ -154,7 +174,7 @@ impl Accounts {
         let mut batch = Batch::new();
         self.inner.credentials.expect(&mut batch, &owner, None);
         self.inner.credentials.put(&mut batch, &owner, &credentials);
-        match self.inner.store.commit(batch).await {
+        match self.commit([account].into_iter(), batch).await {
             Err(StoreError::Conflict) => Err(AccountError::Exists),
             outcome => Ok(outcome?),
         }
@@ -167,13 +187,15 @@ impl Accounts {
         }
         let credentials = StoredCredentials(self.derive(password).await?);
         let owner = owner(account);
-        self.change(account, |batch| self.inner.credentials.put(batch, &owner, &credentials)).await
+        let put = |batch: &mut Batch| self.inner.credentials.put(batch, &owner, &credentials);
+        self.change_by(account, put, |batch| self.commit([account].into_iter(), batch)).await
     }
 
     /// Removes the account with all that any module keeps of it.
     pub async fn remove(&self, account: &BareJid) -> Result<(), AccountError> {
         let owner = owner(account);
-        self.change(account, |batch| batch.erase(&owner)).await
+        let erase = |batch: &mut Batch| batch.erase(&owner);
+        self.change_by(account, erase, |batch| self.commit([account].into_iter(), batch)).await
     }
 
     /// Deletes all that any module keeps of an address that has no credentials (RFC 4505). Nobody waits for it.
@@ -183,7 +205,7 @@ impl Accounts {
         // Somebody may just be making an account of it.
         self.inner.credentials.expect(&mut batch, &owner, None);
         batch.erase(&owner);
-        drop(self.inner.store.commit(batch));
+        drop(self.commit([address].into_iter(), batch));
     }
 
     /// Accounts of the host in byte order of their localparts, after the localpart `after`, at most `limit`.
@@ -222,16 +244,17 @@ impl Accounts {
         accounts: Vec<(BareJid, Credentials)>,
         replace: bool,
     ) -> Result<Vec<Written>, StoreError> {
-        let accounts: Vec<_> = accounts
+        let (addresses, accounts): (Vec<_>, Vec<_>) = accounts
             .into_iter()
             .map(|(account, credentials)| {
-                (account.local().is_some().then(|| owner(&account)), StoredCredentials(credentials))
+                let owner = account.local().is_some().then(|| owner(&account));
+                (account, (owner, StoredCredentials(credentials)))
             })
-            .collect();
+            .unzip();
         let mut attempt = 1;
         loop {
             let (batch, written) = self.plan_many(&accounts, replace).await?;
-            match self.inner.store.commit(batch).await {
+            match self.commit(addresses.iter(), batch).await {
                 Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => attempt += 1,
                 outcome => return outcome.map(|()| written),
             }
@@ -279,22 +302,35 @@ impl Accounts {
     }
 
     /// Commits a change of an account that is there, and is still the same when the change becomes durable; so nothing is
-    /// written for an account that is being removed.
+    /// written for an account that is being removed. What is changed is not the credentials.
     pub async fn change(&self, account: &BareJid, change: impl Fn(&mut Batch)) -> Result<(), AccountError> {
+        self.change_by(account, change, |batch| self.inner.store.commit(batch)).await
+    }
+
+    async fn change_by(
+        &self,
+        account: &BareJid,
+        change: impl Fn(&mut Batch),
+        commit: impl Fn(Batch) -> Ticket,
+    ) -> Result<(), AccountError> {
         if account.local().is_none() {
             return Err(AccountError::NotFound);
         }
         let owner = owner(account);
         let mut attempt = 1;
         loop {
-            let Some(stored) = self.inner.credentials.get(&owner).await? else {
+            let Some(found) = self.find(account).await? else {
                 return Err(AccountError::NotFound);
             };
             let mut batch = Batch::new();
+            let stored = StoredCredentials(Credentials::clone(&found));
             self.inner.credentials.expect(&mut batch, &owner, Some(&stored));
             change(&mut batch);
-            match self.inner.store.commit(batch).await {
-                Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => attempt += 1,
+            match commit(batch).await {
+                Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => {
+                    self.inner.known.forget(account);
+                    attempt += 1;
+                }
                 outcome => return Ok(outcome?),
             }
         }

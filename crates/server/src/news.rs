@@ -5,16 +5,31 @@ use std::sync::Arc;
 use magpie_proto::{BareJid, Stanza, StreamCondition, StreamError};
 use magpie_store::StoreError;
 
-use crate::registry::{Resource, SessionHandle};
+use crate::accounts;
+use crate::registry::{Account, Resource, SessionHandle};
 use crate::server::Server;
 
 /// A resource was bound; the session has not begun.
 pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
-    server.modules.roster.load_into_registry(&session.account).await?;
-    server.modules.blocking.load_into_registry(&session.account).await?;
-    server.modules.vcard.load_into_registry(&session.account).await?;
+    load(server, session).await?;
     server.deps.metrics.session_began();
     Ok(())
+}
+
+/// Brings what modules know of the account into the registry, unless another session of it did, in one visit to the store.
+async fn load(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
+    let account = &session.account;
+    let crate::modules::Modules { roster, blocking, vcard, .. } = &server.modules;
+    let is_loaded = |account: &Account| account.roster.is_some() && account.blocked.is_some();
+    if server.registry().with(account, |account| account.is_none_or(|account| is_loaded(account))) {
+        return Ok(());
+    }
+    let [journal, items] = roster.wanted();
+    let wanted = [journal, items, blocking.wanted(), vcard.wanted()];
+    let rows = server.deps.store.read(&accounts::owner(account), &wanted).await?;
+    roster.bring(account, &rows)?;
+    blocking.bring(account, &rows)?;
+    vcard.bring(account, &rows)
 }
 
 /// A session is over, and out of the registry.
@@ -52,6 +67,7 @@ pub fn password_changed(server: &Server, account: &BareJid, by: Option<&SessionH
 /// An account is gone, with all that was its own.
 pub fn account_removed(server: &Server, account: &BareJid) {
     server.modules.offline.forget(account);
+    server.modules.last.forget(account);
     let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
     server.registry().end(account, &error);
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::accounts::Accounts;
 use crate::admin::ReloadReport;
-use crate::auth::LoginThrottle;
+use crate::auth::{CheckedPasswords, LoginThrottle};
 use crate::config::{Config, ListenKind};
 use crate::listen::buffers::Buffers;
 use crate::listen::certificates::{CertificateError, Certificates};
@@ -72,6 +72,7 @@ pub struct Server {
     certificates: Arc<Certificates>,
     throttle: Mutex<LoginThrottle>,
     password_checks: Semaphore,
+    checked_passwords: CheckedPasswords,
     /// From which the salts of accounts that do not exist are made.
     fake_secret: [u8; 32],
     buffers: Buffers,
@@ -129,6 +130,8 @@ impl Server {
                 fresh
             }
         };
+        let mut password_secret = [0; 32];
+        fill(&mut password_secret);
         let metrics = Metrics::new();
         let deps = Deps {
             accounts: Accounts::new(&store, config.auth.scram_policy()),
@@ -156,6 +159,7 @@ impl Server {
             requests,
             certificates,
             password_checks: Semaphore::new(cores),
+            checked_passwords: CheckedPasswords::new(&password_secret, Instant::now()),
             fake_secret,
             buffers: Buffers::new(POOLED_BUFFERS_MAX),
             admission,
@@ -309,6 +313,7 @@ impl Server {
                 warn!(sessions = self.registry().all().len(), "some sessions did not end in time");
             }
         }
+        self.modules.last.write().await;
         let store = self.deps.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close());
         if closed.await.is_err() {
@@ -412,8 +417,14 @@ impl Server {
 
     /// Checks a password where it blocks nobody, a few at a time.
     pub async fn check_password(&self, keys: Box<ScramKeys>, password: String) -> bool {
+        if self.checked_passwords.knows(&keys, &password, Instant::now()) {
+            return true;
+        }
         let Ok(_turn) = self.password_checks.acquire().await else { return false };
-        tokio::task::spawn_blocking(move || keys.check_password(&password)).await.unwrap_or(false)
+        let check = move || keys.check_password(&password).then_some((keys, password));
+        let Ok(Some((keys, password))) = tokio::task::spawn_blocking(check).await else { return false };
+        self.checked_passwords.remember(&keys, &password, Instant::now());
+        true
     }
 }
 

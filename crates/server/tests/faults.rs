@@ -64,6 +64,24 @@ impl Host {
         client
     }
 
+    /// A login of somebody for whom messages wait: the first may come before the user's own presence.
+    fn returns(&self, user: &str) -> Client {
+        let mut client = Client::connect(self.address);
+        client.login(user, user);
+        client.send("<presence/>");
+        client
+    }
+
+    /// Until the server has noticed that the user's connections are closed: before, messages go to them.
+    fn wait_until_away(&self, user: &str) {
+        let account = BareJid::parse(&format!("{user}@localhost")).unwrap();
+        let begun = Instant::now();
+        while !self.server.registry().sessions(&account).is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// A line of the metrics page.
     fn metric(&self, name: &str) -> String {
         let mut http = std::net::TcpStream::connect(self.server.metrics_address().unwrap()).unwrap();
@@ -151,7 +169,7 @@ fn a_slow_store_delays_acknowledgements_and_not_delivery() {
     let count = |ack: &str| ack.split("h='").nth(1).unwrap().split('\'').next().unwrap().parse::<u32>().unwrap();
     let after = romeo.wait_for(&["<a "]);
     assert!(count(&after) >= count(&before) + 2, "{before}, {after}");
-    assert!(host.login("nurse").wait_for(&["<message"]).contains("<body>later"));
+    assert!(host.returns("nurse").wait_for(&["<message"]).contains("<body>later"));
 }
 
 #[test]
@@ -163,6 +181,7 @@ fn a_full_store_refuses_what_it_cannot_keep_before_the_count_that_covers_it() {
     let mut benvolio = host.login("nurse");
     ping(&mut benvolio);
     drop(benvolio);
+    host.wait_until_away("nurse");
     romeo.send(REQUEST);
     romeo.wait_for(&["<a "]);
     host.faults.fail_commits(usize::MAX, StoreError::Full);
@@ -193,7 +212,7 @@ fn a_full_store_refuses_what_it_cannot_keep_before_the_count_that_covers_it() {
     juliet.send("<iq type='get' id='u'><query xmlns='jabber:iq:roster'/></iq>");
     let roster = juliet.wait_for(&["id='u'"]);
     assert!(roster.contains("y@localhost") && !roster.contains("x@localhost"), "{roster}");
-    let mut nurse = host.login("nurse");
+    let mut nurse = host.returns("nurse");
     let first = nurse.wait_for(&["<message"]);
     assert!(first.contains("<body>fits"), "{first}");
 }
@@ -224,7 +243,7 @@ fn what_its_recipient_acknowledged_counts_as_handled_though_the_store_is_stuck_a
     host.faults.release();
     // It is with her, and nowhere else.
     drop(juliet);
-    let mut juliet = host.login("juliet");
+    let mut juliet = host.returns("juliet");
     juliet.send(message("juliet", "last"));
     assert!(juliet.wait_for(&["<message"]).contains("<body>last"));
 }
@@ -236,7 +255,7 @@ fn people_log_in_and_get_their_messages_while_the_store_is_full() {
     romeo.send(message("juliet", "before") + REQUEST);
     romeo.wait_for(&["<a "]);
     host.faults.fail_commits(usize::MAX, StoreError::Full);
-    let mut juliet = host.login("juliet");
+    let mut juliet = host.returns("juliet");
     assert!(juliet.wait_for(&["<message"]).contains("<body>before"));
     juliet.send("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
     assert!(juliet.wait_for(&["id='r'"]).contains("type='result'"));
@@ -326,7 +345,7 @@ fn a_sender_is_read_no_faster_than_the_store_keeps_up() {
     // The others do not notice.
     paris.chat(&mut juliet, "meanwhile");
     host.faults.release();
-    let mut nurse = host.login("nurse");
+    let mut nurse = host.returns("nurse");
     let first = nurse.wait_for(&["<message"]);
     assert!(first.contains("id='n0'"), "{first}");
 }

@@ -3,6 +3,7 @@
 use crate::batch::Batch;
 use crate::ids::LogId;
 use crate::reading::Reading;
+use crate::rows::{Found, Wanted};
 use crate::statistics::Statistics;
 use crate::ticket::{Ticket, Withdrawal};
 
@@ -29,6 +30,12 @@ pub(crate) trait Backend: Send + Sync {
     /// Entries of a log before an id, newest first.
     fn range_back(&self, name: &'static str, owner: &str, before: Option<LogId>, limit: usize) -> Reading<Entries>;
     fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64>;
+
+    /// Several things of one owner, in the order in which they are wanted, all of one moment.
+    fn rows(&self, owner: &str, wanted: &[Wanted]) -> Reading<Vec<Found>>;
+
+    /// Resolves when the batches that were queued before are settled or withdrawn, whatever became of them; they linger no longer.
+    fn settled(&self) -> Ticket;
 
     fn statistics(&self) -> Statistics;
     /// Commits what is queued and lets everything go. Doing it again does nothing.

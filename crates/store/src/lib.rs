@@ -11,6 +11,7 @@
 //! Backend           each shape once                   backend.rs
 //!   Memory          tables in this process            memory.rs
 //!   Sqlite          a file in a data folder           sqlite/
+//! Rows              several shapes in one visit       rows.rs
 //! Writer            the queue in front of a backend   writer.rs
 //! Ticket            the answer from behind it         ticket.rs
 //! ```
@@ -37,6 +38,7 @@ mod lock;
 mod memory;
 mod reading;
 mod record;
+mod rows;
 mod shapes;
 mod sqlite;
 mod statistics;
@@ -50,6 +52,7 @@ pub use error::{OpenError, StoreError};
 pub use faults::Faults;
 pub use ids::LogId;
 pub use record::Record;
+pub use rows::{Rows, Wanted};
 pub use shapes::{Log, Map, Value};
 pub use statistics::{Histogram, Statistics};
 pub use store::{Options, Store};

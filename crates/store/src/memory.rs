@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::faults::Faults;
 use crate::ids::LogId;
 use crate::reading::Reading;
+use crate::rows::{Found, Want, Wanted};
 use crate::statistics::{Counters, Statistics};
 use crate::ticket::{Outcome, Ticket, Withdrawal};
 use crate::writer::{Bounds, Commit, Writer};
@@ -156,6 +157,18 @@ impl Backend for Memory {
         self.read_owner(owner, |rows| rows.logs.get(name).map_or(0, BTreeMap::len) as u64)
     }
 
+    fn rows(&self, owner: &str, wanted: &[Wanted]) -> Reading<Vec<Found>> {
+        self.read(|tables| {
+            let empty = Rows::default();
+            let rows = tables.0.get(owner).unwrap_or(&empty);
+            wanted.iter().map(|wanted| rows.find(wanted.0)).collect()
+        })
+    }
+
+    fn settled(&self) -> Ticket {
+        self.writer.as_ref().map_or_else(Ticket::done, Writer::settled)
+    }
+
     fn statistics(&self) -> Statistics {
         self.writer.as_ref().map_or_else(|| self.counters.statistics(0, 0), Writer::statistics)
     }
@@ -164,6 +177,18 @@ impl Backend for Memory {
         self.closed.store(true, SeqCst);
         if let Some(writer) = &self.writer {
             writer.close();
+        }
+    }
+}
+
+impl Rows {
+    fn find(&self, want: Want) -> Found {
+        match want {
+            Want::Value(name) => Found::Value(self.values.get(name).cloned()),
+            Want::Map(name) => {
+                let map = self.maps.get(name).into_iter().flatten();
+                Found::Map(map.map(|(key, record)| (key.clone(), record.clone())).collect())
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::ids::LogId;
 use crate::record::Record;
+use crate::rows::{Found, Rows, Want, Wanted};
 use crate::store::Store;
 
 /// What the shapes have in common: the store, their name in it, and the type of their records.
@@ -55,6 +56,22 @@ impl<T: Record> Value<T> {
         bytes.map(|bytes| self.decode(&bytes)).transpose()
     }
 
+    /// To be read with others by [`Store::read`].
+    pub fn wanted(&self) -> Wanted {
+        Wanted(Want::Value(self.name))
+    }
+
+    /// The record in what was read.
+    ///
+    /// # Errors
+    /// If it is corrupt, or was not asked for.
+    pub fn found(&self, rows: &Rows) -> Result<Option<T>, StoreError> {
+        match rows.get(Want::Value(self.name))? {
+            Found::Value(Some(bytes)) => self.decode(bytes).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Owners that begin with `prefix`, in byte order, after `after`, at most `limit`.
     pub async fn owners(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
         self.store.backend().owners(self.name, prefix, after, limit).await
@@ -99,6 +116,22 @@ impl<T: Record> Map<T> {
     pub async fn list(&self, owner: &str) -> Result<Vec<(String, T)>, StoreError> {
         let entries = self.store.backend().entries(self.name, owner).await?;
         entries.into_iter().map(|(key, bytes)| Ok((key, self.decode(&bytes)?))).collect()
+    }
+
+    /// To be read with others by [`Store::read`].
+    pub fn wanted(&self) -> Wanted {
+        Wanted(Want::Map(self.name))
+    }
+
+    /// All entries in what was read, in byte order of the keys.
+    ///
+    /// # Errors
+    /// If one is corrupt, or they were not asked for.
+    pub fn found(&self, rows: &Rows) -> Result<Vec<(String, T)>, StoreError> {
+        match rows.get(Want::Map(self.name))? {
+            Found::Map(entries) => entries.iter().map(|(key, bytes)| Ok((key.clone(), self.decode(bytes)?))).collect(),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Writes one.

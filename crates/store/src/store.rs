@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::batch::Batch;
-use crate::error::OpenError;
+use crate::error::{OpenError, StoreError};
 use crate::faults::Faults;
 use crate::ids::{Ids, LogId};
 use crate::memory::Memory;
 use crate::record::Record;
+use crate::rows::{Rows, Wanted};
 use crate::shapes::{Log, Map, Value};
 use crate::sqlite::Sqlite;
 use crate::statistics::Statistics;
@@ -138,6 +139,22 @@ impl Store {
     /// already, or will be, or has failed; a batch that is committed now comes after it.
     pub fn withdraw(&self, withdrawal: Withdrawal) -> bool {
         self.inner.backend.withdraw(&withdrawal)
+    }
+
+    /// Reads several things of one owner at once, all of one moment.
+    ///
+    /// # Errors
+    /// As for each alone.
+    pub async fn read(&self, owner: &str, wanted: &[Wanted]) -> Result<Rows, StoreError> {
+        let found = self.inner.backend.rows(owner, wanted).await?;
+        Ok(Rows::new(wanted.to_vec(), found))
+    }
+
+    /// Resolves when every batch that was committed before this call is settled or withdrawn: a read that starts afterwards
+    /// sees those that are kept. Batches from [`Store::commit_later`] linger no longer. With nothing queued it is
+    /// resolved. What became of the batches it does not tell, and it writes nothing itself.
+    pub fn settled(&self) -> Ticket {
+        self.inner.backend.settled()
     }
 
     /// What it did so far.

@@ -71,6 +71,8 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     /// How many in it somebody is in a hurry for.
     hurried: usize,
+    /// Whether the thread has a group in its hands.
+    committing: bool,
     sleep: Sleep,
     closed: bool,
 }
@@ -97,6 +99,8 @@ struct Waiting {
 struct Group {
     batches: Vec<Batch>,
     slots: Vec<Arc<Slot>>,
+    /// Places without a batch, of those who wait for what was before them.
+    marks: Vec<Arc<Slot>>,
     bytes: usize,
     since: Instant,
 }
@@ -151,6 +155,14 @@ impl Writer {
         withdrawal.slot().is_some_and(|slot| slot.withdraw(|batch| self.shared.withdrawn(batch)))
     }
 
+    /// Resolves when all that is queued is settled or withdrawn, and hurries it.
+    ///
+    /// It has a place of its own behind the others: the ticket of the last of them would resolve too early where that one is
+    /// withdrawn.
+    pub(crate) fn settled(&self) -> Ticket {
+        self.shared.mark().map_or_else(Ticket::done, Ticket::pending)
+    }
+
     pub(crate) fn statistics(&self) -> Statistics {
         let Load { batches, bytes, .. } = &self.shared.load;
         self.shared.counters.statistics(batches.load(Relaxed), bytes.load(Relaxed))
@@ -179,7 +191,7 @@ impl Shared {
         let bytes = batch.bytes();
         let slot = Slot::new(batch);
         let waiting = Waiting { slot: slot.clone(), bytes, since: Instant::now(), hurried };
-        let mut queue = self.queue.lock();
+        let queue = self.queue.lock();
         if queue.closed {
             return Err(StoreError::Closed);
         }
@@ -188,13 +200,33 @@ impl Shared {
             return Err(StoreError::Full);
         }
         self.load.add(1, bytes);
+        self.put(queue, waiting, before + bytes > GROUP_BYTES_MAX);
+        Ok(slot)
+    }
+
+    /// A place without a batch, unless there is nothing to wait for.
+    fn mark(&self) -> Option<Arc<Slot>> {
+        let mut queue = self.queue.lock();
+        self.drop_withdrawn(&mut queue);
+        // Also where the thread is gone: then nobody is left to settle it.
+        if queue.waiting.is_empty() && !queue.committing {
+            return None;
+        }
+        let slot = Slot::new(Batch::new());
+        let waiting = Waiting { slot: slot.clone(), bytes: 0, since: Instant::now(), hurried: true };
+        self.put(queue, waiting, false);
+        Some(slot)
+    }
+
+    fn put(&self, mut queue: MutexGuard<'_, Queue>, waiting: Waiting, too_many: bool) {
+        let hurried = waiting.hurried;
         queue.hurried += usize::from(hurried);
         queue.waiting.push_back(waiting);
         self.forget_withdrawn(&mut queue);
         let wake = match queue.sleep {
             Sleep::Awake => false,
             Sleep::Idle => true,
-            Sleep::Lingers => hurried || before + bytes > GROUP_BYTES_MAX,
+            Sleep::Lingers => hurried || too_many,
         };
         if wake {
             queue.sleep = Sleep::Awake;
@@ -203,7 +235,6 @@ impl Shared {
         if wake {
             self.filled.notify_one();
         }
-        Ok(slot)
     }
 
     /// Called under the lock of the batch's slot, so that whoever sees it withdrawn sees it counted.
@@ -224,9 +255,21 @@ impl Shared {
         self.load.withdrawn.fetch_sub(before - queue.waiting.len(), Relaxed);
     }
 
+    /// The oldest that were withdrawn give up their places.
+    fn drop_withdrawn(&self, queue: &mut Queue) {
+        while queue.waiting.front().is_some_and(|waiting| !waiting.hurried && waiting.slot.is_withdrawn()) {
+            queue.waiting.pop_front();
+            self.load.withdrawn.fetch_sub(1, Relaxed);
+        }
+    }
+
     fn run(self: Arc<Self>, mut commit: Box<dyn Commit>) {
         let _closing = CloseOnDrop(&self);
         while let Some(group) = self.next() {
+            if group.batches.is_empty() {
+                group.settle(&Outcome::Committed);
+                continue;
+            }
             let outcome = self.commit(&mut *commit, &group.batches);
             self.counters.committed(group.since.elapsed());
             for (index, batch) in group.batches.iter().enumerate() {
@@ -241,17 +284,19 @@ impl Shared {
     /// The next group, once it is due.
     fn next(&self) -> Option<Group> {
         let mut queue = self.queue.lock();
+        // The one before is settled.
+        queue.committing = false;
         loop {
-            while queue.waiting.front().is_some_and(|waiting| !waiting.hurried && waiting.slot.is_withdrawn()) {
-                queue.waiting.pop_front();
-                self.load.withdrawn.fetch_sub(1, Relaxed);
-            }
+            self.drop_withdrawn(&mut queue);
             let now = Instant::now();
             let due = queue.waiting.front().map(|oldest| oldest.since + self.bounds.linger);
             let hurry = queue.closed || queue.hurried > 0 || self.load.bytes.load(Relaxed) > GROUP_BYTES_MAX;
             match due {
                 Some(due) if hurry || due <= now => match self.take(&mut queue, now) {
-                    Some(group) => return Some(group),
+                    Some(group) => {
+                        queue.committing = true;
+                        return Some(group);
+                    }
                     None => continue,
                 },
                 Some(due) => self.sleep(&mut queue, Some(due)),
@@ -279,7 +324,8 @@ impl Shared {
     /// their time, since they would soon cost a group of their own.
     fn take(&self, queue: &mut Queue, now: Instant) -> Option<Group> {
         let all = queue.closed || self.load.bytes.load(Relaxed) > GROUP_BYTES_MAX;
-        let mut group = Group { batches: Vec::new(), slots: Vec::new(), bytes: 0, since: queue.waiting.front()?.since };
+        let since = queue.waiting.front()?.since;
+        let mut group = Group { batches: Vec::new(), slots: Vec::new(), marks: Vec::new(), bytes: 0, since };
         while let Some(next) = queue.waiting.front() {
             let wanted = all || queue.hurried > 0 || next.since + self.bounds.linger / 2 <= now;
             if !wanted || !group.has_room(next.bytes) {
@@ -288,6 +334,7 @@ impl Shared {
             let Some(Waiting { slot, bytes, hurried, .. }) = queue.waiting.pop_front() else { break };
             queue.hurried -= usize::from(hurried);
             match slot.take() {
+                Some(batch) if batch.is_empty() => group.marks.push(slot),
                 Some(batch) => {
                     group.batches.push(batch);
                     group.slots.push(slot);
@@ -296,7 +343,7 @@ impl Shared {
                 None => drop(self.load.withdrawn.fetch_sub(1, Relaxed)),
             }
         }
-        (!group.batches.is_empty()).then_some(group)
+        (!group.slots.is_empty() || !group.marks.is_empty()).then_some(group)
     }
 
     /// The first ones fail where a test said so.
@@ -333,12 +380,13 @@ impl Group {
 
     fn settle(&self, outcome: &Outcome) {
         self.slots.iter().enumerate().for_each(|(index, slot)| slot.settle(outcome.of(index)));
+        self.marks.iter().for_each(|slot| slot.settle(Ok(())));
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.slots.iter().for_each(|slot| slot.settle(Err(StoreError::Closed)));
+        self.slots.iter().chain(&self.marks).for_each(|slot| slot.settle(Err(StoreError::Closed)));
     }
 }
 
@@ -349,6 +397,7 @@ impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.lock();
         queue.closed = true;
+        queue.committing = false;
         let waiting = std::mem::take(&mut queue.waiting);
         queue.hurried = 0;
         // Settling wakes, and a waker may come back here.

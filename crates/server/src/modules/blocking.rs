@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use magpie_proto::xml::{Element, Kind, Stanza};
 use magpie_proto::error::ErrorType;
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Batch, Map, Store, StoreError};
+use magpie_store::{Batch, Map, Rows, Store, StoreError, Wanted};
 
 use super::{About, Module};
 use crate::accounts;
@@ -85,12 +85,14 @@ impl Module for Blocking {
 }
 
 impl Blocking {
+    /// What must be read to know the list of an account.
+    pub fn wanted(&self) -> Wanted {
+        self.lists.wanted()
+    }
+
     /// Brings the list of an account with a new session into the registry.
-    pub async fn load_into_registry(&self, account: &BareJid) -> Result<(), StoreError> {
-        if self.registry.with(account, |account| account.is_none_or(|account| account.blocked.is_some())) {
-            return Ok(());
-        }
-        let list = self.load(account).await?;
+    pub fn bring(&self, account: &BareJid, rows: &Rows) -> Result<(), StoreError> {
+        let list = of_rows(self.lists.found(rows)?);
         self.registry.with(account, |account| {
             if let Some(account) = account {
                 // A session that was faster may have changed it already.
@@ -101,11 +103,7 @@ impl Blocking {
     }
 
     async fn load(&self, account: &BareJid) -> Result<Arc<BlockList>, StoreError> {
-        let rows = self.lists.list(&accounts::owner(account)).await?;
-        if rows.is_empty() {
-            return Ok(BlockList::empty());
-        }
-        Ok(Arc::new(BlockList(rows.iter().filter_map(|(jid, _)| Jid::parse(jid).ok()).collect())))
+        Ok(of_rows(self.lists.list(&accounts::owner(account)).await?))
     }
 
     fn cached(&self, account: &BareJid) -> Option<Arc<BlockList>> {
@@ -229,6 +227,13 @@ fn push(session: &SessionHandle, jids: &[Jid], block: bool) -> Stanza {
     let iq = Stanza::new(&iq);
     debug_assert_eq!(iq.kind(), Kind::Iq);
     iq
+}
+
+fn of_rows(rows: Vec<(String, String)>) -> Arc<BlockList> {
+    if rows.is_empty() {
+        return BlockList::empty();
+    }
+    Arc::new(BlockList(rows.iter().filter_map(|(jid, _)| Jid::parse(jid).ok()).collect()))
 }
 
 #[cfg(test)]

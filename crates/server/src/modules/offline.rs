@@ -219,7 +219,7 @@ impl Offline {
                 }
             }
             if !batch.is_empty() {
-                // Before anybody else may begin to read: who does commits something of its own first. Nobody waits for it: should
+                // Before anybody else may begin to read: who does waits until it is settled. Nobody else waits for it: should
                 // it fail, the messages come once more.
                 drop(self.store.commit_later(batch));
             }
@@ -296,7 +296,8 @@ impl Offline {
     ) -> Result<Chunk, StoreError> {
         let owner = accounts::owner(&session.account);
         if after.is_none() {
-            self.barrier(&owner).await;
+            // What was committed before this is visible to the read that follows; what became of it is no matter.
+            let _ = self.store.settled().await;
         }
         let rows = self.spool.range(&owner, after, CHUNK).await?;
         let mut more = rows.len() == CHUNK;
@@ -340,14 +341,6 @@ impl Offline {
     /// Something that was counted could not be kept.
     pub fn count_again(&self) {
         self.counts.clear();
-    }
-
-    /// What was committed before this is visible to the read that follows.
-    async fn barrier(&self, owner: &str) {
-        let mut barrier = Batch::new();
-        self.spool.delete(&mut barrier, owner, LogId(0));
-        // A full store settles its batches in order too, and can be read.
-        let _ = self.store.commit(barrier).await;
     }
 
     /// Deletes everything that is kept for an account.

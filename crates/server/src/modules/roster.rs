@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use magpie_proto::xml::{Attr, Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Batch, Map, Store, StoreError, Ticket, Value};
+use magpie_store::{Batch, Map, Rows, Store, StoreError, Ticket, Value, Wanted};
 use tokio::task::JoinSet;
 
 use super::{About, Module};
@@ -82,9 +82,18 @@ impl RosterModule {
         if self.registry.with(account, |account| account.is_none_or(|account| account.roster.is_some())) {
             return Ok(());
         }
-        let owner = accounts::owner(account);
-        let journal = self.journals.get(&owner).await?;
-        let items = self.items.list(&owner).await?;
+        let rows = self.store.read(&accounts::owner(account), &self.wanted()).await?;
+        self.bring(account, &rows)
+    }
+
+    /// What must be read to know the roster of an account.
+    pub fn wanted(&self) -> [Wanted; 2] {
+        [self.journals.wanted(), self.items.wanted()]
+    }
+
+    /// Brings the roster that was read into the registry, where the account is there and has none.
+    pub fn bring(&self, account: &BareJid, rows: &Rows) -> Result<(), StoreError> {
+        let (journal, items) = (self.journals.found(rows)?, self.items.found(rows)?);
         let first_version = self.store.next_id().0;
         let roster = Roster::load(journal, items.into_iter().map(|(_, item)| item), first_version);
         self.registry.with(account, |account| {

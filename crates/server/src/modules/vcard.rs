@@ -11,7 +11,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Batch, Record, Store, StoreError, Value};
+use magpie_store::{Batch, Record, Rows, Store, StoreError, Value, Wanted};
 
 use super::{About, Module};
 use crate::accounts;
@@ -125,12 +125,14 @@ impl Module for VcardTemp {
 }
 
 impl VcardTemp {
+    /// What must be read to know the picture of an account.
+    pub fn wanted(&self) -> Wanted {
+        self.vcards.wanted()
+    }
+
     /// Brings the hash of the picture of an account with a new session into the registry.
-    pub async fn load_into_registry(&self, account: &BareJid) -> Result<(), StoreError> {
-        if self.registry.with(account, |account| account.is_none_or(|account| account.photo.is_some())) {
-            return Ok(());
-        }
-        let Some(vcard) = self.vcards.get(&accounts::owner(account)).await? else { return Ok(()) };
+    pub fn bring(&self, account: &BareJid, rows: &Rows) -> Result<(), StoreError> {
+        let Some(vcard) = self.vcards.found(rows)? else { return Ok(()) };
         self.registry.with(account, |account| {
             if let Some(account) = account {
                 // A session that was faster may have changed it already.

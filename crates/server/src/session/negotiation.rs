@@ -92,6 +92,8 @@ pub(super) struct Negotiation {
     /// Whether it was made when fewer hashes were configured.
     lacks_keys: bool,
     anonymous: bool,
+    /// By which mechanism it authenticated, for the log.
+    mechanism: String,
     /// Whether an account was made on this stream (XEP-0077).
     registered: bool,
     address: IpAddr,
@@ -122,6 +124,7 @@ impl Negotiation {
             meant: None,
             lacks_keys: false,
             anonymous: false,
+            mechanism: String::new(),
             registered: false,
             address: connection.transport.peer().ip(),
             _negotiating: negotiating,
@@ -386,7 +389,7 @@ impl Negotiation {
     }
 
     /// The credentials of the account that is meant, which is remembered.
-    async fn find_credentials(&mut self, named: BareJid) -> Result<Option<Credentials>, StoreError> {
+    async fn find_credentials(&mut self, named: BareJid) -> Result<Option<Arc<Credentials>>, StoreError> {
         let account = self.server.account_meant(&named).await?;
         let found = self.server.deps.accounts.find(&account).await;
         self.meant = Some(account);
@@ -412,7 +415,8 @@ impl Negotiation {
             self.server.throttle().succeeded(account.as_str(), self.address, std::time::Instant::now());
         }
         self.server.deps.metrics.authentication(mechanism, true);
-        info!(address = %self.address, %account, mechanism, "authenticated");
+        debug!(address = %self.address, %account, mechanism, "authenticated");
+        self.mechanism = mechanism.to_owned();
         self.connection.stream.authenticated(account.clone());
         self.account = Some(account);
         Next::More
@@ -467,7 +471,7 @@ impl Negotiation {
             return Next::More;
         }
         self.connection.stream.bound(&handle.jid);
-        info!(jid = %handle.jid, address = %self.address, resumed = false, "session bound");
+        info!(jid = %handle.jid, address = %self.address, mechanism = self.mechanism, resumed = false, "session bound");
         Next::Bound(handle)
     }
 
@@ -475,7 +479,10 @@ impl Negotiation {
         let Some(account) = &self.account else { return Next::Over };
         let stream_management = &self.server.modules.stream_management;
         match stream_management.find(account, &previd) {
-            Some(handle) => Next::Resume { handle, previd, h },
+            Some(handle) => {
+                info!(jid = %handle.jid, address = %self.address, mechanism = self.mechanism, "session asked for again");
+                Next::Resume { handle, previd, h }
+            }
             None => {
                 self.connection.resume_failed(&stream_management.failure(account, &previd));
                 Next::More

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use self::readers::Readers;
@@ -27,6 +28,7 @@ use crate::faults::Faults;
 use crate::ids::{Ids, LogId};
 use crate::lock::Lock;
 use crate::reading::Reading;
+use crate::rows::{Found, Wanted};
 use crate::statistics::{Counters, Statistics};
 use crate::store::Options;
 use crate::ticket::{Ticket, Withdrawal};
@@ -71,7 +73,7 @@ impl Sqlite {
         let readers = Readers::start(options.readers, || {
             let reader =
                 Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(refused)?;
-            reader.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+            keep_statements(&reader).map_err(refused)?;
             Ok(reader)
         })?;
 
@@ -147,6 +149,15 @@ impl Backend for Sqlite {
         self.read(move |connection| queries::count_entries(connection, name, &owner))
     }
 
+    fn rows(&self, owner: &str, wanted: &[Wanted]) -> Reading<Vec<Found>> {
+        let (owner, wanted) = (owner.to_string(), wanted.to_vec());
+        self.read(move |connection| queries::rows(connection, &owner, &wanted))
+    }
+
+    fn settled(&self) -> Ticket {
+        self.writer.settled()
+    }
+
     fn statistics(&self) -> Statistics {
         self.writer.statistics()
     }
@@ -179,7 +190,14 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIBIBYTES)?;
+    keep_statements(connection)
+}
+
+/// A statement is prepared once. Without the planner's promise to leave a plan as it is, it prepares one anew each time
+/// that other values are bound to it, which costs more than running it.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }
 

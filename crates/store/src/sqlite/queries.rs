@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::backend::Entries;
 use crate::ids::LogId;
+use crate::rows::{Found, Want, Wanted};
 
 const VALUE: &str = "SELECT record FROM value_rows WHERE owner = ?1 AND name = ?2";
 const OWNERS: &str = "SELECT owner FROM value_rows WHERE name = ?1 AND owner >= ?2 ORDER BY owner LIMIT ?3";
@@ -98,6 +99,23 @@ fn page(
         Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
     })?;
     rows.collect()
+}
+
+/// In one transaction, so that all of it is of one moment.
+pub(super) fn rows(connection: &Connection, owner: &str, wanted: &[Wanted]) -> rusqlite::Result<Vec<Found>> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let found = wanted.iter().map(|wanted| {
+        Ok(match wanted.0 {
+            Want::Value(name) => Found::Value(value(connection, name, owner)?),
+            Want::Map(name) => Found::Map(entries(connection, name, owner)?),
+        })
+    });
+    let found = found.collect();
+    // Nothing was written, so that a failure has nothing to take back. Some errors have ended the transaction already.
+    if !connection.is_autocommit() {
+        connection.prepare_cached("COMMIT")?.execute([])?;
+    }
+    found
 }
 
 pub(super) fn count_entries(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<u64> {
