@@ -332,6 +332,16 @@ async fn close_waits_no_longer_than_it_says() {
 }
 
 #[tokio::test]
+async fn what_a_peer_says_while_its_connection_closes_takes_no_buffer() {
+    let buffers = Buffers::default();
+    let (transport, mut client) = pair(&buffers).await;
+    client.write_all(&[b'a'; 16 * 1024]).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    transport.close().await;
+    assert_eq!((buffers.received_bytes(), buffers.pooled()), (16 * 1024, 0));
+}
+
+#[tokio::test]
 async fn a_lost_peer_is_an_error_of_the_flush() {
     let buffers = Buffers::default();
     let (mut transport, client) = pair(&buffers).await;
