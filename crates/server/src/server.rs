@@ -31,8 +31,8 @@ use crate::registry::Registry;
 use crate::requests::{Requests, TwoOwners};
 use crate::session::{self, Counts, Gate};
 
-/// Buffers kept for the next connection that needs one: 16 MiB.
-const POOLED_BUFFERS_MAX: usize = 1024;
+/// Buffers kept for the next connection that needs one: 1 MiB.
+const POOLED_BUFFERS_MAX: usize = 64;
 
 /// Accounts and addresses whose failed logins are remembered.
 const THROTTLED_MAX: usize = 65_536;
