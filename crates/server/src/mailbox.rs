@@ -2,13 +2,14 @@
 //!
 //! Owns nothing while it is empty. Bounded by bytes: a session that does not read is not worth more memory.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
 
 use magpie_proto::{Stanza, StreamError};
 use magpie_store::LogId;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::session::Takeover;
 
@@ -33,6 +34,16 @@ pub enum InSpool {
     Place(LogId),
     /// It waits there until this session has it.
     Kept(LogId),
+}
+
+impl InSpool {
+    /// Where it waits there, if it does.
+    pub fn kept(self) -> Option<LogId> {
+        match self {
+            Self::Kept(id) => Some(id),
+            Self::Never | Self::Place(_) => None,
+        }
+    }
 }
 
 impl Delivery {
@@ -71,7 +82,6 @@ pub struct Mailbox {
     queue: Mutex<Queue>,
     /// Set when something was refused because the box is full.
     overflown: AtomicBool,
-    notify: Notify,
     bytes_max: usize,
 }
 
@@ -82,6 +92,19 @@ struct Queue {
     /// Whether it holds a [`Mail::LookIntoSpool`]: one is as good as many.
     look: bool,
     closed: bool,
+    /// Whether the next [`Mailbox::wait`] ends at once.
+    woken: bool,
+    /// Who waits. Here, so that one lock is enough for mail and for the word of it.
+    waiting: Option<Waker>,
+}
+
+impl Queue {
+    /// Ends the wait, or the next one. Whom to wake, once the lock is given back.
+    #[must_use = "who waits is to be woken"]
+    fn wake(&mut self) -> Option<Waker> {
+        self.woken = true;
+        self.waiting.take()
+    }
 }
 
 impl Mail {
@@ -102,7 +125,7 @@ impl Mail {
 impl Mailbox {
     /// A mailbox for at most `bytes_max` bytes of stanzas.
     pub fn new(bytes_max: usize) -> Self {
-        Self { queue: Mutex::default(), overflown: AtomicBool::new(false), notify: Notify::new(), bytes_max }
+        Self { queue: Mutex::default(), overflown: AtomicBool::new(false), bytes_max }
     }
 
     /// Puts mail in. Gives a delivery back if the session is gone or takes nothing more; the caller routes it again.
@@ -117,9 +140,10 @@ impl Mailbox {
             let bytes = delivery.cost();
             // One stanza has room, however large it is.
             if queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
-                drop(queue);
                 self.overflown.store(true, Ordering::Release);
-                self.notify.notify_one();
+                let waiting = queue.wake();
+                drop(queue);
+                waiting.map(Waker::wake);
                 return Err(mail);
             }
             half = queue.bytes <= self.bytes_max / 2 && queue.bytes + bytes > self.bytes_max / 2;
@@ -131,10 +155,9 @@ impl Mailbox {
         // A session that was told of mail and leaves it there waits for its peer.
         let wake = queue.mail.is_empty() || mail.is_urgent() || half;
         queue.mail.push(mail);
+        let waiting = wake.then(|| queue.wake()).flatten();
         drop(queue);
-        if wake {
-            self.notify.notify_one();
-        }
+        waiting.map(Waker::wake);
         Ok(())
     }
 
@@ -188,9 +211,10 @@ impl Mailbox {
 
     /// Lets the next [`Mailbox::wait`] end at once if anything is there: a session that had to leave it there has room again.
     pub fn remind(&self) {
-        if !self.is_empty() {
-            self.notify.notify_one();
-        }
+        let mut queue = self.queue.lock();
+        let waiting = if queue.mail.is_empty() { None } else { queue.wake() };
+        drop(queue);
+        waiting.map(Waker::wake);
     }
 
     /// Whether nothing is there.
@@ -219,9 +243,20 @@ impl Mailbox {
         self.queue.lock().look
     }
 
-    /// Waits until something was put in. Cancel-safe; may wake without cause.
+    /// Waits until something was put in; the session alone does. Cancel-safe; may wake without cause.
     pub async fn wait(&self) {
-        self.notify.notified().await;
+        poll_fn(|context| {
+            let mut queue = self.queue.lock();
+            if std::mem::take(&mut queue.woken) {
+                return Poll::Ready(());
+            }
+            match &mut queue.waiting {
+                Some(waiting) => waiting.clone_from(context.waker()),
+                waiting => *waiting = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
     }
 }
 

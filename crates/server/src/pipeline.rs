@@ -29,9 +29,28 @@ pub struct Outgoing {
     pub acknowledged: bool,
 }
 
+/// A local session sends a stanza that needs nothing from the store, as most messages do. `None`: it is for [`user_sends`], and
+/// nothing has been done to it.
+pub fn user_sends_now(
+    server: &Arc<Server>,
+    session: &Arc<SessionHandle>,
+    stanza: &Stanza,
+    acknowledged: bool,
+) -> Option<Promise> {
+    if stanza.kind() != Kind::Message {
+        return None;
+    }
+    let to = stanza.to()?;
+    let to = Jid::parse(&to).ok().filter(|_| to.is_ascii())?;
+    match send_message(server, session, stanza, &to, acknowledged, None) {
+        Ok(promise) => Some(promise),
+        Err(Stop::Refused(error)) => Some(refused(session, stanza, &error)),
+        Err(Stop::AskStore) => None,
+    }
+}
+
 /// A local session sends a message, presence or IQ.
 pub async fn user_sends(outgoing: Outgoing) -> Promise {
-    outgoing.server.deps.metrics.stanza_in(outgoing.stanza.kind());
     let sent = match recipient(&outgoing).await {
         Err(error) => Err(error),
         Ok(to) => match outgoing.stanza.kind() {
@@ -41,12 +60,14 @@ pub async fn user_sends(outgoing: Outgoing) -> Promise {
             Kind::Other => Ok(Promise::kept()),
         },
     };
-    sent.unwrap_or_else(|error| {
-        if let Some(reply) = error.reply_to(&outgoing.stanza) {
-            outgoing.session.send(reply);
-        }
-        Promise::kept()
-    })
+    sent.unwrap_or_else(|error| refused(&outgoing.session, &outgoing.stanza, &error))
+}
+
+fn refused(session: &SessionHandle, stanza: &Stanza, error: &StanzaError) -> Promise {
+    if let Some(reply) = error.reply_to(stanza) {
+        session.send(reply);
+    }
+    Promise::kept()
 }
 
 /// Whom it is for: the sender's own account where no `to` says otherwise (RFC 6120 §10.3). A `to` that is no address is the
@@ -73,20 +94,74 @@ async fn recipient(outgoing: &Outgoing) -> Result<Jid, StanzaError> {
 
 impl Outgoing {
     fn destination<'a>(&self, to: &'a Jid) -> Destination<'a> {
-        let named = self.stanza.to().map(|_| to);
-        router::destination(self.stanza.kind(), named, &self.session.jid, |domain| self.server.serves(domain))
+        destination(&self.server, &self.session, &self.stanza, to)
     }
+}
+
+fn destination<'a>(server: &Server, session: &SessionHandle, stanza: &Stanza, to: &'a Jid) -> Destination<'a> {
+    let named = stanza.to().map(|_| to);
+    router::destination(stanza.kind(), named, &session.jid, |domain| server.serves(domain))
+}
+
+/// Why a message is not through.
+enum Stop {
+    Refused(StanzaError),
+    /// Nothing has been done to it, since what must be known of its recipient is not at hand.
+    AskStore,
+}
+
+impl From<StanzaError> for Stop {
+    fn from(error: StanzaError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<StanzaCondition> for Stop {
+    fn from(condition: StanzaCondition) -> Self {
+        Self::Refused(condition.into())
+    }
+}
+
+/// What the store said of a message's recipient.
+struct Asked {
+    exists: bool,
+    /// Whether one more message may be kept, as far as that may be needed.
+    room: bool,
 }
 
 async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, acknowledged } = outgoing;
+    let send = |asked| send_message(server, session, stanza, to, *acknowledged, asked);
+    match send(None) {
+        Ok(promise) => Ok(promise),
+        Err(Stop::Refused(error)) => Err(error),
+        Err(Stop::AskStore) => knowing(send(Some(ask(server, &to.to_bare(), stanza).await?))),
+    }
+}
+
+/// The end of a message whose recipient the store was asked about.
+fn knowing(sent: Result<Promise, Stop>) -> Result<Promise, StanzaError> {
+    sent.map_err(|stop| match stop {
+        Stop::Refused(error) => error,
+        Stop::AskStore => StanzaCondition::InternalServerError.into(),
+    })
+}
+
+fn send_message(
+    server: &Arc<Server>,
+    session: &Arc<SessionHandle>,
+    stanza: &Stanza,
+    to: &Jid,
+    acknowledged: bool,
+    asked: Option<Asked>,
+) -> Result<Promise, Stop> {
     // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
     server.modules.blocking.refuse_sent(session, to)?;
     // Before anybody reads it: an id in the sender's name is the server's to give (XEP-0359 §3).
     let stanza = &*stanza_ids::without_claims(stanza, &session.account);
-    let promise = match outgoing.destination(to) {
+    let promise = match destination(server, session, stanza, to) {
         Destination::OwnAccount | Destination::LocalAccount { .. } | Destination::Broadcast => {
-            account_receives_message(server, to, stanza, *acknowledged).await?
+            receive_message(server, to, stanza, acknowledged, asked)?
         }
         Destination::LocalHost { .. } => host_receives_message(stanza)?,
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
@@ -105,39 +180,84 @@ pub async fn account_receives_message(
     message: &Stanza,
     acknowledged: bool,
 ) -> Result<Promise, StanzaError> {
+    let receive = |asked| receive_message(server, to, message, acknowledged, asked);
+    match receive(None) {
+        Ok(promise) => Ok(promise),
+        Err(Stop::Refused(error)) => Err(error),
+        Err(Stop::AskStore) => knowing(receive(Some(ask(server, &to.to_bare(), message).await?))),
+    }
+}
+
+/// Asks the store what must be known before the message is routed, and cannot be asked under the registry's lock.
+async fn ask(server: &Arc<Server>, account: &BareJid, message: &Stanza) -> Result<Asked, StanzaError> {
+    // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
+    server.modules.blocking.refuse_received(account, message).await?;
+    let exists = server.account_exists(account).await?;
+    let storable = Offline::is_storable(&stanza_ids::without_claims(message, account));
+    let room = match storable && exists && server.registry().with(account, may_need_room) {
+        true => server.modules.offline.has_room(account).await?,
+        false => true,
+    };
+    Ok(Asked { exists, room })
+}
+
+fn receive_message(
+    server: &Arc<Server>,
+    to: &Jid,
+    message: &Stanza,
+    acknowledged: bool,
+    asked: Option<Asked>,
+) -> Result<Promise, Stop> {
     let account = to.to_bare();
     // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
     let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
-    // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
-    server.modules.blocking.refuse_received(&account, message).await?;
-    let exists = server.account_exists(&account).await?;
-    // Counting may need the store, which cannot be asked under the registry's lock.
-    let room = match storable && exists && server.registry().with(&account, may_need_room) {
-        true => server.modules.offline.has_room(&account).await?,
-        false => true,
-    };
-    let kind = MessageType::parse(message.type_().as_deref());
-    let target = match to.resource() {
-        Some(resource) => Target::Full(resource),
-        None => Target::Bare,
-    };
-    server.registry().with_any(&account, |entry| {
-        let room = room && !server.modules.offline.is_full(&account);
-        let route = router::route_message(kind, storable, exists, target, entry.resources.iter().map(as_routed));
-        match route {
-            Route::Sessions(sessions) if !room && is_fetching(entry, &sessions) => Err(too_many_waiting()),
+    let incoming = Incoming { account: &account, to, message, storable, acknowledged };
+    match asked {
+        Some(asked) => Ok(server.registry().with_any(&account, |entry| incoming.route(server, entry, &asked))?),
+        None => server.registry().with(&account, |entry| {
+            // Who is logged in exists, and one visit tells the rest.
+            let entry = entry.filter(|entry| !entry.resources.is_empty()).ok_or(Stop::AskStore)?;
+            let blocked = entry.blocked.as_ref().ok_or(Stop::AskStore)?;
+            // As in `ask`.
+            blocked.refuse_received(&account, message)?;
+            if storable && may_need_room(Some(entry)) {
+                return Err(Stop::AskStore);
+            }
+            Ok(incoming.route(server, entry, &Asked { exists: true, room: true })?)
+        }),
+    }
+}
+
+/// A message at its recipient's.
+struct Incoming<'a> {
+    account: &'a BareJid,
+    to: &'a Jid,
+    message: &'a Stanza,
+    storable: bool,
+    acknowledged: bool,
+}
+
+impl Incoming<'_> {
+    /// Under the registry's lock.
+    fn route(&self, server: &Server, entry: &mut Account, asked: &Asked) -> Result<Promise, StanzaError> {
+        let Self { account, to, message, storable, acknowledged } = *self;
+        let offline = &server.modules.offline;
+        let kind = MessageType::parse(message.type_().as_deref());
+        let target = to.resource().map_or(Target::Bare, Target::Full);
+        let has_room = || asked.room && !offline.is_full(account);
+        match router::route_message(kind, storable, asked.exists, target, entry.resources.iter().map(as_routed)) {
+            Route::Sessions(sessions) if is_fetching(entry, &sessions) && !has_room() => Err(too_many_waiting()),
             Route::Sessions(sessions) => {
-                let promise = deliver(server, &account, entry, message, &sessions, storable, acknowledged);
+                let promise = deliver(server, account, entry, message, &sessions, storable, acknowledged);
                 // Once it is decided who gets the message itself: the others get copies.
-                carbons::copy_received(entry, &account, message, &sessions);
+                carbons::copy_received(entry, account, message, &sessions);
                 Ok(promise)
             }
-            Route::Offline if !room => Err(too_many_waiting()),
+            Route::Offline if !has_room() => Err(too_many_waiting()),
             Route::Offline => {
                 server.deps.metrics.routed_offline();
-                let offline = &server.modules.offline;
-                let ticket = offline.keep(&account, entry, offline.place(), message, Flight::default());
+                let ticket = offline.keep(account, entry, offline.place(), message, Flight::default());
                 Ok(Promise::of(ticket, message))
             }
             Route::Refuse(condition) => {
@@ -146,7 +266,7 @@ pub async fn account_receives_message(
             }
             Route::Drop | Route::Server => Ok(Promise::kept()),
         }
-    })
+    }
 }
 
 fn too_many_waiting() -> StanzaError {
@@ -174,7 +294,7 @@ fn as_routed(resource: &Resource) -> router::Resource<'_, SessionId> {
 
 /// Puts a message into the mailboxes of the sessions that the router chose, and into the spool where it must be kept.
 fn deliver(
-    server: &Arc<Server>,
+    server: &Server,
     account: &BareJid,
     entry: &mut Account,
     message: &Stanza,

@@ -14,7 +14,7 @@ mod sizes;
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,14 +24,14 @@ use magpie_proto::stream::Event;
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StreamCondition, StreamError, ns};
 use magpie_store::{LogId, StoreError};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use allowance::Allowance;
 pub use connection::{Connection, Counts};
 pub use negotiation::{Gate, serve};
 
-use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::mailbox::{Delivery, Mail};
 use crate::modules::client_state::ClientState;
 use crate::modules::offline::Chunk;
 use crate::modules::stream_management::{Acks, Answer};
@@ -72,6 +72,14 @@ enum Flow {
     Detach,
     /// The session is over.
     End,
+}
+
+/// What became of an event of the stream.
+enum Taken {
+    /// It is handled.
+    All(Flow),
+    /// A stanza that needs more than this moment.
+    Begun(Work<(Option<Position>, Promise)>),
 }
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -132,8 +140,9 @@ impl Session {
             // Whoever told the sessions to end may have looked before this one was there.
             let _ = self.handle.mailbox.put(Mail::End(StreamCondition::SystemShutdown.into()));
         }
+        let mut timer = pin!(sleep_until(self.deadline()));
         let lost = loop {
-            match self.turn().await {
+            match self.turn(timer.as_mut()).await {
                 Flow::On => {}
                 Flow::Detach if self.is_resumable() => self.detach(),
                 Flow::Detach => break true,
@@ -144,7 +153,7 @@ impl Session {
     }
 
     /// One turn: do all that can be done, then wait for the next input.
-    async fn turn(&mut self) -> Flow {
+    async fn turn(&mut self, mut timer: Pin<&mut Sleep>) -> Flow {
         if let flow @ (Flow::Detach | Flow::End) = self.take_input().await {
             return flow;
         }
@@ -161,19 +170,20 @@ impl Session {
         if !self.is_stalled() {
             self.handle.mailbox.remind();
         }
-        let wait = self.allowance.wait();
+        let wait = self.allowance.wait(self.since);
         let read = self.may_take_input() && wait.is_none();
         let deadline = wait.unwrap_or_else(|| self.deadline());
+        // Each read moves the deadline: a timer that ends too soon looks again, so that a turn does not set it anew.
+        if timer.deadline() > deadline || timer.is_elapsed() {
+            timer.as_mut().reset(deadline);
+        }
         // Until its client asks for the count, or many have gathered, the session need not hear of each message that arrived.
         let quietly = self.promises.len() < PROMISES_QUIET_MAX && !self.acks.as_ref().is_some_and(|acks| acks.owes());
         let Self { connection, work, promises, fetch, handle, .. } = self;
         tokio::select! {
-            ready = ready(connection.as_ref(), read) => match ready {
-                Ok(()) if read => self.read(),
-                Ok(()) => Flow::On,
-                Err(_) => Flow::Detach,
-            },
-            () = handle.mailbox.wait() => Flow::On,
+            // What comes first ends by itself: each stanza and each look has one end. A read comes before the timer, which says
+            // that nothing was read; and mail is taken in every turn.
+            biased;
             (position, promise) = optional(work) => {
                 self.work = None;
                 self.owe(position, promise);
@@ -188,10 +198,16 @@ impl Session {
                 self.fetched(chunk);
                 Flow::On
             }
-            () = tokio::time::sleep_until(deadline) => match wait {
-                Some(_) => Flow::On,
-                None => self.overdue(),
+            ready = ready(connection.as_ref(), read) => match ready {
+                Ok(()) if read => self.read(),
+                Ok(()) => Flow::On,
+                Err(_) => Flow::Detach,
             },
+            () = timer.as_mut() => match wait {
+                None if deadline <= Instant::now() => self.overdue(),
+                _ => Flow::On,
+            },
+            () = handle.mailbox.wait() => Flow::On,
         }
     }
 
@@ -215,28 +231,35 @@ impl Session {
     }
 
     async fn take_input(&mut self) -> Flow {
-        while self.may_take_input() {
-            let Some(event) = self.connection.as_mut().and_then(Connection::next_event) else { return Flow::On };
-            let flow = match event {
-                Event::Stanza(stanza) => {
-                    let work = self.begin(stanza);
-                    self.work_on(work).await;
-                    Flow::On
-                }
-                Event::Nonza(element) => self.handle_nonza(&element),
-                Event::Failed(error) => {
-                    self.server.deps.metrics.stream_error(error.condition.name());
-                    info!(jid = %self.handle.jid, %error, "stream refused");
-                    Flow::End
-                }
-                // The rest belongs to negotiation and cannot follow it.
-                _ => Flow::End,
-            };
-            if !matches!(flow, Flow::On) {
-                return flow;
+        // Nothing of the size of a stanza lives here: what waits is the session's task.
+        while let Some(taken) = self.take_event() {
+            match taken {
+                Taken::All(Flow::On) => {}
+                Taken::All(flow) => return flow,
+                Taken::Begun(work) => self.work_on(work).await,
             }
+            // A peer whose socket is never empty is not the only one on this thread.
+            tokio::task::coop::consume_budget().await;
         }
         Flow::On
+    }
+
+    /// Handles what comes next of what was read, or begins to.
+    fn take_event(&mut self) -> Option<Taken> {
+        if !self.may_take_input() {
+            return None;
+        }
+        Some(match self.connection.as_mut().and_then(Connection::next_event)? {
+            Event::Stanza(stanza) => return Some(self.begin(stanza)),
+            Event::Nonza(element) => Taken::All(self.handle_nonza(&element)),
+            Event::Failed(error) => {
+                self.server.deps.metrics.stream_error(error.condition.name());
+                info!(jid = %self.handle.jid, %error, "stream refused");
+                Taken::All(Flow::End)
+            }
+            // The rest belongs to negotiation and cannot follow it.
+            _ => Taken::All(Flow::End),
+        })
     }
 
     /// A stanza at a time, and no more than the store keeps up with.
@@ -244,20 +267,24 @@ impl Session {
         self.work.is_none() && self.promises.len() < PROMISES_MAX
     }
 
-    fn begin(&mut self, stanza: Stanza) -> Work<(Option<Position>, Promise)> {
+    /// Handles the stanza, or begins to where the store must be asked.
+    fn begin(&mut self, stanza: Stanza) -> Taken {
         let position = self.acks.as_mut().map(|acks| acks.inbound.received());
+        self.server.deps.metrics.stanza_in(stanza.kind());
+        if let Some(promise) = pipeline::user_sends_now(&self.server, &self.handle, &stanza, self.acks.is_some()) {
+            self.owe(position, promise);
+            return Taken::All(Flow::On);
+        }
         let outgoing = Outgoing {
             server: Arc::clone(&self.server),
             session: Arc::clone(&self.handle),
             stanza,
             acknowledged: self.acks.is_some(),
         };
-        Box::pin(async move { (position, pipeline::user_sends(outgoing).await) })
+        Taken::Begun(Box::pin(async move { (position, pipeline::user_sends(outgoing).await) }))
     }
 
     async fn work_on(&mut self, mut work: Work<(Option<Position>, Promise)>) {
-        // A peer whose socket is never empty is not the only one on this thread.
-        tokio::task::coop::consume_budget().await;
         // Most stanzas need nothing from the store and are through at the first poll.
         match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
             Poll::Ready((position, promise)) => self.owe(position, promise),
@@ -327,7 +354,7 @@ impl Session {
 
     /// Tells the client what was handled, once everything that was to be said about it is on its way.
     fn answer_requests(&mut self) {
-        if self.is_stalled() || !self.handle.mailbox.is_empty() {
+        if self.acks.is_none() || self.is_stalled() || !self.handle.mailbox.is_empty() {
             return;
         }
         if let Some(answer) = self.acks.as_mut().and_then(|acks| acks.answer_due()) {
@@ -350,17 +377,12 @@ impl Session {
         };
         let mut end = None;
         for mail in mail {
-            match mail {
-                Mail::Deliver(delivery) => self.deliver(delivery),
-                Mail::LookIntoSpool => self.fetch_again(),
-                Mail::Resume(takeover) if end.is_some() => negotiation::refuse_takeover(&self.server, *takeover),
-                Mail::Resume(takeover) => Box::pin(self.resume(takeover)).await,
-                // Not before the rest is where the end finds it.
-                Mail::End(error) => end = Some(error),
+            if let Some(takeover) = self.open(mail, &mut end) {
+                Box::pin(self.resume(takeover)).await;
             }
         }
         if let Some(error) = end {
-            return self.fail(error);
+            return self.fail(*error);
         }
         if self.is_abandoned() && self.handle.mailbox.is_half_full() {
             // In time: the other half is for what comes until the client is back.
@@ -375,15 +397,28 @@ impl Session {
         }
     }
 
+    /// Does what the mail says, but for a takeover, which takes its time. `end`: the session ends with this.
+    fn open(&mut self, mail: Mail, end: &mut Option<Box<StreamError>>) -> Option<Box<Takeover>> {
+        match mail {
+            Mail::Deliver(delivery) => self.deliver(delivery),
+            Mail::LookIntoSpool => self.fetch_again(),
+            Mail::Resume(takeover) if end.is_some() => negotiation::refuse_takeover(&self.server, *takeover),
+            Mail::Resume(takeover) => return Some(takeover),
+            // Not before the rest is where the end finds it.
+            Mail::End(error) => *end = Some(Box::new(error)),
+        }
+        None
+    }
+
     /// Whether what there is for the peer has to wait.
     fn is_stalled(&self) -> bool {
-        let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
-        let (unacked, unacked_bytes) =
-            self.acks.as_ref().map_or((0, 0), |acks| (acks.outbound.len(), acks.unacked_bytes()));
-        let limits = &self.server.config().limits;
-        unsent > UNSENT_BYTES_HIGH
-            || unacked_bytes > limits.unsent_bytes_max
-            || unacked > limits.unacked_stanzas_max / 2
+        if self.connection.as_ref().is_some_and(|connection| connection.unsent_bytes() > UNSENT_BYTES_HIGH) {
+            return true;
+        }
+        self.acks.as_ref().is_some_and(|acks| {
+            let limits = &self.server.config().limits;
+            acks.unacked_bytes() > limits.unsent_bytes_max || acks.outbound.len() > limits.unacked_stanzas_max / 2
+        })
     }
 
     /// Whether the connection of a session that can be resumed moves nothing any more.
@@ -394,6 +429,9 @@ impl Session {
 
     /// What can wait for an inactive client waits (XEP-0352); the rest is written.
     fn deliver(&mut self, delivery: Delivery) {
+        if self.client_state.is_active() {
+            return self.write(delivery);
+        }
         for delivery in self.client_state.pass(delivery) {
             self.write(delivery);
         }
@@ -443,19 +481,16 @@ impl Session {
     /// Without XEP-0198: the socket took so much of the stream.
     fn written(&mut self, sent: u64) {
         let written = self.unflushed.partition_point(|(end, _)| *end <= sent);
-        let written: Vec<Delivery> = self.unflushed.drain(..written).map(|(_, delivery)| delivery).collect();
+        let ids: Vec<LogId> =
+            self.unflushed.drain(..written).filter_map(|(_, delivery)| delivery.spool.kept()).collect();
         if self.unflushed.is_empty() {
             self.unflushed = VecDeque::new();
         }
-        self.acknowledged(&written);
+        self.server.modules.offline.discharge(&self.handle, &ids);
     }
 
     fn acknowledged(&self, deliveries: &[Delivery]) {
-        let kept = deliveries.iter().filter_map(|delivery| match delivery.spool {
-            InSpool::Kept(id) => Some(id),
-            InSpool::Never | InSpool::Place(_) => None,
-        });
-        let ids: Vec<LogId> = kept.collect();
+        let ids: Vec<LogId> = deliveries.iter().filter_map(|delivery| delivery.spool.kept()).collect();
         self.server.modules.offline.discharge(&self.handle, &ids);
     }
 

@@ -132,12 +132,12 @@ fn join(local: Option<&str>, domain: &str, resource: Option<&str>) -> Arc<str> {
 /// RFC 7622 §3.2: first the resource is cut off, then the localpart, and only then are characters mapped: `＠` never becomes a
 /// separator.
 pub(super) fn split(text: &str) -> (Option<&str>, &str, Option<&str>) {
-    let (bare, resource) = match text.split_once('/') {
-        Some((bare, resource)) => (bare, Some(resource)),
+    let (bare, resource) = match memchr::memchr(b'/', text.as_bytes()) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
         None => (text, None),
     };
-    match bare.split_once('@') {
-        Some((local, domain)) => (Some(local), domain, resource),
+    match memchr::memchr(b'@', bare.as_bytes()) {
+        Some(at) => (Some(&bare[..at]), &bare[at + 1..], resource),
         None => (None, bare, resource),
     }
 }

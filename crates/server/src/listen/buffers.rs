@@ -20,8 +20,9 @@ const POOLED_MAX: usize = 256;
 /// The pool. A clone is another handle to the same pool.
 #[derive(Clone)]
 pub struct Buffers {
-    // A thin pointer, because every connection has one.
-    shards: Arc<Vec<Shard>>,
+    // A thin pointer, because every connection has one. A shard has a count of its own, so that two threads that take buffers
+    // do not count in one place.
+    shards: Arc<Vec<Arc<Shard>>>,
 }
 
 /// One free list, alone on its cache lines.
@@ -40,13 +41,15 @@ impl Buffers {
     pub fn new(pooled_max: usize) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from).min(64);
         let shards: Vec<_> = (0..shards)
-            .map(|_| Shard {
-                free: Mutex::default(),
-                free_max: pooled_max.div_ceil(shards),
-                taken: AtomicUsize::new(0),
-                returned: AtomicUsize::new(0),
-                received_bytes: AtomicU64::new(0),
-                sent_bytes: AtomicU64::new(0),
+            .map(|_| {
+                Arc::new(Shard {
+                    free: Mutex::default(),
+                    free_max: pooled_max.div_ceil(shards),
+                    taken: AtomicUsize::new(0),
+                    returned: AtomicUsize::new(0),
+                    received_bytes: AtomicU64::new(0),
+                    sent_bytes: AtomicU64::new(0),
+                })
             })
             .collect();
         Self { shards: Arc::new(shards) }
@@ -57,7 +60,7 @@ impl Buffers {
         let shard = self.shard();
         shard.taken.fetch_add(1, Ordering::Relaxed);
         let recycled = shard.free.lock().pop();
-        PooledBuf { bytes: recycled.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)), pool: self.clone() }
+        PooledBuf { bytes: recycled.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)), home: Arc::clone(shard) }
     }
 
     /// Buffers that are in use at this moment.
@@ -91,20 +94,21 @@ impl Buffers {
         self.shard().sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn shard(&self) -> &Shard {
+    fn shard(&self) -> &Arc<Shard> {
         &self.shards[thread_number() % self.shards.len()]
     }
+}
 
+impl Shard {
     fn give_back(&self, mut bytes: Vec<u8>) {
-        let shard = self.shard();
-        shard.returned.fetch_add(1, Ordering::Relaxed);
+        self.returned.fetch_add(1, Ordering::Relaxed);
         // A buffer that grew for one large stanza must not stay large, and one whose memory was taken is none.
         if bytes.capacity() != BUFFER_BYTES {
             return;
         }
         bytes.clear();
-        let mut free = shard.free.lock();
-        if free.len() < shard.free_max {
+        let mut free = self.free.lock();
+        if free.len() < self.free_max {
             free.push(bytes);
         }
     }
@@ -135,7 +139,7 @@ pub(crate) fn thread_number() -> usize {
 /// A buffer that goes back to its pool when dropped.
 pub struct PooledBuf {
     bytes: Vec<u8>,
-    pool: Buffers,
+    home: Arc<Shard>,
 }
 
 impl Deref for PooledBuf {
@@ -154,7 +158,7 @@ impl DerefMut for PooledBuf {
 
 impl Drop for PooledBuf {
     fn drop(&mut self) {
-        self.pool.give_back(std::mem::take(&mut self.bytes));
+        self.home.give_back(std::mem::take(&mut self.bytes));
     }
 }
 

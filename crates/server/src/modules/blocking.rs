@@ -14,7 +14,7 @@ use magpie_store::{Batch, Map, Rows, Store, StoreError, Wanted};
 use super::{About, Module};
 use crate::accounts;
 use crate::modules::offline::refusal;
-use crate::registry::{Registry, SessionHandle};
+use crate::registry::{Account, Registry, SessionHandle};
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::Deps;
 
@@ -40,6 +40,18 @@ impl BlockList {
     fn empty() -> Arc<Self> {
         static EMPTY: LazyLock<Arc<BlockList>> = LazyLock::new(Arc::default);
         Arc::clone(&EMPTY)
+    }
+
+    /// As [`Blocking::refuse_received`], where the list is at hand.
+    pub fn refuse_received(&self, account: &BareJid, stanza: &Stanza) -> Result<(), StanzaError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let Some(from) = stanza.from().and_then(|from| Jid::parse(&from).ok()) else { return Ok(()) };
+        match from.to_bare() != *account && self.blocks(&from) {
+            true => Err(StanzaCondition::ServiceUnavailable.into()),
+            false => Ok(()),
+        }
     }
 
     /// Whether the address is blocked: itself, its bare JID, its domain with that resource, or its domain (§5 with XEP-0016 §2.1's order).
@@ -124,12 +136,13 @@ impl Blocking {
         if to.to_bare() == session.account {
             return Ok(());
         }
-        match self.cached(&session.account) {
-            Some(list) if list.blocks(to) => {
+        let list = |account: Option<&mut Account>| account.and_then(|account| account.blocked.as_ref()?.blocks(to).then_some(()));
+        match self.registry.with(&session.account, list) {
+            Some(()) => {
                 let blocked = Element::new("blocked", "urn:xmpp:blocking:errors");
                 Err(StanzaError::from(StanzaCondition::NotAcceptable).with_type(ErrorType::Cancel).with_application(blocked))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

@@ -63,6 +63,11 @@ impl ClientState {
         }
     }
 
+    /// Whether everything is to be written at once.
+    pub fn is_active(&self) -> bool {
+        !self.inactive
+    }
+
     /// A stanza for the client. Gives back what is to be written now, in order.
     pub fn pass(&mut self, delivery: Delivery) -> Vec<Delivery> {
         if !self.inactive {

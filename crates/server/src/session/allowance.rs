@@ -21,10 +21,9 @@ impl Allowance {
         self.full = Some(self.full.filter(|full| *full > now).unwrap_or(now) + cost);
     }
 
-    /// Until when nothing may be read.
-    pub(super) fn wait(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        self.full = self.full.filter(|full| *full > now);
-        self.full.map(|full| full - Duration::from_secs(1)).filter(|until| *until > now)
+    /// Until when nothing may be read. `since`: any time that is past, of which the clock need not be asked.
+    pub(super) fn wait(&self, since: Instant) -> Option<Instant> {
+        let until = self.full.map(|full| full - Duration::from_secs(1)).filter(|until| *until > since)?;
+        (until > Instant::now()).then_some(until)
     }
 }

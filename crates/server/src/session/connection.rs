@@ -32,7 +32,7 @@ pub struct Connection {
     /// Bytes that the stream has not taken yet, from `taken` on.
     input: Option<PooledBuf>,
     taken: usize,
-    /// What was written since the last flush: it goes out as one run, and under TLS as few records.
+    /// Under TLS, what was written since the last flush: it goes out as few records.
     output: Option<PooledBuf>,
     _counts: Counts,
 }
@@ -95,14 +95,22 @@ impl Connection {
     /// Writes to the stream, after what the stream itself has said before.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.queue_output();
-        write(self.output.get_or_insert_with(|| self.buffers.take()));
+        self.append(write);
+    }
+
+    /// Only what is to be encrypted has to be gathered first.
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        match self.transport.tls_connection() {
+            Some(_) => write(self.output.get_or_insert_with(|| self.buffers.take())),
+            None => self.transport.queue_with(write),
+        }
     }
 
     /// Takes what the stream itself wants to say.
     fn queue_output(&mut self) {
         let output = self.stream.take_output();
         if !output.is_empty() {
-            self.output.get_or_insert_with(|| self.buffers.take()).extend_from_slice(&output);
+            self.append(|out| out.extend_from_slice(&output));
         }
     }
 
