@@ -15,10 +15,17 @@ fn magpie() -> PathBuf {
     if let Some(path) = std::env::var_os("MAGPIE_BIN") {
         return path.into();
     }
+    // target/debug/deps/compare-0123
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    assert!(Command::new(cargo).args(["build", "--quiet", "--package", "magpie"]).status().unwrap().success());
-    // target/debug/deps/compare-0123 -> target/debug/magpie
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("magpie")
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--locked", "--package", "magpie", "--target-dir"]).arg(folder.parent().unwrap());
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success());
+    folder.join("magpie")
 }
 
 /// Runs it; gives its pid and what it wrote to standard output.
