@@ -8,6 +8,7 @@ use std::time::Duration;
 use magpie_proto::BareJid;
 use magpie_server::accounts::owner;
 use magpie_server::modules::offline::Spooled;
+use magpie_server::server::Server;
 use magpie_store::Store;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -59,6 +60,8 @@ pub struct World {
     pub habits: Vec<Habit>,
     /// Bytes of a large message; 0: none are.
     pub large: usize,
+    /// The server, where it runs in this process.
+    pub server: Option<Arc<Server>>,
 }
 
 pub fn user(account: usize) -> String {
@@ -504,10 +507,26 @@ impl Actor {
         live.wire.send(&format!("<a xmlns='{SM}' h='{}'/>", live.session.count)).await;
     }
 
+    /// Has the moment noted at which the server no longer has the session; until then it may write to its dead socket.
+    fn watch_end(&self, session: &Logged) {
+        let Some(server) = &self.world.server else { return };
+        let (account, key) = (address(self.account), session.key);
+        let sessions = server.deps.registry.sessions(&account);
+        let id = sessions.iter().find(|other| other.jid.to_string() == session.jid).map(|session| session.id);
+        let (world, server) = (Arc::clone(&self.world), Arc::clone(server));
+        tokio::spawn(async move {
+            while server.deps.registry.sessions(&account).iter().any(|other| Some(other.id) == id) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            world.ledger.lock().noticed(key);
+        });
+    }
+
     /// Drops the connection.
     fn lose(&mut self) {
         let Some(live) = self.live.take() else { return };
         self.world.ledger.lock().dropped(live.session.key);
+        self.watch_end(&live.session);
         self.detached = live.session.sm_id.is_some().then_some(live.session);
     }
 

@@ -44,6 +44,8 @@ pub struct Bound {
     pub ends: Option<Tick>,
     /// Its socket was dropped while the server might have been writing to it.
     pub dropped: Option<Tick>,
+    /// When the server had surely noticed that.
+    pub noticed: Option<Tick>,
     /// From when it said that it takes what is for the account, until when the server knew.
     pub presences: Vec<(Tick, Option<Tick>)>,
     /// What came, in order.
@@ -80,6 +82,7 @@ impl Ledger {
             over: None,
             ends: None,
             dropped: None,
+            noticed: None,
             presences,
             received,
             said,
@@ -159,6 +162,11 @@ impl Ledger {
         self.sessions[session].ends.get_or_insert(now);
     }
 
+    pub fn noticed(&mut self, session: SessionKey) {
+        let now = self.tick();
+        self.sessions[session].noticed = Some(now);
+    }
+
     /// Nobody reads any more.
     pub fn all_dropped(&mut self) {
         for session in 0..self.sessions.len() {
@@ -191,9 +199,11 @@ impl Ledger {
                 continue;
             }
             let arrived = self.of(sent.to).any(|(_, session)| session.said.contains(key));
-            // What was written to a socket without XEP-0198 and never read is nobody's fault.
+            // What was written to a socket without XEP-0198 and never read is nobody's fault, be it that the server had not heard of
+            // its end yet.
             let excused = self.of(sent.to).any(|(_, session)| {
-                session.acks == Acks::None && session.dropped.is_some_and(|dropped| dropped > sent.at)
+                let lost = session.acks == Acks::None && session.dropped.is_some();
+                lost && session.noticed.is_none_or(|noticed| noticed > sent.at)
             });
             if !arrived && !excused {
                 let seen: Vec<_> = self.of(sent.to).filter(|(_, s)| s.received.iter().any(|(m, _)| m == key)).collect();

@@ -85,6 +85,7 @@ async fn run(seed: u64) -> Vec<String> {
         ledger: Mutex::default(),
         habits: HABITS.to_vec(),
         large: if is_narrow(seed) { 40_000 } else { 0 },
+        server: Some(Arc::clone(&server)),
     });
     act(&world, seed).await;
     let mut wrong = Vec::new();
@@ -195,6 +196,7 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
         ledger: Mutex::default(),
         habits: HABITS.to_vec(),
         large: if is_narrow(seed) { 40_000 } else { 0 },
+        server: None,
     };
     let running = Arc::new(world);
     let mut actors = actors(&running, seed);
