@@ -219,7 +219,9 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
     let mut servers = processes(nodes.iter().flat_map(Node::pids))?;
     let mut workers = processes(clients.pids())?;
     thread::sleep(SETTLE);
-    let before = look(&mut servers, &mut workers)?;
+    let idle = each_memory(&nodes)?;
+    let mut before = look(&mut servers, &mut workers)?;
+    let idle_server_bytes = before.servers as f64 / shares.len() as f64;
     let threads = servers.usage().threads as f64;
     let bar = self::bar("logging in", options.connections.into());
     let (course, stopped) = clients.connect(&mut nodes, &mut servers, guard, |sessions| bar.set_position(sessions))?;
@@ -229,7 +231,11 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
     }
     thread::sleep(SETTLE);
     let client_cpu = workers.cpu();
-    let with = look(&mut servers, &mut workers)?;
+    let mut with = look(&mut servers, &mut workers)?;
+    // A server whose sessions were given up half-way holds none of those that count, and has not given all back.
+    let full = layout::full(shares, course.held());
+    before.servers = idle[..full].iter().sum();
+    with.servers = each_memory(&nodes[..full])?.iter().sum();
     let bar = self::bar("messages to random sessions", options.messages.into());
     let messages = clients.messages(course.held(), guard, |messages| bar.set_position(messages))?;
     bar.finish_and_clear();
@@ -238,7 +244,7 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
         shares: shares.len(),
         template_bytes: template.bytes,
         template_seconds: template.seconds,
-        idle_server_bytes: before.servers as f64 / shares.len() as f64,
+        idle_server_bytes,
         server_threads: threads / shares.len() as f64,
         before,
         with,
@@ -251,6 +257,11 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
 
 fn processes(pids: impl IntoIterator<Item = u32>) -> Result<Processes, ManyError> {
     Processes::of(pids).map_err(proc_error)
+}
+
+/// Memory of each server by itself, bytes.
+fn each_memory(nodes: &[Node]) -> Result<Vec<u64>, ManyError> {
+    nodes.iter().map(|node| Ok(processes(node.pids())?.memory().bytes)).collect()
 }
 
 fn proc_error(source: io::Error) -> ManyError {

@@ -60,6 +60,18 @@ pub fn shares(sessions: u32, per_process: u32, ports: (u16, u16)) -> Result<Vec<
     Ok(shares)
 }
 
+/// How many of the first shares are whole when so many sessions are held.
+pub fn full(shares: &[Share], held: u64) -> usize {
+    let mut sum = 0;
+    shares
+        .iter()
+        .take_while(|share| {
+            sum += u64::from(share.sessions);
+            sum <= held
+        })
+        .count()
+}
+
 /// How many of `messages` each of `processes` sends: as even as can be, all of them together.
 pub fn messages(messages: u32, processes: u32, index: u32) -> u32 {
     messages / processes.max(1) + u32::from(index < messages % processes.max(1))
@@ -103,6 +115,12 @@ mod tests {
         assert_eq!(per_process(100, 1 << 20), Ok(100));
         assert_eq!(per_process(100, 400), Err(LayoutError::Files(400)));
         assert_eq!(shares(10, 10, (5, 5)), Err(LayoutError::Ports(5, 5)));
+    }
+
+    #[test]
+    fn a_share_that_is_not_whole_is_not_full() {
+        let shares = shares(50, 20, PORTS).unwrap();
+        assert_eq!([0, 20, 40, 49, 50].map(|held| full(&shares, held)), [0, 1, 2, 2, 3]);
     }
 
     #[test]
