@@ -12,9 +12,6 @@ use super::server::{Accounts, Server, start};
 
 pub(crate) const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
 
-/// Accounts from here on are made with the one key that the logins use.
-const MANY: u32 = 5_000;
-
 /// See the profile for how it is set.
 pub struct Magpie {
     program: PathBuf,
@@ -54,23 +51,15 @@ impl Server for Magpie {
     }
 
     fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
-        place.write_profile("magpie.toml", PROFILE, &[])?;
+        // Until the accounts are there, only the one key that the logins use is derived; served is with the defaults.
+        place.write_profile("magpie.toml", &format!("auth.hashes = [\"sha-1\"]\n{PROFILE}"), &[])?;
         let mut table = "jid,password\n".to_owned();
         for number in 1..=accounts.number {
             table += &format!("{}@{DOMAIN},{PASSWORD}\n", user(number));
         }
         let file = place.folder.join("accounts.csv");
         write(&file, &table)?;
-        let mut import = self.command(place);
-        if accounts.number >= MANY {
-            // Derived keys are a minute's work for each 20 000; served is with the defaults all the same.
-            let import_profile = place.render(&format!("auth.hashes = [\"sha-1\"]\n{PROFILE}"), &[])?;
-            let file = place.folder.join("import.toml");
-            write(&file, &import_profile)?;
-            import = Command::new(&self.program);
-            import.arg("--config").arg(file);
-        }
-        run(import.args(["user", "import"]).arg(&file), Duration::from_secs(600), interrupt)?;
+        run(self.command(place).args(["user", "import"]).arg(&file), Duration::from_secs(600), interrupt)?;
         if accounts.contacts {
             let mut started = start(self, place, None, interrupt)?;
             let check = || interrupt.check().map_err(std::io::Error::other);
@@ -79,7 +68,7 @@ impl Server for Magpie {
             interrupt.check()?;
             started.stop();
         }
-        Ok(())
+        place.write_profile("magpie.toml", PROFILE, &[]).map(drop)
     }
 
     fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError> {
