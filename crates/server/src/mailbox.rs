@@ -143,7 +143,9 @@ impl Mailbox {
                 self.overflown.store(true, Ordering::Release);
                 let waiting = queue.wake();
                 drop(queue);
-                waiting.map(Waker::wake);
+                if let Some(waiting) = waiting {
+                    waiting.wake();
+                }
                 return Err(mail);
             }
             half = queue.bytes <= self.bytes_max / 2 && queue.bytes + bytes > self.bytes_max / 2;
@@ -157,7 +159,9 @@ impl Mailbox {
         queue.mail.push(mail);
         let waiting = wake.then(|| queue.wake()).flatten();
         drop(queue);
-        waiting.map(Waker::wake);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
         Ok(())
     }
 
@@ -214,7 +218,9 @@ impl Mailbox {
         let mut queue = self.queue.lock();
         let waiting = if queue.mail.is_empty() { None } else { queue.wake() };
         drop(queue);
-        waiting.map(Waker::wake);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
     }
 
     /// Whether nothing is there.
