@@ -113,8 +113,9 @@ pub struct Acks {
     unacked_bytes: usize,
     /// Seconds for which the session waits without a connection.
     pub resume_seconds: u64,
-    /// The count at which a request of the client is to be answered.
-    owed: Option<u32>,
+    /// The counts at which the oldest and the newest request of the client that is not answered are to be answered. The oldest
+    /// is not forgotten for the newest: a client that asks without a pause would never hear.
+    owed: Option<(u32, u32)>,
     /// Stanzas written since the last request.
     unrequested: u32,
     /// Whether a request is unanswered.
@@ -143,7 +144,8 @@ impl Acks {
             ("enable" | "resume", Some(_)) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("resume", None) => Answer::Write(failed(StanzaCondition::UnexpectedRequest)),
             ("r", Some(acks)) => {
-                acks.owed = Some(acks.inbound.count());
+                let count = acks.inbound.count();
+                acks.owed = Some((acks.owed.map_or(count, |(oldest, _)| oldest), count));
                 Answer::Nothing
             }
             ("a", Some(acks)) => match Management::parse(element) {
@@ -229,13 +231,14 @@ impl Acks {
 
     /// The answer to a request of the client, once all that came before it is handled.
     pub fn answer_due(&mut self) -> Option<Management> {
-        let owed = self.owed?;
+        let (oldest, newest) = self.owed?;
         let handled = self.inbound.handled();
         // Counts wrap at 2^32 (§4).
-        if (handled.wrapping_sub(owed) as i32) < 0 {
+        let is_handled = |count: u32| handled.wrapping_sub(count) as i32 >= 0;
+        if !is_handled(oldest) {
             return None;
         }
-        self.owed = None;
+        self.owed = (!is_handled(newest)).then_some((newest, newest));
         Some(Management::Ack { h: handled })
     }
 
