@@ -43,7 +43,14 @@ impl About {
         command += &format!(" --servers {}", options.servers.join(","));
         command += &format!(" --rounds {} --warmup {} --seconds {}", pace.rounds, pace.warmup, pace.seconds);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { machine: Machine::this(), versions, command, rows: rows.to_vec(), pace, date: date(now) }
+        Self {
+            machine: Machine::this(),
+            versions,
+            command,
+            rows: rows.to_vec(),
+            pace,
+            date: crate::report::units::day(now),
+        }
     }
 }
 
@@ -265,29 +272,15 @@ fn spread(runs: &[&Run], figure: impl Fn(&Run) -> Option<f64>, digits: usize) ->
     }
 }
 
-/// Days to a date, as Howard Hinnant's `civil_from_days` does it.
-fn date(seconds: u64) -> String {
-    let days = (seconds / 86_400) as i64 + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(951_782_400), "2000-02-29");
-        assert_eq!(date(1_795_500_000), "2026-11-24");
+        assert_eq!(crate::report::units::day(0), "1970-01-01");
+        assert_eq!(crate::report::units::day(951_782_400), "2000-02-29");
+        assert_eq!(crate::report::units::day(1_795_500_000), "2026-11-24");
     }
 
     #[test]

@@ -58,9 +58,14 @@ pub fn cores(cpu_seconds_per_second: f64) -> String {
 
 /// Seconds since 1970 as `2026-11-24 17:31 UTC`.
 pub fn moment(seconds: u64) -> String {
-    let days = seconds / 86_400;
+    let of_day = seconds % 86_400;
+    format!("{} {:02}:{:02} UTC", day(seconds), of_day / 3_600, of_day % 3_600 / 60)
+}
+
+/// Seconds since 1970 as `2026-11-24`.
+pub fn day(seconds: u64) -> String {
     // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": civil_from_days, for days after 1970.
-    let shifted = days + 719_468;
+    let shifted = seconds / 86_400 + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -68,8 +73,7 @@ pub fn moment(seconds: u64) -> String {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let of_day = seconds % 86_400;
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", of_day / 3_600, of_day % 3_600 / 60)
+    format!("{year}-{month:02}-{day:02}")
 }
 
 fn trimmed(text: String) -> String {
