@@ -1,6 +1,7 @@
 //! `magpie serve`: start, signals, stop.
 
 pub(crate) mod log;
+pub(crate) mod memory;
 mod welcome;
 
 use std::future::Future;
@@ -109,9 +110,11 @@ impl Serving<'_> {
         notify(&[NotifyState::Ready]);
         info!(domains = ?self.config.domains, files_max = self.files_max, "ready");
 
+        let small = tokio::spawn(memory::keep_small(Arc::clone(&server)));
         while signals.next().await == Wanted::Reload {
             reload(&context).await;
         }
+        small.abort();
         info!("stopping");
         notify(&[NotifyState::Stopping]);
         let stopping = async {

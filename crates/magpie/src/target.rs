@@ -8,11 +8,12 @@ use magpie_server::accounts::Accounts;
 use magpie_server::admin::socket::{Client, socket_path};
 use magpie_server::admin::{Context, Operation, OperationError};
 use magpie_server::config::Config;
-use magpie_store::{OpenError, Store};
+use magpie_store::{OpenError, Options, Store};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
+use crate::serve::memory;
 
 /// How long a command waits for the folder while another command, or a server that starts or stops, has it.
 const WAIT_SECONDS_MAX: u64 = 2;
@@ -103,7 +104,10 @@ pub(crate) fn server(config: &Config) -> Result<Client, Failure> {
 pub(crate) fn open_store(data: &Path) -> Result<Store, Failure> {
     let found = wait_for(data, || match connect(data)? {
         Some(client) => Ok(Found::Server(client)),
-        None => Ok(Found::Store(Store::open(data))),
+        None => {
+            let options = Options { at_rest: Some(memory::give_back), ..Options::default() };
+            Ok(Found::Store(Store::open_with(data, options)))
+        }
     })?;
     match found {
         Found::Store(store) => store.map_err(|error| cannot_open(data, &error)),

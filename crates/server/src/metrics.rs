@@ -77,6 +77,11 @@ impl Metrics {
         self.counted(Hot::ConnectionsBegan, Hot::ConnectionsEnded)
     }
 
+    /// Connections that were ever accepted and those that ever ended, in one number: it changes where any came or went.
+    pub fn turnover(&self) -> u64 {
+        self.sum(Hot::ConnectionsBegan).wrapping_add(self.sum(Hot::ConnectionsEnded))
+    }
+
     /// A connection negotiates its stream; it does until the value is dropped.
     pub fn negotiating(self: &Arc<Self>) -> Counted {
         self.counted(Hot::NegotiationsBegan, Hot::NegotiationsEnded)

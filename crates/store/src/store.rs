@@ -45,6 +45,9 @@ pub struct Options {
     pub linger: Duration,
     /// Threads that read, at least 1.
     pub readers: usize,
+    /// Called by each of the store's threads once when it has had nothing to do for a second, after it has let go of its
+    /// caches: an allocator that keeps free memory by thread can give it back here.
+    pub at_rest: Option<fn()>,
     /// For tests.
     pub faults: Faults,
 }
@@ -56,6 +59,7 @@ impl Default for Options {
             database_bytes_max: None,
             linger: Duration::from_millis(25),
             readers: 3,
+            at_rest: None,
             faults: Faults::new(),
         }
     }
@@ -63,7 +67,7 @@ impl Default for Options {
 
 impl Options {
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds { bytes_max: self.queue_bytes_max, linger: self.linger }
+        Bounds { bytes_max: self.queue_bytes_max, linger: self.linger, at_rest: self.at_rest }
     }
 }
 

@@ -3,8 +3,12 @@
 use std::cell::Cell;
 use std::io;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+
+/// How long a thread has nothing to do before it lets go of memory that makes its work cheaper.
+pub(crate) const REST: Duration = Duration::from_secs(1);
 
 thread_local! {
     static IS_OWN: Cell<bool> = const { Cell::new(false) };

@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::faults::Faults;
 use crate::statistics::{Counters, Statistics};
-use crate::threads;
+use crate::threads::{self, REST};
 use crate::ticket::{Outcome, Slot, Ticket, Withdrawal};
 
 /// A group that is larger leaves the rest to the next one, so that the first in it need not wait for too many.
@@ -30,8 +30,16 @@ const WITHDRAWN_MAX: usize = 1024;
 pub(crate) trait Commit: Send {
     /// Carries out the batches in their order and makes them durable.
     fn commit(&mut self, batches: &[Batch]) -> Outcome;
+    /// When there was nothing to commit for [`REST`]: lets go of memory that it can have again.
+    fn rest(&mut self) {}
     /// After the last group.
     fn finish(&mut self) {}
+}
+
+/// What the thread does next.
+enum Step {
+    Commit(Group),
+    Rest,
 }
 
 pub(crate) struct Writer {
@@ -46,6 +54,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes_max: usize,
     /// How long a batch may wait that nobody is in a hurry for.
     pub(crate) linger: Duration,
+    /// Called by the thread when it rests.
+    pub(crate) at_rest: Option<fn()>,
 }
 
 struct Shared {
@@ -265,7 +275,19 @@ impl Shared {
 
     fn run(self: Arc<Self>, mut commit: Box<dyn Commit>) {
         let _closing = CloseOnDrop(&self);
-        while let Some(group) = self.next() {
+        let mut rested = false;
+        while let Some(step) = self.next(rested) {
+            rested = matches!(step, Step::Rest);
+            let group = match step {
+                Step::Commit(group) => group,
+                Step::Rest => {
+                    commit.rest();
+                    if let Some(at_rest) = self.bounds.at_rest {
+                        at_rest();
+                    }
+                    continue;
+                }
+            };
             if group.batches.is_empty() {
                 group.settle(&Outcome::Committed);
                 continue;
@@ -281,8 +303,8 @@ impl Shared {
         commit.finish();
     }
 
-    /// The next group, once it is due.
-    fn next(&self) -> Option<Group> {
+    /// The next group, once it is due, or a rest where the last was followed by none.
+    fn next(&self, rested: bool) -> Option<Step> {
         let mut queue = self.queue.lock();
         // The one before is settled.
         queue.committing = false;
@@ -295,29 +317,33 @@ impl Shared {
                 Some(due) if hurry || due <= now => match self.take(&mut queue, now) {
                     Some(group) => {
                         queue.committing = true;
-                        return Some(group);
+                        return Some(Step::Commit(group));
                     }
                     None => continue,
                 },
-                Some(due) => self.sleep(&mut queue, Some(due)),
+                Some(due) => drop(self.sleep(&mut queue, Sleep::Lingers, Some(due))),
                 None if queue.closed => return None,
-                None => self.sleep(&mut queue, None),
+                None if rested => drop(self.sleep(&mut queue, Sleep::Idle, None)),
+                None if self.sleep(&mut queue, Sleep::Idle, Some(now + REST)) && queue.waiting.is_empty() => {
+                    return Some(Step::Rest);
+                }
+                None => {}
             }
         }
     }
 
-    fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
-        match until {
-            Some(due) => {
-                queue.sleep = Sleep::Lingers;
-                self.filled.wait_until(queue, due);
-            }
+    /// Whether it was the time that woke it.
+    fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, sleep: Sleep, until: Option<Instant>) -> bool {
+        queue.sleep = sleep;
+        let timed_out = match until {
+            Some(until) => self.filled.wait_until(queue, until).timed_out(),
             None => {
-                queue.sleep = Sleep::Idle;
                 self.filled.wait(queue);
+                false
             }
-        }
+        };
         queue.sleep = Sleep::Awake;
+        timed_out
     }
 
     /// Takes the oldest out of the queue: all up to the last that is hurried, and after it those that have lingered for half
@@ -419,7 +445,7 @@ mod tests {
     use crate::batch::Operation;
     use crate::ids::LogId;
 
-    const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, linger: Duration::from_millis(40) };
+    const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, linger: Duration::from_millis(40), at_rest: None };
 
     fn start(commit: impl Commit + 'static) -> (Writer, Faults) {
         let faults = Faults::new();
@@ -490,6 +516,33 @@ mod tests {
             prop_assert!(!held || groups.len() <= 2, "{groups:?}");
             prop_assert_eq!(groups.concat(), (0..sizes.len() as u64).collect::<Vec<_>>());
         }
+    }
+
+    /// Says each commit and each rest.
+    struct Says(std::sync::mpsc::Sender<&'static str>);
+
+    impl Commit for Says {
+        fn commit(&mut self, _: &[Batch]) -> Outcome {
+            self.0.send("commit").unwrap();
+            Outcome::Committed
+        }
+
+        fn rest(&mut self) {
+            self.0.send("rest").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_writer_rests_once_after_its_last_group() {
+        let (says, said) = std::sync::mpsc::channel();
+        let (writer, _) = start(Says(says));
+        let said = || said.recv_timeout(REST * 3).ok();
+        assert_eq!(said(), Some("rest"));
+        for _ in 0..2 {
+            assert_eq!(writer.commit(numbered(1, 1)).wait(), Ok(()));
+            assert_eq!((said(), said()), (Some("commit"), Some("rest")));
+        }
+        assert_eq!(said(), None);
     }
 
     #[test]

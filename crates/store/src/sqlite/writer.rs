@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::failure;
+use super::{failure, forget_pages};
 use super::queries::id_of;
 use crate::batch::{Batch, Change, Operation};
 use crate::cancel::cancelled;
@@ -219,6 +219,10 @@ impl Commit for SqliteCommit {
         };
         self.report(batches.len(), &outcome);
         outcome
+    }
+
+    fn rest(&mut self) {
+        forget_pages(&self.connection);
     }
 
     fn finish(&mut self) {
