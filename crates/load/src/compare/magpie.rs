@@ -5,10 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::CompareError;
-use super::client::{subscribe, user};
-use super::place::{DOMAIN, PASSWORD, Place, write};
-use super::process::{Interrupt, run};
-use super::server::{Accounts, Server, start};
+use super::administration::Administration;
+use super::client::subscribe;
+use super::place::Place;
+use super::process::{Interrupt, Started, run};
+use super::server::{Accounts, Server, until};
 
 pub(crate) const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
 
@@ -51,24 +52,20 @@ impl Server for Magpie {
     }
 
     fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
-        // Until the accounts are there, only the one key that the logins use is derived; served is with the defaults.
-        place.write_profile("magpie.toml", &format!("auth.hashes = [\"sha-1\"]\n{PROFILE}"), &[])?;
-        let mut table = "jid,password\n".to_owned();
-        for number in 1..=accounts.number {
-            table += &format!("{}@{DOMAIN},{PASSWORD}\n", user(number));
-        }
-        let file = place.folder.join("accounts.csv");
-        write(&file, &table)?;
-        run(self.command(place).args(["user", "import"]).arg(&file), Duration::from_secs(600), interrupt)?;
+        place.write_profile("magpie.toml", PROFILE, &[])?;
+        let data = place.folder.join("data");
+        let mut started = Started::start(self.commands(place)?, &place.folder, None)?;
+        until(&mut started, place, interrupt, || Administration::connect(&data).ok())?
+            .make_accounts(accounts.number, interrupt)?;
+        until(&mut started, place, interrupt, || self.is_ready(place).then_some(()))?;
         if accounts.contacts {
-            let mut started = start(self, place, None, interrupt)?;
             let check = || interrupt.check().map_err(std::io::Error::other);
             subscribe(place.address(), accounts.number, &check)
                 .map_err(|error| CompareError::Setup(format!("rosters could not be made: {error}")))?;
             interrupt.check()?;
-            started.stop();
         }
-        place.write_profile("magpie.toml", PROFILE, &[]).map(drop)
+        started.stop();
+        Ok(())
     }
 
     fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError> {

@@ -3,6 +3,7 @@
 //! Each server is set up in a temporary folder with its profile from `bench/profiles`, started on free loopback ports, and
 //! stopped by pid. In each row the servers take turns; the scenarios run in processes of their own, which are this program.
 
+mod administration;
 pub mod client;
 pub mod ejabberd;
 pub mod floor;
