@@ -1,8 +1,12 @@
 //! Magpie: the program beside this one.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+
+use aws_lc_rs::digest;
 
 use super::CompareError;
 use super::administration::Administration;
@@ -32,6 +36,23 @@ impl Magpie {
             ))
         })?;
         Ok(Self { program })
+    }
+
+    /// What data that it has written depends on: the program, byte by byte, and its configuration. The version alone does not
+    /// tell the formats of two builds apart.
+    pub(crate) fn fingerprint(&self) -> Result<String, CompareError> {
+        let at = || CompareError::file(&self.program);
+        let mut file = File::open(&self.program).map_err(at())?;
+        let mut digest = digest::Context::new(&digest::SHA256);
+        digest.update(PROFILE.as_bytes());
+        let mut part = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut part).map_err(at())? {
+                0 => break,
+                read => digest.update(&part[..read]),
+            }
+        }
+        Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn command(&self, place: &Place) -> Command {
@@ -72,5 +93,25 @@ impl Server for Magpie {
         let mut command = self.command(place);
         command.args(["serve", "--log", "warn"]);
         Ok(vec![command])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn another_program_has_another_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str, program: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, program).unwrap();
+            Magpie::find(Some(file)).unwrap().fingerprint().unwrap()
+        };
+        assert_eq!(of("a", "program"), of("b", "program"));
+        assert_ne!(of("a", "program"), of("a", "Program"));
+        assert_eq!(of("a", "").len(), 64);
     }
 }
