@@ -274,6 +274,8 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
     let messages = clients.messages(course.held(), guard, |messages| bar.set_position(messages))?;
     bar.finish_and_clear();
     eprintln!("ending all");
+    // All of them before the first client leaves: otherwise they would take leave of each session.
+    nodes.iter_mut().for_each(Node::kill);
     Ok(Done {
         shares: shares.len(),
         template_bytes: template.bytes,

@@ -57,7 +57,7 @@ pub struct Accounts {
 impl Accounts {
     /// How long it takes to make them, about: most write files, Magpie subscribes users to each other.
     pub fn seconds(self, server: &str) -> f64 {
-        let (each, each_with_contacts) = if server == "Magpie" { (1e-4, 4e-3) } else { (1e-3, 2e-3) };
+        let (each, each_with_contacts) = if server == "Magpie" { (1e-4, 1.5e-3) } else { (1e-3, 2e-3) };
         2.0 + f64::from(self.number) * if self.contacts { each_with_contacts } else { each }
     }
 }

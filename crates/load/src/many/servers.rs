@@ -130,6 +130,11 @@ impl Node {
         Ok(Self { place, started, _files: files })
     }
 
+    /// Ends its processes at once: its data are a copy, and sessions by the million need not be told.
+    pub(super) fn kill(&mut self) {
+        self.started.kill();
+    }
+
     /// Its processes.
     pub(super) fn pids(&self) -> Vec<u32> {
         self.started.pids()
@@ -138,6 +143,12 @@ impl Node {
     /// Fails where it has ended by itself.
     pub(super) fn check(&mut self) -> Result<(), ManyError> {
         Ok(self.started.check()?)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
