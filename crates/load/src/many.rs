@@ -28,13 +28,15 @@ use self::system::{System, Wanted};
 use crate::client::negotiation::{Profile, Security};
 use crate::client::sasl::Mechanism;
 use crate::compare::CompareError;
+use crate::compare::about::{MACHINE, VERSION};
 use crate::compare::magpie::Magpie;
 use crate::compare::place::{DOMAIN, PASSWORD};
 use crate::compare::process::Interrupt;
-use crate::compare::server::Accounts;
+use crate::compare::server::{Accounts, Server as _};
 use crate::crew::CrewError;
 use crate::measure::{KernelMemory, Processes};
 use crate::plan::{self, Plan, Protocol, Trust};
+use crate::report::html::Machine;
 use crate::report::table::percentile;
 use crate::result::{Cpu, Memory, Run};
 use crate::scenarios::{Work, idle};
@@ -63,13 +65,13 @@ pub struct ManyOptions {
     #[arg(long, default_value = "scram-sha-1")]
     pub mechanism: Mechanism,
     /// New connections a second; 0: as many as the servers take
-    #[arg(long, default_value_t = 5_000.0, value_name = "PER_SECOND")]
+    #[arg(long, default_value_t = CONNECT_RATE, value_name = "PER_SECOND")]
     pub connect_rate: f64,
     /// Logins under way at a time
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = CONNECTING_MAX, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connecting_max: u32,
     /// Messages to random sessions once all are there
-    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    #[arg(long, default_value_t = MESSAGES, value_name = "N")]
     pub messages: u32,
     /// Minutes after which no more sessions are brought up, and what is held is reported
     #[arg(long, default_value_t = 30.0, value_name = "N")]
@@ -83,12 +85,32 @@ pub struct ManyOptions {
     /// The program of Magpie; without it, the one beside this program
     #[arg(long, value_name = "FILE")]
     pub magpie: Option<PathBuf>,
-    /// Where the result is appended, as a line of JSON; - is standard output
+    /// Where the result is appended, as a line of JSON; - is standard output. `compare` reads bench/many.jsonl
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Of all that is random
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+}
+
+impl ManyOptions {
+    /// The command that measures this again: what of the options bears on the figures, where it is not the default.
+    fn command(&self) -> String {
+        let mut command = format!("magpie-load many -c {}", self.connections);
+        let mut option = |differs: bool, text: String| {
+            if differs {
+                command += &format!(" --{text}");
+            }
+        };
+        option(self.per_process != SESSIONS_PER_PROCESS, format!("per-process {}", self.per_process));
+        option(self.no_contacts, "no-contacts".into());
+        let mechanism = self.mechanism.name().to_ascii_lowercase();
+        option(self.mechanism != Mechanism::ScramSha1, format!("mechanism {mechanism}"));
+        option(self.connect_rate != CONNECT_RATE, format!("connect-rate {}", self.connect_rate));
+        option(self.connecting_max != CONNECTING_MAX, format!("connecting-max {}", self.connecting_max));
+        option(self.messages != MESSAGES, format!("messages {}", self.messages));
+        command
+    }
 }
 
 /// Why there is no result.
@@ -137,6 +159,15 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// Seconds that a login may take while a server has all of them at once.
 const LOGIN_SECONDS_MAX: u64 = 60;
 
+/// New connections a second.
+const CONNECT_RATE: f64 = 5_000.0;
+
+/// Logins under way at a time.
+const CONNECTING_MAX: u32 = 100;
+
+/// Messages to random sessions.
+const MESSAGES: u32 = 1_000;
+
 /// Memory of all at one moment, bytes.
 #[derive(Clone, Copy, Debug)]
 struct Look {
@@ -177,6 +208,9 @@ pub fn many(options: &ManyOptions) -> Result<(), ManyError> {
     let done = hold(options, &magpie, &shares, &guard)?;
     let mut run = result(options, per_process, &done);
     run.started = started;
+    let version = magpie.version(&guard.interrupt)?;
+    let about = [("command", options.command()), (VERSION, version), (MACHINE, Machine::this().to_string())];
+    run.parameters.extend(about.map(|(name, value)| (name.to_owned(), value.into())));
     print!("{}", table::table(&run).text());
     if let Some(stop) = done.stopped {
         println!("{}", table::why(stop, guard.free_min));
@@ -240,6 +274,8 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
     let messages = clients.messages(course.held(), guard, |messages| bar.set_position(messages))?;
     bar.finish_and_clear();
     eprintln!("ending all");
+    // All of them before the first client leaves: otherwise they would take leave of each session.
+    nodes.iter_mut().for_each(Node::kill);
     Ok(Done {
         shares: shares.len(),
         template_bytes: template.bytes,
@@ -333,7 +369,8 @@ fn result(options: &ManyOptions, per_process: u32, done: &Done) -> Run {
     figures.insert("random_messages".into(), done.messages.operations as f64);
     let contacts = if options.no_contacts { 0 } else { crate::compare::client::CONTACTS };
     let parameters = BTreeMap::from([
-        ("connections".to_owned(), held.into()),
+        ("measured_by".to_owned(), "many".into()),
+        ("connections".into(), held.into()),
         ("connections_wanted".into(), options.connections.into()),
         ("contacts".into(), contacts.into()),
         ("security".into(), "plain".into()),

@@ -83,4 +83,32 @@ fn magpie_and_the_relay_are_measured_side_by_side_and_leave_nothing() {
     let before = fs::read(&journal).unwrap();
     compare(folder.path(), &["--resume", journal.to_str().unwrap()]);
     assert_eq!(fs::read(&journal).unwrap(), before);
+
+    // Written again from what is there, without a server: the same page, and what `many` has left is a part of it.
+    let mut many = serde_json::to_value(magpie_load::result::Run::default()).unwrap();
+    many["scenario"] = "idle".into();
+    many["server"] = "Magpie".into();
+    many["parameters"] = serde_json::json!({
+        "measured_by": "many", "connections": 100_000, "connections_wanted": 100_000, "command": "magpie-load many -c 100000",
+    });
+    for source in ["runs.jsonl", "results.json"] {
+        fs::remove_file(out.join("RESULTS.md")).unwrap();
+        rewrite(&out);
+        assert_eq!(fs::read_to_string(out.join("RESULTS.md")).unwrap(), page, "from {source}");
+        let _ = fs::remove_file(&journal);
+    }
+    fs::write(out.join("many.jsonl"), many.to_string()).unwrap();
+    for _ in ["once", "and again, of results that have it in them"] {
+        rewrite(&out);
+        let page = fs::read_to_string(out.join("RESULTS.md")).unwrap();
+        assert_eq!(page.matches("`magpie-load many -c 100000`").count(), 1, "{page}");
+    }
+}
+
+fn rewrite(out: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_magpie-load"));
+    command.args(["compare", "--rewrite", "--out"]).arg(out).env_remove("MAGPIE_BIN");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("pairs-200"));
 }

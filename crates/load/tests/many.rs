@@ -64,18 +64,29 @@ fn two_servers_hold_their_shares_and_leave_only_the_data_for_the_next_time() {
     assert!(good && said.contains("message to a random session, p99"), "{said}");
     let (good, _) = end(many(home.path(), &arguments));
     assert!(good, "with the data of the first time");
+    // As another program or another configuration would have left it.
+    fs::write(home.path().join("template/ready"), "20 accounts, contacts: false, magpie 0.1.0\n").unwrap();
+    let (good, _) = end(many(home.path(), &arguments));
+    assert!(good, "with new data");
     let lines = fs::read_to_string(&out).unwrap();
     let runs: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(runs.len(), 2);
+    assert_eq!(runs.len(), 3);
     for run in &runs {
         assert_eq!((&run["scenario"], &run["parameters"]["connections"]), (&"idle".into(), &39.into()));
         assert_eq!((&run["memory"]["sessions"], &run["latency"]["count"]), (&39.into(), &30.into()), "{run}");
         assert_eq!(run["figures"]["server_processes"], 2.0);
+        let command = "magpie-load many -c 39 --per-process 20 --no-contacts --messages 30";
+        assert_eq!(
+            (&run["parameters"]["command"], &run["parameters"]["measured_by"]),
+            (&command.into(), &"many".into())
+        );
+        assert!(run["parameters"]["machine"].as_str().unwrap().contains("GiB"), "{run}");
         assert!(run["errors"].as_object().unwrap().is_empty(), "{run}");
         assert!(run["memory"]["with"].as_u64() > run["memory"]["before"].as_u64(), "{run}");
         assert!(run["figures"]["login_seconds"].as_f64().unwrap() > 0.0);
     }
-    assert!(runs[0]["figures"]["prepare_seconds"].is_number() && runs[1]["figures"]["prepare_seconds"].is_null());
+    let is_new: Vec<bool> = runs.iter().map(|run| run["figures"]["prepare_seconds"].is_number()).collect();
+    assert_eq!(is_new, [true, false, true]);
     assert_eq!(processes_of(home.path()), [""; 0]);
     assert!(left_in(home.path()).iter().all(|name| name.starts_with("template")), "{:?}", left_in(home.path()));
     let report = Command::new(env!("CARGO_BIN_EXE_magpie-load")).arg("report").arg(&out).output().unwrap();

@@ -268,7 +268,7 @@ impl Negotiation {
                 return Ok(());
             }
             (b"challenge", Some(scram)) => {
-                let response = scram.answer(keys, username, password, text("challenge"))?;
+                let response = scram.answer(keys, password, text("challenge"))?;
                 put(out, &["<response xmlns='", SASL, "'>", &response, "</response>"]);
                 return Ok(());
             }

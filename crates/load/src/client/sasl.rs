@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 /// How a client proves who it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// RFC 4616.
@@ -36,10 +36,20 @@ pub enum SaslError {
     Signature,
 }
 
-/// Keys by account and salt, so that a password is hashed once however often its account logs in.
+/// Keys by password and salt, so that a password is hashed once however often its account logs in, and once for all accounts
+/// that share both (RFC 5802 §3: the name is no part of them).
 #[derive(Debug, Default)]
 pub struct Keys {
-    known: HashMap<(String, Vec<u8>), Derived>,
+    known: HashMap<Secret, Derived>,
+}
+
+/// What keys are derived from.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Secret {
+    mechanism: Mechanism,
+    password: String,
+    salt: Vec<u8>,
+    rounds: NonZeroU32,
 }
 
 #[derive(Debug)]
@@ -97,13 +107,7 @@ impl Scram {
     }
 
     /// The answer to the server's first message, both in base64.
-    pub fn answer(
-        &mut self,
-        keys: &mut Keys,
-        username: &str,
-        password: &str,
-        challenge: &[u8],
-    ) -> Result<String, SaslError> {
+    pub fn answer(&mut self, keys: &mut Keys, password: &str, challenge: &[u8]) -> Result<String, SaslError> {
         let challenge = decoded(challenge)?;
         let field =
             |name: &str| challenge.split(',').find_map(|part| part.strip_prefix(name)).ok_or(SaslError::Message);
@@ -113,7 +117,7 @@ impl Scram {
         }
         let salt = STANDARD.decode(salt).map_err(|_| SaslError::Message)?;
         let rounds: NonZeroU32 = rounds.parse().map_err(|_| SaslError::Message)?;
-        let derived = keys.derived(self.mechanism, username, password, salt, rounds);
+        let derived = keys.derived(Secret { mechanism: self.mechanism, password: password.to_owned(), salt, rounds });
         let without_proof = format!("c={},r={nonce}", STANDARD.encode(GS2));
         let signed = format!("{},{challenge},{without_proof}", self.first_bare);
         let algorithm = hmac_of(self.mechanism);
@@ -145,23 +149,15 @@ impl Scram {
 }
 
 impl Keys {
-    fn derived(
-        &mut self,
-        mechanism: Mechanism,
-        username: &str,
-        password: &str,
-        salt: Vec<u8>,
-        rounds: NonZeroU32,
-    ) -> &Derived {
-        let key = (format!("{} {rounds} {username} {password}", mechanism.name()), salt);
-        self.known.entry(key).or_insert_with_key(|(_, salt)| {
+    fn derived(&mut self, secret: Secret) -> &Derived {
+        self.known.entry(secret).or_insert_with_key(|Secret { mechanism, password, salt, rounds }| {
             let (algorithm, hash) = match mechanism {
                 Mechanism::ScramSha256 => (pbkdf2::PBKDF2_HMAC_SHA256, &digest::SHA256),
                 _ => (pbkdf2::PBKDF2_HMAC_SHA1, &digest::SHA1_FOR_LEGACY_USE_ONLY),
             };
             let mut salted = vec![0; hash.output_len()];
-            pbkdf2::derive(algorithm, rounds, salt, password.as_bytes(), &mut salted);
-            let salted = hmac::Key::new(hmac_of(mechanism), &salted);
+            pbkdf2::derive(algorithm, *rounds, salt, password.as_bytes(), &mut salted);
+            let salted = hmac::Key::new(hmac_of(*mechanism), &salted);
             let client = hmac::sign(&salted, b"Client Key");
             Derived {
                 stored: digest::digest(hash, client.as_ref()).as_ref().into(),
@@ -192,8 +188,7 @@ mod tests {
 
     fn exchange(mechanism: Mechanism, nonce: &str, challenge: &str) -> (String, Scram) {
         let mut scram = Scram::new(mechanism, "user", nonce.into());
-        let answer =
-            scram.answer(&mut Keys::default(), "user", "pencil", STANDARD.encode(challenge).as_bytes()).unwrap();
+        let answer = scram.answer(&mut Keys::default(), "pencil", STANDARD.encode(challenge).as_bytes()).unwrap();
         (decoded(answer.as_bytes()).unwrap(), scram)
     }
 
@@ -219,10 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn accounts_that_share_password_salt_and_rounds_share_their_keys() {
+        let mut keys = Keys::default();
+        let mut log_in = |username: &str, password: &str, salt: &str, rounds: u32| {
+            let mut scram = Scram::new(Mechanism::ScramSha1, username, "abc".into());
+            let challenge = STANDARD.encode(format!("r=abcd,s={},i={rounds}", STANDARD.encode(salt)));
+            scram.answer(&mut keys, password, challenge.as_bytes()).unwrap();
+            keys.known.len()
+        };
+        assert_eq!(log_in("user1", "secret", "salt", 1), 1);
+        assert_eq!(log_in("user2", "secret", "salt", 1), 1);
+        assert_eq!(log_in("user2", "another", "salt", 1), 2);
+        assert_eq!(log_in("user2", "secret", "more salt", 1), 3);
+        assert_eq!(log_in("user2", "secret", "salt", 2), 4);
+    }
+
+    #[test]
     fn a_challenge_without_the_clients_nonce_is_refused() {
         let mut scram = Scram::new(Mechanism::ScramSha1, "user", "abc".into());
         let challenge = STANDARD.encode("r=abd1,s=QSXCR+Q6sek8bf92,i=4096");
-        let answer = scram.answer(&mut Keys::default(), "user", "pencil", challenge.as_bytes());
+        let answer = scram.answer(&mut Keys::default(), "pencil", challenge.as_bytes());
         assert_eq!(answer, Err(SaslError::Message));
     }
 

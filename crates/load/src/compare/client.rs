@@ -3,6 +3,8 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -104,31 +106,42 @@ pub fn contacts(number: u32, accounts: u32) -> impl Iterator<Item = u32> {
     (first..=last).filter(move |contact| last <= accounts && *contact != number)
 }
 
-/// Makes the rosters of [`contacts`] by subscribing, group after group.
-pub fn subscribe(address: SocketAddr, accounts: u32, check: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
-    for group in 0..accounts / (CONTACTS + 1) {
-        check()?;
-        let members: Vec<u32> = (group * (CONTACTS + 1) + 1..=(group + 1) * (CONTACTS + 1)).collect();
-        let mut clients = Vec::new();
-        for member in &members {
-            clients.push(Client::log_in(address, &user(*member), Duration::from_secs(30))?);
+/// Groups that subscribe at the same time: the server writes to the disk for all of them at once.
+const GROUPS_AT_A_TIME: u32 = 8;
+
+/// Makes the rosters of [`contacts`] by subscribing, group by group.
+pub fn subscribe(address: SocketAddr, accounts: u32, check: &(dyn Fn() -> io::Result<()> + Sync)) -> io::Result<()> {
+    let groups = accounts / (CONTACTS + 1);
+    let some = |first: u32| {
+        (first..groups).step_by(GROUPS_AT_A_TIME as usize).try_for_each(|group| {
+            check()?;
+            subscribe_group(address, accounts, group)
+        })
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..GROUPS_AT_A_TIME).map(|first| scope.spawn(move || some(first))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
+fn subscribe_group(address: SocketAddr, accounts: u32, group: u32) -> io::Result<()> {
+    let members = group * (CONTACTS + 1) + 1..=(group + 1) * (CONTACTS + 1);
+    let mut clients = Vec::new();
+    for member in members.clone() {
+        clients.push(Client::log_in(address, &user(member), Duration::from_secs(30))?);
+    }
+    for kind in ["subscribe", "subscribed"] {
+        for (member, client) in members.clone().zip(&mut clients) {
+            let stanzas: String = contacts(member, accounts)
+                .map(|contact| format!("<presence type='{kind}' to='{}@{DOMAIN}'/>", user(contact)))
+                .collect();
+            client.send(&stanzas)?;
         }
-        for kind in ["subscribe", "subscribed"] {
-            for (member, client) in members.iter().zip(&mut clients) {
-                let stanzas: String = contacts(*member, accounts)
-                    .map(|contact| format!("<presence type='{kind}' to='{}@{DOMAIN}'/>", user(contact)))
-                    .collect();
-                client.send(&stanzas)?;
-            }
-            for client in &mut clients {
-                client.settle()?;
-            }
-        }
-        for mut client in clients {
-            client.send("</stream:stream>")?;
+        for client in &mut clients {
+            client.settle()?;
         }
     }
-    Ok(())
+    clients.into_iter().try_for_each(|mut client| client.send("</stream:stream>"))
 }
 
 #[cfg(test)]

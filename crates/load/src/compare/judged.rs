@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::many::tests::line;
 use super::rows::{CHURN_ROUNDS, Pace, ROWS, Row, Special, Step, steps};
 use super::runner::{mark, words};
 use crate::cli::asked;
@@ -60,6 +61,39 @@ fn every_goal_that_a_row_is_for_is_judged() {
     assert!(missing.iter().all(|(what, case)| elsewhere(what, case).is_some()), "{missing:?}");
     // The million and the 100 000: nothing else is left to other measurements.
     assert_eq!(missing.len(), 6, "{missing:?}");
+}
+
+#[test]
+fn what_many_has_left_fills_the_rest() {
+    let lines = [line(19_000, 19_000, 4_000), line(100_000, 100_000, 4_100), line(1_000_000, 1_000_000, 4_050)];
+    let runs = [all(), lines.to_vec()].concat();
+    assert_eq!(not_measured(&runs), BTreeSet::new());
+    let judged = judge(&runs);
+    let of = |case: &str| judged.iter().find(|one| one.case.name == case).unwrap();
+    let bytes = of("bytes per session, 100 000 by 19 000");
+    assert_eq!((bytes.verdict, bytes.measured.unwrap().median), (Verdict::Met, 4_100.0 / 4_000.0));
+    assert_eq!(bytes.why, "by `magpie-load many`, 2026-11-24");
+    assert_eq!(of("sessions").measured.unwrap().median, 1_000_000.0);
+    assert_eq!(of("time to log in").measured.unwrap().median, 200.0);
+    assert_eq!(of("a message to a random one").measured.unwrap().median, 31.0);
+    // The comparison's own rows are not moved by them: theirs is one server.
+    let plain = |runs: &[Run]| judge(runs).into_iter().find(|one| one.case.name == "plain").unwrap().measured;
+    assert_eq!(plain(&runs), plain(&all()));
+    let fewer = |runs: &[Run]| judge(runs).into_iter().find(|one| one.case.name.ends_with("19 000 by 5 000")).unwrap();
+    assert_eq!(fewer(&runs).measured, fewer(&all()).measured);
+}
+
+#[test]
+fn a_million_that_is_not_held_is_missed_and_not_unmeasured() {
+    let judged = judge(&[line(1_000_000, 734_000, 4_000)]);
+    let sessions = judged.iter().find(|one| one.case.name == "sessions").unwrap();
+    assert_eq!((sessions.verdict, sessions.measured.unwrap().median), (Verdict::Missed, 734_000.0));
+}
+
+#[test]
+fn a_hundred_thousand_are_not_held_against_the_19_000_of_a_row() {
+    let runs = [all(), vec![line(100_000, 100_000, 4_100)]].concat();
+    assert!(not_measured(&runs).contains(&("Many sessions by fewer", "bytes per session, 100 000 by 19 000")));
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! Magpie: the program beside this one.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+
 use super::CompareError;
-use super::client::{subscribe, user};
-use super::place::{DOMAIN, PASSWORD, Place, write};
-use super::process::{Interrupt, run};
-use super::server::{Accounts, Server, start};
+use super::administration::Administration;
+use super::client::subscribe;
+use super::place::Place;
+use super::process::{Interrupt, Started, run};
+use super::server::{Accounts, Server, until};
 
 pub(crate) const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
 
@@ -33,6 +38,23 @@ impl Magpie {
         Ok(Self { program })
     }
 
+    /// What data that it has written depends on: the program, byte by byte, and its configuration. The version alone does not
+    /// tell the formats of two builds apart.
+    pub(crate) fn fingerprint(&self) -> Result<String, CompareError> {
+        let at = || CompareError::file(&self.program);
+        let mut file = File::open(&self.program).map_err(at())?;
+        let mut digest = digest::Context::new(&digest::SHA256);
+        digest.update(PROFILE.as_bytes());
+        let mut part = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut part).map_err(at())? {
+                0 => break,
+                read => digest.update(&part[..read]),
+            }
+        }
+        Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     fn command(&self, place: &Place) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(place.folder.join("magpie.toml")).env_remove("MAGPIE_BIN");
@@ -51,29 +73,45 @@ impl Server for Magpie {
     }
 
     fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
-        // Until the accounts are there, only the one key that the logins use is derived; served is with the defaults.
-        place.write_profile("magpie.toml", &format!("auth.hashes = [\"sha-1\"]\n{PROFILE}"), &[])?;
-        let mut table = "jid,password\n".to_owned();
-        for number in 1..=accounts.number {
-            table += &format!("{}@{DOMAIN},{PASSWORD}\n", user(number));
-        }
-        let file = place.folder.join("accounts.csv");
-        write(&file, &table)?;
-        run(self.command(place).args(["user", "import"]).arg(&file), Duration::from_secs(600), interrupt)?;
+        place.write_profile("magpie.toml", PROFILE, &[])?;
+        let data = place.folder.join("data");
+        let mut started = Started::start(self.commands(place)?, &place.folder, None)?;
+        until(&mut started, place, interrupt, || Administration::connect(&data).ok())?
+            .make_accounts(accounts.number, interrupt)?;
+        until(&mut started, place, interrupt, || self.is_ready(place).then_some(()))?;
         if accounts.contacts {
-            let mut started = start(self, place, None, interrupt)?;
             let check = || interrupt.check().map_err(std::io::Error::other);
             subscribe(place.address(), accounts.number, &check)
                 .map_err(|error| CompareError::Setup(format!("rosters could not be made: {error}")))?;
             interrupt.check()?;
-            started.stop();
         }
-        place.write_profile("magpie.toml", PROFILE, &[]).map(drop)
+        started.stop();
+        Ok(())
     }
 
     fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError> {
         let mut command = self.command(place);
         command.args(["serve", "--log", "warn"]);
         Ok(vec![command])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn another_program_has_another_fingerprint() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str, program: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, program).unwrap();
+            Magpie::find(Some(file)).unwrap().fingerprint().unwrap()
+        };
+        assert_eq!(of("a", "program"), of("b", "program"));
+        assert_ne!(of("a", "program"), of("a", "Program"));
+        assert_eq!(of("a", "").len(), 64);
     }
 }

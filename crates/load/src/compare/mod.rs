@@ -3,6 +3,8 @@
 //! Each server is set up in a temporary folder with its profile from `bench/profiles`, started on free loopback ports, and
 //! stopped by pid. In each row the servers take turns; the scenarios run in processes of their own, which are this program.
 
+pub mod about;
+mod administration;
 pub mod client;
 pub mod ejabberd;
 pub mod floor;
@@ -11,6 +13,7 @@ pub mod journal;
 #[cfg(test)]
 mod judged;
 pub mod magpie;
+mod many;
 pub mod place;
 pub mod process;
 pub mod prosody;
@@ -19,6 +22,7 @@ pub mod rows;
 pub mod runner;
 pub mod server;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,10 +33,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use self::journal::Journal;
 use self::place::Folder;
 use self::process::Interrupt;
-use self::results::About;
 use self::rows::{Pace, ROWS, Row};
 use self::runner::Runner;
 use self::server::{Server, install};
+use crate::report::goals::is_of_many;
+use crate::result::Run;
 
 /// Options of `magpie-load compare`.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,10 +63,14 @@ pub struct CompareOptions {
     /// Goes on with the runs in this file, which an interrupted comparison left
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
+    /// Runs nothing: writes the results again, of the runs that are there (those of --resume, or in the folder runs.jsonl
+    /// or else results.json, and many.jsonl)
+    #[arg(long, conflicts_with_all = ["only", "quick", "magpie"])]
+    pub rewrite: bool,
     /// The program of Magpie; without it, the one beside this program
     #[arg(long, value_name = "FILE")]
     pub magpie: Option<PathBuf>,
-    /// Where runs, results and plots go
+    /// Where runs, results and plots go; what `many` has left there in many.jsonl becomes a part of them
     #[arg(long, value_name = "FOLDER", default_value = "bench")]
     pub out: PathBuf,
     /// Lists the rows, and does nothing else
@@ -121,6 +130,9 @@ pub fn compare(options: &CompareOptions) -> Result<(), CompareError> {
         }
         return Ok(());
     }
+    if options.rewrite {
+        return rewrite(options);
+    }
     let rows = rows(&options.only)?;
     let servers = servers(&options.servers, options.magpie.clone())?;
     let pace = options.pace();
@@ -128,8 +140,10 @@ pub fn compare(options: &CompareOptions) -> Result<(), CompareError> {
     install(&servers, &interrupt)?;
     let versions = servers
         .iter()
-        .map(|server| Ok((server.name().to_owned(), server.version(&interrupt)?)))
-        .collect::<Result<Vec<_>, CompareError>>()?;
+        .map(|server| Ok((server.name(), server.version(&interrupt)?)))
+        .collect::<Result<BTreeMap<_, _>, CompareError>>()?;
+    // Said before anything runs, not after all has.
+    many::latest(&options.out)?;
 
     let mut journal = match &options.resume {
         Some(file) => Journal::resume(file)?,
@@ -140,19 +154,38 @@ pub fn compare(options: &CompareOptions) -> Result<(), CompareError> {
     let left: Vec<_> = all.into_iter().filter(|step| !journal.has(step, pace)).collect();
     eprint!("{}", rows::plan(&left, pace));
     let bar = progress(rows::duration(&left, pace));
-    let about = About::of_this_machine(versions, options, &rows, pace);
     let folder = Folder::new()?;
-    let done = Runner::new(&folder, &servers, pace, &interrupt, &bar)?.run(&left, &mut journal);
+    let done = Runner::new(&folder, &servers, versions, pace, &interrupt, &bar)?.run(&left, &mut journal);
     bar.finish_and_clear();
     drop(folder);
     if !journal.runs().is_empty() {
-        results::write(&options.out, &about, journal.runs())?;
-        print!("{}", results::table(journal.runs()));
+        write(&options.out, journal.runs())?;
     }
     if matches!(done, Err(CompareError::Interrupted)) {
         eprintln!("go on with --resume {}", journal.path().display());
     }
     done
+}
+
+/// Writes the results of runs that were made before.
+fn rewrite(options: &CompareOptions) -> Result<(), CompareError> {
+    let file = options.resume.clone().unwrap_or_else(|| options.out.join("runs.jsonl"));
+    let runs = if options.resume.is_some() || file.exists() {
+        Journal::resume(&file)?.runs().to_vec()
+    } else {
+        // What a checkout has.
+        crate::report::read(&options.out.join(results::RUNS)).map_err(CompareError::Setup)?
+    };
+    let runs: Vec<Run> = runs.into_iter().filter(|run| !is_of_many(run)).collect();
+    write(&options.out, &runs)
+}
+
+/// Writes and prints the results of these runs and of what `many` has left.
+fn write(folder: &Path, runs: &[Run]) -> Result<(), CompareError> {
+    let all = [runs, &many::latest(folder)?].concat();
+    results::write(folder, &all)?;
+    print!("{}", results::table(&all));
+    Ok(())
 }
 
 impl CompareOptions {

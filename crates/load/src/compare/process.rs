@@ -126,6 +126,16 @@ impl Started {
     }
 }
 
+impl Started {
+    /// Ends them at once, without a chance to write anything down; [`stop`](Self::stop) waits until they are gone.
+    pub fn kill(&mut self) {
+        for child in &mut self.children {
+            // One that has ended already is no matter.
+            let _ = child.kill();
+        }
+    }
+}
+
 impl Drop for Started {
     fn drop(&mut self) {
         self.stop();
@@ -239,6 +249,23 @@ mod tests {
             assert!(Instant::now() < deadline, "something stayed behind");
             thread::sleep(LOOK);
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_listen_to_requests_is_killed_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "trap '' TERM; touch ready; while :; do sleep 0.05; done";
+        let mut started = Started::start(vec![shell(script)], folder.path(), None).unwrap();
+        let pid = started.pids()[0];
+        let began = Instant::now();
+        while !folder.path().join("ready").exists() {
+            assert!(began.elapsed() < PATIENCE);
+            thread::sleep(LOOK);
+        }
+        let began = Instant::now();
+        started.kill();
+        started.stop();
+        assert!(began.elapsed() < PATIENCE / 2 && !lives(pid));
     }
 
     #[test]

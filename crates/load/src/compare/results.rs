@@ -1,58 +1,21 @@
-//! What a comparison leaves: THE table, `RESULTS.md` with plots beside it, `results.json`.
+//! What a comparison leaves: THE table, `RESULTS.md` with plots beside it, `results.json`; all of it is made of runs alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::rows::{Pace, ROWS, Row};
-use super::{CompareError, CompareOptions};
-use crate::report::goals::{MAGPIE, judge, too_many_errors};
+use super::about::About;
+use super::rows::ROWS;
+use super::{CompareError, many};
+use crate::report::goals::{is_of_many, judge, too_many_errors};
 use crate::report::html::{Machine, Page};
 use crate::report::plots::{self, Colours};
 use crate::report::table::{self, Table};
 use crate::result::Run;
 
-/// What was compared, where and when.
-#[derive(Clone, Debug)]
-pub struct About {
-    machine: Machine,
-    versions: Vec<(String, String)>,
-    command: String,
-    rows: Vec<&'static Row>,
-    pace: Pace,
-    date: String,
-}
-
-impl About {
-    /// This machine, now.
-    pub fn of_this_machine(
-        versions: Vec<(String, String)>,
-        options: &CompareOptions,
-        rows: &[&'static Row],
-        pace: Pace,
-    ) -> Self {
-        let mut command = "magpie-load compare".to_owned();
-        if options.quick {
-            command += " --quick";
-        }
-        if !options.only.is_empty() {
-            command += &format!(" --only {}", options.only.join(","));
-        }
-        command += &format!(" --servers {}", options.servers.join(","));
-        command += &format!(" --rounds {} --warmup {} --seconds {}", pace.rounds, pace.warmup, pace.seconds);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self {
-            machine: Machine::this(),
-            versions,
-            command,
-            rows: rows.to_vec(),
-            pace,
-            date: crate::report::units::day(now),
-        }
-    }
-}
+/// All runs, in the folder of the results.
+pub const RUNS: &str = "results.json";
 
 /// The tables for the terminal: what was measured, then the goals.
 pub fn table(runs: &[Run]) -> String {
@@ -60,12 +23,12 @@ pub fn table(runs: &[Run]) -> String {
 }
 
 /// Writes `RESULTS.md`, `results.json` and the plots to the folder.
-pub fn write(folder: &Path, about: &About, runs: &[Run]) -> Result<(), CompareError> {
+pub fn write(folder: &Path, runs: &[Run]) -> Result<(), CompareError> {
     fs::create_dir_all(folder).map_err(CompareError::file(folder))?;
     let json = serde_json::to_string_pretty(runs).map_err(|error| CompareError::Setup(error.to_string()))?;
-    write_file(folder, "results.json", &(json + "\n"))?;
-    let plots = write_plots(&folder.join("plots"), about, runs)?;
-    write_file(folder, "RESULTS.md", &page(about, runs, &plots))
+    write_file(folder, RUNS, &(json + "\n"))?;
+    let plots = write_plots(&folder.join("plots"), runs)?;
+    write_file(folder, "RESULTS.md", &page(runs, &plots))
 }
 
 fn write_file(folder: &Path, name: &str, text: &str) -> Result<(), CompareError> {
@@ -73,15 +36,17 @@ fn write_file(folder: &Path, name: &str, text: &str) -> Result<(), CompareError>
 }
 
 /// The plots of this comparison take the place of those of the one before; gives their names.
-fn write_plots(folder: &Path, about: &About, runs: &[Run]) -> Result<Vec<String>, CompareError> {
+fn write_plots(folder: &Path, runs: &[Run]) -> Result<Vec<String>, CompareError> {
     fs::create_dir_all(folder).map_err(CompareError::file(folder))?;
     for file in fs::read_dir(folder).map_err(CompareError::file(folder))?.flatten() {
         if file.path().extension().is_some_and(|extension| extension == "svg") {
             fs::remove_file(file.path()).map_err(CompareError::file(&file.path()))?;
         }
     }
-    let valid: Vec<Run> = runs.iter().filter(|run| too_many_errors(run).is_none()).cloned().collect();
-    let page = Page { title: "Side by side", runs: &valid, goals: true, machine: about.machine.clone() };
+    // What several servers held stands in a table of its own.
+    let fits = |run: &&Run| too_many_errors(run).is_none() && !is_of_many(run);
+    let valid: Vec<Run> = runs.iter().filter(fits).cloned().collect();
+    let page = Page { title: "Side by side", runs: &valid, goals: true, machine: Machine::this() };
     let plots = page.plots().map_err(|error| CompareError::Setup(format!("the plots: {error}")))?;
     let mut names = Vec::new();
     if let Some(svg) = overview(runs)? {
@@ -116,7 +81,8 @@ fn is_between_servers(name: &str) -> bool {
     !idle && ["cpu-each", "memory-each", "latency", "churn"].iter().any(|kind| name.contains(kind))
 }
 
-fn page(about: &About, runs: &[Run], plots: &[String]) -> String {
+fn page(runs: &[Run], plots: &[String]) -> String {
+    let about = About::of(runs);
     let mut out =
         "# Side by side\n\nWritten by `magpie-load compare`: Magpie, its peers and the floor, on one machine in one \
                    run, in alternation.\n\n"
@@ -128,6 +94,7 @@ fn page(about: &About, runs: &[Run], plots: &[String]) -> String {
     let _ = writeln!(out, "\n## Goals\n\n{GOALS_EXPLAINED}\n\n{}", table::goals(&judge(runs)).markdown());
     let _ = writeln!(out, "## Row by row\n\n{COLUMNS_EXPLAINED}\n\n{}", rows_table(runs).markdown());
     out += &about.what_rows_are();
+    out += &many::section(runs);
     let plots: Vec<&String> = plots.iter().filter(|plot| *plot != OVERVIEW).collect();
     if !plots.is_empty() {
         let _ = writeln!(out, "\n## Plots\n");
@@ -141,7 +108,8 @@ fn page(about: &About, runs: &[Run], plots: &[String]) -> String {
 const GOALS_EXPLAINED: &str = "A figure is the median of its runs, with the least and the greatest behind it. The floor is \
     `magpie-load relay`, which passes\nthe same bytes on without looking at them; it has no TLS, acks or accounts, so the floor \
     of such a case is that of the plain one.\nPeers are ejabberd, Prosody and jabberd2, the best of them in each case. Runs of \
-    peers in which more than 1 % went wrong do not\ncount. TLS, acks and carbons are judged at 200 connections.";
+    peers in which more than 1 % went wrong do not\ncount. TLS, acks and carbons are judged at 200 connections. What several servers held \
+    together is measured by `magpie-load many`,\nat another time: see [below](#many-sessions).";
 
 const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a second* depends on what the client leaves: CPU \
     time is the figure to compare.\n\n\
@@ -157,48 +125,6 @@ const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a s
     - *errors*: what went wrong in all runs; *invalid* is a server of which more than 1 % did.\n\n\
     The row `cores` is one server on one processor and on two. Where the client took a part of them, the goal is computed: \
     processors\ndivided by CPU time of a message, which is an extrapolation and is marked as one.";
-
-impl About {
-    /// Date, machine, versions, the command.
-    fn surroundings(&self) -> String {
-        let machine = &self.machine;
-        let mut out = format!(
-            "- date: {}\n- machine: {} × {}, {:.0} GiB\n- kernel: {}\n- command: `{}`\n",
-            self.date,
-            machine.cores,
-            machine.processor,
-            machine.memory as f64 / f64::from(1 << 30),
-            machine.kernel,
-            self.command
-        );
-        for (server, version) in &self.versions {
-            let _ = writeln!(out, "- {server}: {version}");
-        }
-        out
-    }
-
-    fn what_rows_are(&self) -> String {
-        let mut out = "## What the rows are\n\n".to_owned();
-        for row in &self.rows {
-            let rounds = match (row.rounds(MAGPIE, self.pace), row.rounds("a peer", self.pace)) {
-                (1, 1) => "one run".to_owned(),
-                (own, peer) if own == peer => format!("{own} runs"),
-                (own, _) => format!("{own} runs, of each peer one"),
-            };
-            let _ = writeln!(out, "- `{}`: {}; {rounds}.", row.name, row.about);
-            for (server, reason) in row.without {
-                let _ = writeln!(out, "  Without {server}: {reason}.");
-            }
-        }
-        let _ = writeln!(
-            out,
-            "\nA run has {} seconds of warm-up and {} that count, where sessions do something. The servers' settings, each with its reason, are in \
-             [profiles](profiles); every\nrun with all its figures is in [results.json](results.json).",
-            self.pace.warmup, self.pace.seconds
-        );
-        out
-    }
-}
 
 fn rows_table(runs: &[Run]) -> Table {
     let head = ["row", "server", ">a second", ">CPU each, µs", ">p99, ms", ">session, KiB", ">kernel, KiB", ">errors"];

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::CompareError;
+use super::about::{MACHINE, VERSION};
 use super::client::CONTACTS;
 use super::journal::Journal;
 use super::place::{Certificate, DOMAIN, Folder, PASSWORD, Place};
@@ -17,6 +18,7 @@ use super::process::{Interrupt, Started, run};
 use super::rows::{CHURN_ROUNDS, Pace, Row, Security, Special, Step, duration};
 use super::server::{Accounts, Server, start};
 use crate::report::goals::{FLOOR, MAGPIE};
+use crate::report::html::Machine;
 use crate::result::Run;
 
 /// Clients come from these addresses, so that their ports do not run out.
@@ -26,6 +28,9 @@ const SOURCES: &str = "127.0.0.1-127.0.0.16";
 pub struct Runner<'a> {
     folder: &'a Folder,
     servers: &'a [Box<dyn Server>],
+    /// By name.
+    versions: BTreeMap<&'static str, String>,
+    machine: String,
     pace: Pace,
     interrupt: &'a Interrupt,
     bar: &'a ProgressBar,
@@ -41,6 +46,7 @@ impl<'a> Runner<'a> {
     pub fn new(
         folder: &'a Folder,
         servers: &'a [Box<dyn Server>],
+        versions: BTreeMap<&'static str, String>,
         pace: Pace,
         interrupt: &'a Interrupt,
         bar: &'a ProgressBar,
@@ -48,8 +54,19 @@ impl<'a> Runner<'a> {
         // Servers have the limit that we have.
         crate::worker::raise_file_limit();
         let certificate = Certificate::make(folder.path())?;
-        let (prepared, failures) = (BTreeMap::new(), Vec::new());
-        Ok(Self { folder, servers, pace, interrupt, bar, certificate, prepared, failures, began: Instant::now() })
+        Ok(Self {
+            folder,
+            servers,
+            versions,
+            machine: Machine::this().to_string(),
+            pace,
+            interrupt,
+            bar,
+            certificate,
+            prepared: BTreeMap::new(),
+            failures: Vec::new(),
+            began: Instant::now(),
+        })
     }
 
     /// Runs these steps, row by row. A server that fails is left out of the rest of its row, and the comparison fails at its
@@ -127,6 +144,9 @@ impl<'a> Runner<'a> {
         fs::remove_file(&file).map_err(CompareError::file(&file))?;
         self.bar.suspend(|| eprintln!("{:<16} {}", row.name, said.lines().last().unwrap_or_default()));
         mark(&mut found, row, step);
+        found.parameters.insert(MACHINE.into(), self.machine.clone().into());
+        let version = self.versions.get(server.name());
+        found.parameters.extend(version.map(|version| (VERSION.to_owned(), version.clone().into())));
         Ok(found)
     }
 

@@ -57,13 +57,16 @@ pub struct Accounts {
 impl Accounts {
     /// How long it takes to make them, about: most write files, Magpie subscribes users to each other.
     pub fn seconds(self, server: &str) -> f64 {
-        let (each, each_with_contacts) = if server == "Magpie" { (3e-3, 6e-3) } else { (1e-3, 2e-3) };
+        let (each, each_with_contacts) = if server == "Magpie" { (1e-4, 1.5e-3) } else { (1e-3, 2e-3) };
         2.0 + f64::from(self.number) * if self.contacts { each_with_contacts } else { each }
     }
 }
 
 /// A server may take so long from its start to the first login.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often one looks whether it is ready.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Starts a prepared server and waits until it is ready.
 pub fn start(
@@ -73,18 +76,31 @@ pub fn start(
     interrupt: &Interrupt,
 ) -> Result<Started, CompareError> {
     let mut started = Started::start(server.commands(place)?, &place.folder, cpus)?;
+    until(&mut started, place, interrupt, || server.is_ready(place).then_some(()))?;
+    Ok(started)
+}
+
+/// Waits until `look` finds what it looks for at a server that was started.
+pub fn until<T>(
+    started: &mut Started,
+    place: &Place,
+    interrupt: &Interrupt,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T, CompareError> {
     let deadline = Instant::now() + PATIENCE;
-    while !server.is_ready(place) {
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
         interrupt.check()?;
         started.check()?;
         if Instant::now() > deadline {
             let log = place.folder.join("server.log");
             let said = fs::read_to_string(log).unwrap_or_default();
-            return Err(CompareError::Setup(format!("nobody can log in after {} seconds\n{said}", PATIENCE.as_secs())));
+            return Err(CompareError::Setup(format!("it is not ready after {} seconds\n{said}", PATIENCE.as_secs())));
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(LOOK);
     }
-    Ok(started)
 }
 
 /// Sees to it that the servers' programs are there: installs them from Debian as root, and names what is missing otherwise.

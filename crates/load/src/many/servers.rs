@@ -9,7 +9,7 @@ use super::ManyError;
 use crate::compare::magpie::{Magpie, PROFILE};
 use crate::compare::place::{Certificate, Folder, Place};
 use crate::compare::process::{Interrupt, Started};
-use crate::compare::server::{Accounts, Server, start};
+use crate::compare::server::{Accounts, Server as _, start};
 
 /// A server that runs, with its files; both go with this value.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Home {
 }
 
 impl Template {
-    /// The one in the home where it is of the same accounts; otherwise a new one.
+    /// The one in the home where it is of the same accounts, the same program and the same configuration; otherwise a new one.
     pub(super) fn make(
         magpie: &Magpie,
         home: &Home,
@@ -77,9 +77,8 @@ impl Template {
         interrupt: &Interrupt,
     ) -> Result<Self, ManyError> {
         let folder = home.path().join("template");
-        let version = magpie.version(interrupt)?;
-        let what = format!("{} accounts, contacts: {}, magpie {version}\n", accounts.number, accounts.contacts);
-        let ready = folder.join("ready");
+        let what = mark(magpie, accounts)?;
+        let ready = folder.join(READY);
         let there = fs::read_to_string(&ready).is_ok_and(|found| found == what);
         if !there && folder.exists() {
             fs::remove_dir_all(&folder).map_err(at(&folder))?;
@@ -97,6 +96,14 @@ impl Template {
         let bytes = size(&place.folder.join("data")).map_err(at(&place.folder))?;
         Ok(Self { place, bytes, seconds })
     }
+}
+
+/// In a template's folder once it is whole: what it was made of.
+const READY: &str = "ready";
+
+fn mark(magpie: &Magpie, accounts: Accounts) -> Result<String, ManyError> {
+    let Accounts { number, contacts } = accounts;
+    Ok(format!("{number} accounts, contacts: {contacts}, program and profile: {}\n", magpie.fingerprint()?))
 }
 
 impl Node {
@@ -123,6 +130,11 @@ impl Node {
         Ok(Self { place, started, _files: files })
     }
 
+    /// Ends its processes at once: its data are a copy, and sessions by the million need not be told.
+    pub(super) fn kill(&mut self) {
+        self.started.kill();
+    }
+
     /// Its processes.
     pub(super) fn pids(&self) -> Vec<u32> {
         self.started.pids()
@@ -131,6 +143,12 @@ impl Node {
     /// Fails where it has ended by itself.
     pub(super) fn check(&mut self) -> Result<(), ManyError> {
         Ok(self.started.check()?)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -1,6 +1,6 @@
 //! A page with everything that runs say: one file, without scripts and without anything from elsewhere.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use super::goals::judge;
 use super::plots::{self, Colours, OverTime, PlotError};
@@ -123,6 +123,13 @@ impl Page<'_> {
             escaped(&machine.kernel),
             env!("CARGO_PKG_VERSION")
         )
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = self.memory as f64 / f64::from(1 << 30);
+        write!(out, "{} × {}, {memory:.0} GiB, {}", self.cores, self.processor, self.kernel)
     }
 }
 

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::{
     Bound, Case, FLOOR, Figure, GOALS, MAGPIE, Measure, Selection, Want, capacity, elsewhere, had_its_processors,
+    is_of_many,
 };
+use crate::report::units;
 use crate::result::Run;
 
 /// The rate of the floor's run may differ so much from that of Magpie's.
@@ -112,6 +114,10 @@ fn judge_case(what: &'static str, case: &Case, runs: &[Run]) -> Judged {
         why.push(
             "computed (extrapolated) from CPU time per message: the client took a part of the processors".to_owned(),
         );
+    }
+    let many = selected(&case.measure, &own).filter(|run| is_of_many(run)).map(|run| run.started).max();
+    if let Some(started) = many.filter(|_| measured.is_some()) {
+        why.push(format!("by `magpie-load many`, {}", units::day(started)));
     }
     Judged { what, case: *case, measured, peer, floor, verdict, why: why.join("; ") }
 }
@@ -245,6 +251,8 @@ fn when_absent(run: &Run, name: &str) -> Value {
         "tls_resumed" => run.parameters.get("resumed").cloned().unwrap_or(Value::Bool(false)),
         "rounds" => 1.into(),
         "cores" => "all".into(),
+        "measured_by" => "scenario".into(),
+        "connections_wanted" => run.parameters.get("connections").cloned().unwrap_or(Value::Null),
         _ => Value::Null,
     }
 }
