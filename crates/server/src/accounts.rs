@@ -134,7 +134,7 @@ impl Accounts {
     }
 
     /// The credentials; `None` where there is no such account.
-    pub async fn find(&self, account: &BareJid) -> Result<Option<Arc<Credentials>>, StoreError> {
+    pub async fn find(&self, account: &BareJid) -> Result<Option<Credentials>, StoreError> {
         if account.local().is_none() {
             return Ok(None);
         }
@@ -144,9 +144,8 @@ impl Accounts {
         }
         let look = known.look();
         let Some(stored) = self.inner.credentials.get(&owner(account)).await? else { return Ok(None) };
-        let credentials = Arc::new(stored.0);
-        known.found(look, account, &credentials);
-        Ok(Some(credentials))
+        known.found(look, account, &stored.0);
+        Ok(Some(stored.0))
     }
 
     /// Every batch that changes credentials is committed here, with the accounts that they are of.

@@ -2,10 +2,9 @@
 //!
 //! Owns nothing while it is empty. Bounded by bytes: a session that does not read is not worth more memory.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use magpie_proto::{Stanza, StreamError};
 use magpie_store::LogId;
@@ -92,7 +91,7 @@ struct Queue {
     /// Whether it holds a [`Mail::LookIntoSpool`]: one is as good as many.
     look: bool,
     closed: bool,
-    /// Whether the next [`Mailbox::wait`] ends at once.
+    /// Whether the next [`Mailbox::poll_wait`] ends at once.
     woken: bool,
     /// Who waits. Here, so that one lock is enough for mail and for the word of it.
     waiting: Option<Waker>,
@@ -213,7 +212,7 @@ impl Mailbox {
         std::mem::take(&mut queue.mail)
     }
 
-    /// Lets the next [`Mailbox::wait`] end at once if anything is there: a session that had to leave it there has room again.
+    /// Lets the next [`Mailbox::poll_wait`] end at once if anything is there: a session that had to leave it there has room again.
     pub fn remind(&self) {
         let mut queue = self.queue.lock();
         let waiting = if queue.mail.is_empty() { None } else { queue.wake() };
@@ -249,20 +248,17 @@ impl Mailbox {
         self.queue.lock().look
     }
 
-    /// Waits until something was put in; the session alone does. Cancel-safe; may wake without cause.
-    pub async fn wait(&self) {
-        poll_fn(|context| {
-            let mut queue = self.queue.lock();
-            if std::mem::take(&mut queue.woken) {
-                return Poll::Ready(());
-            }
-            match &mut queue.waiting {
-                Some(waiting) => waiting.clone_from(context.waker()),
-                waiting => *waiting = Some(context.waker().clone()),
-            }
-            Poll::Pending
-        })
-        .await;
+    /// Waits until something was put in; the session alone does. May wake without cause.
+    pub fn poll_wait(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.queue.lock();
+        if std::mem::take(&mut queue.woken) {
+            return Poll::Ready(());
+        }
+        match &mut queue.waiting {
+            Some(waiting) => waiting.clone_from(context.waker()),
+            waiting => *waiting = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 }
 

@@ -13,10 +13,10 @@ mod negotiation;
 mod sizes;
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use magpie_proto::acks::{Position, StreamManagement};
@@ -29,6 +29,7 @@ use tracing::{debug, info, warn};
 
 use allowance::Allowance;
 pub use connection::{Connection, Counts};
+use ending::Resumption;
 pub use negotiation::{Gate, serve};
 
 use crate::mailbox::{Delivery, Mail};
@@ -72,6 +73,13 @@ enum Flow {
     Detach,
     /// The session is over.
     End,
+}
+
+/// What became of a turn.
+enum Turn {
+    Flow(Flow),
+    /// A new connection takes the session over, which takes its time.
+    Resume(Box<Resumption>),
 }
 
 /// What became of an event of the stream.
@@ -142,7 +150,11 @@ impl Session {
         }
         let mut timer = pin!(sleep_until(self.deadline()));
         let lost = loop {
-            match self.turn(timer.as_mut()).await {
+            let flow = match poll_fn(|context| self.poll_turns(context, timer.as_mut())).await {
+                Turn::Flow(flow) => flow,
+                Turn::Resume(resumption) => Box::pin(self.resume_amid(*resumption)).await,
+            };
+            match flow {
                 Flow::On => {}
                 Flow::Detach if self.is_resumable() => self.detach(),
                 Flow::Detach => break true,
@@ -152,63 +164,86 @@ impl Session {
         Box::pin(self.end(lost)).await;
     }
 
+    /// Turns, until one of them needs more than this function. Not a future with what it waits for inside: that would be a
+    /// third of an idle session's memory.
+    fn poll_turns(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Turn> {
+        loop {
+            ready!(poll_budget(context));
+            match ready!(self.poll_turn(context, timer.as_mut())) {
+                Turn::Flow(Flow::On) => {}
+                turn => return Poll::Ready(turn),
+            }
+        }
+    }
+
     /// One turn: do all that can be done, then wait for the next input.
-    async fn turn(&mut self, mut timer: Pin<&mut Sleep>) -> Flow {
-        if let flow @ (Flow::Detach | Flow::End) = self.take_input().await {
-            return flow;
+    fn poll_turn(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Turn> {
+        if let flow @ (Flow::Detach | Flow::End) = ready!(self.poll_input(context)) {
+            return Poll::Ready(Turn::Flow(flow));
         }
         // After the input, so that the answer to a stanza is written before it counts as handled.
-        if let flow @ (Flow::Detach | Flow::End) = self.take_mail().await {
-            return flow;
+        match self.take_mail() {
+            Turn::Flow(Flow::On) => {}
+            turn => return Poll::Ready(turn),
         }
         self.look_at_promises();
         if let flow @ (Flow::Detach | Flow::End) = self.flush() {
-            return flow;
+            return Poll::Ready(Turn::Flow(flow));
         }
         // What had to wait until the socket took the rest need not wait any more.
         self.look_into_spool();
         if !self.is_stalled() {
             self.handle.mailbox.remind();
         }
-        let wait = self.allowance.wait(self.since);
-        let read = self.may_take_input() && wait.is_none();
-        let deadline = wait.unwrap_or_else(|| self.deadline());
+        self.poll_wait(context, timer.as_mut()).map(Turn::Flow)
+    }
+
+    fn poll_wait(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Flow> {
+        // What comes first ends by itself: each stanza and each look has one end. A read comes before the timer, which says
+        // that nothing was read; and mail is taken in every turn.
+        if let Some(work) = &mut self.work
+            && let Poll::Ready((position, promise)) = work.as_mut().poll(context)
+        {
+            self.work = None;
+            self.owe(position, promise);
+            return Poll::Ready(Flow::On);
+        }
+        // Until its client asks for the count, or many have gathered, the session need not hear of each message that arrived.
+        let quietly = self.promises.len() < PROMISES_QUIET_MAX && !self.acks.as_ref().is_some_and(|acks| acks.owes());
+        if let Poll::Ready(outcome) = self.poll_promise(context, quietly) {
+            self.promise_kept(outcome);
+            return Poll::Ready(Flow::On);
+        }
+        if let Some(fetch) = &mut self.fetch
+            && let Poll::Ready(chunk) = fetch.as_mut().poll(context)
+        {
+            self.fetch = None;
+            self.fetched(chunk);
+            return Poll::Ready(Flow::On);
+        }
+        let pause = self.allowance.wait(self.since);
+        let read = self.may_take_input() && pause.is_none();
+        if let Some(connection) = &self.connection
+            && let Poll::Ready(ready) = connection.poll_ready(context, read)
+        {
+            return Poll::Ready(match ready {
+                Ok(()) if read => self.read(),
+                Ok(()) => Flow::On,
+                Err(_) => Flow::Detach,
+            });
+        }
+        let deadline = pause.unwrap_or_else(|| self.deadline());
         // Each read moves the deadline: a timer that ends too soon looks again, so that a turn does not set it anew.
         if timer.deadline() > deadline || timer.is_elapsed() {
             timer.as_mut().reset(deadline);
         }
-        // Until its client asks for the count, or many have gathered, the session need not hear of each message that arrived.
-        let quietly = self.promises.len() < PROMISES_QUIET_MAX && !self.acks.as_ref().is_some_and(|acks| acks.owes());
-        let Self { connection, work, promises, fetch, handle, .. } = self;
-        tokio::select! {
-            // What comes first ends by itself: each stanza and each look has one end. A read comes before the timer, which says
-            // that nothing was read; and mail is taken in every turn.
-            biased;
-            (position, promise) = optional(work) => {
-                self.work = None;
-                self.owe(position, promise);
-                Flow::On
-            }
-            outcome = kept(promises, quietly) => {
-                self.promise_kept(outcome);
-                Flow::On
-            }
-            chunk = optional(fetch) => {
-                self.fetch = None;
-                self.fetched(chunk);
-                Flow::On
-            }
-            ready = ready(connection.as_ref(), read) => match ready {
-                Ok(()) if read => self.read(),
-                Ok(()) => Flow::On,
-                Err(_) => Flow::Detach,
-            },
-            () = timer.as_mut() => match wait {
+        if timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(match pause {
                 None if deadline <= Instant::now() => self.overdue(),
                 _ => Flow::On,
-            },
-            () = handle.mailbox.wait() => Flow::On,
+            });
         }
+        self.handle.mailbox.poll_wait(context).map(|()| Flow::On)
     }
 
     // Input.
@@ -230,18 +265,17 @@ impl Session {
         }
     }
 
-    async fn take_input(&mut self) -> Flow {
-        // Nothing of the size of a stanza lives here: what waits is the session's task.
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<Flow> {
         while let Some(taken) = self.take_event() {
             match taken {
                 Taken::All(Flow::On) => {}
-                Taken::All(flow) => return flow,
-                Taken::Begun(work) => self.work_on(work).await,
+                Taken::All(flow) => return Poll::Ready(flow),
+                Taken::Begun(work) => self.work_on(work, context),
             }
             // A peer whose socket is never empty is not the only one on this thread.
-            tokio::task::coop::consume_budget().await;
+            ready!(poll_budget(context));
         }
-        Flow::On
+        Poll::Ready(Flow::On)
     }
 
     /// Handles what comes next of what was read, or begins to.
@@ -284,9 +318,9 @@ impl Session {
         Taken::Begun(Box::pin(async move { (position, pipeline::user_sends(outgoing).await) }))
     }
 
-    async fn work_on(&mut self, mut work: Work<(Option<Position>, Promise)>) {
+    fn work_on(&mut self, mut work: Work<(Option<Position>, Promise)>, context: &mut Context<'_>) {
         // Most stanzas need nothing from the store and are through at the first poll.
-        match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        match work.as_mut().poll(context) {
             Poll::Ready((position, promise)) => self.owe(position, promise),
             Poll::Pending => self.work = Some(work),
         }
@@ -333,6 +367,15 @@ impl Session {
         }
     }
 
+    /// The oldest promise; `quietly`: only what the store says of it, and not that the recipient has the message.
+    fn poll_promise(&mut self, context: &mut Context<'_>, quietly: bool) -> Poll<Result<(), StoreError>> {
+        match self.promises.front_mut().and_then(|(_, promise)| promise.ticket.as_mut()) {
+            Some(ticket) if quietly => ticket.poll_quietly(context),
+            Some(ticket) => Pin::new(ticket).poll(context),
+            None => Poll::Pending,
+        }
+    }
+
     fn promise_kept(&mut self, outcome: Result<(), StoreError>) {
         let Some((position, promise)) = self.promises.pop_front() else { return };
         if let Err(error) = outcome {
@@ -364,23 +407,28 @@ impl Session {
 
     // Output.
 
-    async fn take_mail(&mut self) -> Flow {
+    fn take_mail(&mut self) -> Turn {
         if self.handle.mailbox.is_overflown() {
             // What was refused is lost to this session, so that it cannot be resumed as if nothing were missing.
             warn!(jid = %self.handle.jid, "mailbox overflown");
             let text = "the peer does not read fast enough";
-            return self.fail(StreamError::new(StreamCondition::PolicyViolation, text));
+            return Turn::Flow(self.fail(StreamError::new(StreamCondition::PolicyViolation, text)));
         }
         let mail = match self.is_stalled() {
             false => self.handle.mailbox.take(UNSENT_BYTES_HIGH),
             true => self.handle.mailbox.take_urgent(),
         };
+        let mut mail = mail.into_iter();
         let mut end = None;
-        for mail in mail {
-            if let Some(takeover) = self.open(mail, &mut end) {
-                Box::pin(self.resume(takeover)).await;
+        while let Some(next) = mail.next() {
+            if let Some(takeover) = self.open(next, &mut end) {
+                return Turn::Resume(Box::new(Resumption { takeover, mail, end }));
             }
         }
+        Turn::Flow(self.mail_taken(end))
+    }
+
+    fn mail_taken(&mut self, end: Option<Box<StreamError>>) -> Flow {
         if let Some(error) = end {
             return self.fail(*error);
         }
@@ -533,25 +581,7 @@ impl Session {
     }
 }
 
-async fn ready(connection: Option<&Connection>, read: bool) -> std::io::Result<()> {
-    match connection {
-        Some(connection) => connection.ready(read).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn optional<T>(work: &mut Option<Work<T>>) -> T {
-    match work {
-        Some(work) => work.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the oldest promise; `quietly`: only for what the store says of it, and not until the recipient has the message.
-async fn kept(promises: &mut VecDeque<(Option<Position>, Promise)>, quietly: bool) -> Result<(), StoreError> {
-    match promises.front_mut().and_then(|(_, promise)| promise.ticket.as_mut()) {
-        Some(ticket) if quietly => std::future::poll_fn(|context| ticket.poll_quietly(context)).await,
-        Some(ticket) => ticket.await,
-        None => std::future::pending().await,
-    }
+/// Pending where the task has done as much as one task may at a time; it is woken again.
+fn poll_budget(context: &mut Context<'_>) -> Poll<()> {
+    pin!(tokio::task::coop::consume_budget()).poll(context)
 }

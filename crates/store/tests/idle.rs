@@ -32,10 +32,10 @@ fn a_store_with_nothing_to_do_sleeps() {
     store.commit(batch).wait().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(runtime.block_on(value.get("ann")).unwrap().is_some());
-    // The threads need a moment to fall asleep after that.
-    std::thread::sleep(Duration::from_millis(300));
+    // A second after that the threads let go of their caches.
+    std::thread::sleep(Duration::from_millis(1500));
     let before = switches();
     assert_eq!(before.len(), 4, "{before:?}");
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(switches(), before);
 }

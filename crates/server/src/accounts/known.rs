@@ -12,7 +12,7 @@ use magpie_proto::sasl::Credentials;
 use magpie_store::Ticket;
 use parking_lot::Mutex;
 
-/// Accounts that are remembered, each with less than a kilobyte.
+/// Accounts that are remembered, each with less than half a kilobyte.
 const ACCOUNTS_MAX: usize = 8192;
 
 /// What is known of credentials without asking the store.
@@ -22,8 +22,11 @@ pub(super) struct Known(Mutex<State>);
 #[derive(Default)]
 struct State {
     /// Those asked for lately, and those asked for before: when the first are too many they take the place of the second.
-    young: HashMap<BareJid, Arc<Credentials>>,
-    old: HashMap<BareJid, Arc<Credentials>>,
+    ///
+    /// In the form in which they are stored: read out they are seven small pieces of memory, which stay between all that comes
+    /// and goes with sessions.
+    young: HashMap<BareJid, Arc<[u8]>>,
+    old: HashMap<BareJid, Arc<[u8]>>,
     /// How many changes there were.
     changes: u64,
     /// Changes that the store has not settled yet.
@@ -36,13 +39,17 @@ pub(super) struct Look(Option<u64>);
 
 impl Known {
     /// The credentials, where they are remembered.
-    pub(super) fn get(&self, account: &BareJid) -> Option<Arc<Credentials>> {
+    pub(super) fn get(&self, account: &BareJid) -> Option<Credentials> {
+        Credentials::decode(&self.stored(account)?)
+    }
+
+    fn stored(&self, account: &BareJid) -> Option<Arc<[u8]>> {
         let mut state = self.0.lock();
         if let Some(found) = state.young.get(account) {
             return Some(Arc::clone(found));
         }
         let (account, found) = state.old.remove_entry(account)?;
-        state.put(account, &found);
+        state.put(account, Arc::clone(&found));
         Some(found)
     }
 
@@ -53,10 +60,11 @@ impl Known {
     }
 
     /// What the store answered.
-    pub(super) fn found(&self, look: Look, account: &BareJid, credentials: &Arc<Credentials>) {
+    pub(super) fn found(&self, look: Look, account: &BareJid, credentials: &Credentials) {
+        let stored = credentials.encode().into();
         let mut state = self.0.lock();
         if look.0 == Some(state.changes) && state.is_settled() {
-            state.put(account.clone(), credentials);
+            state.put(account.clone(), stored);
         }
     }
 
@@ -93,11 +101,11 @@ impl State {
         self.under_way.is_empty()
     }
 
-    fn put(&mut self, account: BareJid, credentials: &Arc<Credentials>) {
+    fn put(&mut self, account: BareJid, stored: Arc<[u8]>) {
         if self.young.len() >= ACCOUNTS_MAX / 2 {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(account, Arc::clone(credentials));
+        self.young.insert(account, stored);
     }
 }
 
@@ -112,8 +120,8 @@ mod tests {
         BareJid::parse("juliet@example.org").unwrap()
     }
 
-    fn nothing() -> Arc<Credentials> {
-        Arc::new(Credentials { keys: Vec::new() })
+    fn nothing() -> Credentials {
+        Credentials { keys: Vec::new() }
     }
 
     #[test]

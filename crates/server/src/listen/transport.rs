@@ -5,9 +5,11 @@
 //! [`Transport::queue`] what goes out, and calls [`Transport::try_flush`].
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use magpie_proto::sasl::ChannelBindings;
@@ -125,16 +127,23 @@ impl Transport {
     /// # Errors
     /// If the runtime is shutting down.
     pub async fn ready(&self, read: bool) -> io::Result<()> {
-        if read && (self.peer_closed || self.failed) {
-            return Ok(());
+        poll_fn(|context| self.poll_ready(context, read)).await
+    }
+
+    /// As [`Transport::ready`], for an owner that waits for other things too: one task at a time.
+    pub fn poll_ready(&self, context: &mut Context<'_>, read: bool) -> Poll<io::Result<()>> {
+        if read {
+            if self.peer_closed || self.failed {
+                return Poll::Ready(Ok(()));
+            }
+            if let ready @ Poll::Ready(_) = self.socket.poll_read_ready(context) {
+                return ready;
+            }
         }
-        let interest = match (read, self.unsent.is_some()) {
-            (true, false) => Interest::READABLE,
-            (true, true) => Interest::READABLE | Interest::WRITABLE,
-            (false, true) => Interest::WRITABLE,
-            (false, false) => return std::future::pending().await,
-        };
-        self.socket.ready(interest).await.map(|_| ())
+        match self.unsent {
+            Some(_) => self.socket.poll_write_ready(context),
+            None => Poll::Pending,
+        }
     }
 
     /// Reads what is there, at most some 16 KiB, and appends it decrypted to `plain`.

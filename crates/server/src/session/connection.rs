@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use magpie_proto::FullJid;
 use magpie_proto::StreamError;
@@ -46,6 +47,11 @@ impl Connection {
     /// Waits until the socket can be read (where asked for) or, while something is unsent, written. Cancel-safe.
     pub async fn ready(&self, read: bool) -> io::Result<()> {
         self.transport.ready(read).await
+    }
+
+    /// As [`Connection::ready`], for an owner that waits for other things too.
+    pub fn poll_ready(&self, context: &mut Context<'_>, read: bool) -> Poll<io::Result<()>> {
+        self.transport.poll_ready(context, read)
     }
 
     /// Reads what is there: how many bytes. An error when the peer is gone.

@@ -1,15 +1,25 @@
 //! How a session loses its connection (XEP-0198 §5), finds another, and ends.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use magpie_proto::{StreamCondition, StreamError};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::{Flow, Session, Takeover, kept, negotiation};
+use super::{Flow, Session, Takeover, negotiation};
+use crate::mailbox::Mail;
 use crate::modules::client_state::ClientState;
 use crate::news;
 use crate::pipeline::{self, Left};
+
+/// A takeover, with what is to be done after it.
+pub(super) struct Resumption {
+    pub(super) takeover: Box<Takeover>,
+    pub(super) mail: std::vec::IntoIter<Mail>,
+    /// The session ends with this.
+    pub(super) end: Option<Box<StreamError>>,
+}
 
 impl Session {
     pub(super) fn is_resumable(&self) -> bool {
@@ -96,6 +106,18 @@ impl Session {
         info!(jid = %self.handle.jid, resumed = true, "session resumed");
     }
 
+    /// Goes over to another connection, and takes the mail that came after it.
+    pub(super) async fn resume_amid(&mut self, resumption: Resumption) -> Flow {
+        let Resumption { takeover, mail, mut end } = resumption;
+        self.resume(takeover).await;
+        for next in mail {
+            if let Some(takeover) = self.open(next, &mut end) {
+                self.resume(takeover).await;
+            }
+        }
+        self.mail_taken(end)
+    }
+
     /// Waits until everything that was taken in is handled, and what was promised for it is kept.
     pub(super) async fn pay(&mut self) {
         if let Some(work) = self.work.take() {
@@ -103,7 +125,7 @@ impl Session {
             self.owe(position, promise);
         }
         while !self.promises.is_empty() {
-            let outcome = kept(&mut self.promises, false).await;
+            let outcome = poll_fn(|context| self.poll_promise(context, false)).await;
             self.promise_kept(outcome);
         }
     }

@@ -389,7 +389,7 @@ impl Negotiation {
     }
 
     /// The credentials of the account that is meant, which is remembered.
-    async fn find_credentials(&mut self, named: BareJid) -> Result<Option<Arc<Credentials>>, StoreError> {
+    async fn find_credentials(&mut self, named: BareJid) -> Result<Option<Credentials>, StoreError> {
         let account = self.server.account_meant(&named).await?;
         let found = self.server.deps.accounts.find(&account).await;
         self.meant = Some(account);

@@ -24,7 +24,7 @@ fn an_idle_connection_is_small() {
         ("the task of a connection", of5(negotiation::serve), 64),
         ("negotiation, boxed, until a resource is bound", of1(Negotiation::run), 1280),
         ("a session", size_of::<Session>(), 640),
-        ("the task of a session", of1(Session::run), 592),
+        ("the task of a session", of1(Session::run), 192),
         ("a connection", size_of::<Connection>(), 448),
         ("its transport", size_of::<Transport>(), 160),
         ("its stream", size_of::<ClientStream>(), 160),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{failure, forget_pages};
 use super::queries::id_of;
+use super::{failure, forget_pages};
 use crate::batch::{Batch, Change, Operation};
 use crate::cancel::cancelled;
 use crate::error::StoreError;
