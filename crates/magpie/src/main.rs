@@ -20,7 +20,7 @@ use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
 
 // Heap profilers see the system's allocator alone.
-#[cfg(not(feature = "system-allocator"))]
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

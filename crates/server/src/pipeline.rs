@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::modules::offline::{Offline, refusal};
-use crate::modules::{carbons, last, presence, stanza_ids};
+use crate::modules::{blocking, carbons, last, presence, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
@@ -155,8 +155,11 @@ fn send_message(
     acknowledged: bool,
     asked: Option<Asked>,
 ) -> Result<Promise, Stop> {
-    // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
-    server.modules.blocking.refuse_sent(session, to)?;
+    let copies = server.registry().with(&session.account, |account| {
+        // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
+        blocking::refuse_sent_by(account.as_deref(), session, to)?;
+        Ok::<_, Stop>(carbons::are_wanted(account.as_deref(), session))
+    })?;
     // Before anybody reads it: an id in the sender's name is the server's to give (XEP-0359 §3).
     let stanza = &*stanza_ids::without_claims(stanza, &session.account);
     let promise = match destination(server, session, stanza, to) {
@@ -167,7 +170,9 @@ fn send_message(
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
     };
     // After the recipient has it: a copy of a message that was refused would say that it was sent.
-    carbons::copy_sent(server, session, stanza, to);
+    if copies {
+        carbons::copy_sent(server, session, stanza, to);
+    }
     Ok(promise)
 }
 

@@ -205,9 +205,11 @@ impl Server {
             let counts = Counts { _admitted: admitted, _connection: server.deps.metrics.connection() };
             // At once, so that however many are accepted before the first of them runs, none is too many.
             let negotiating = server.deps.metrics.negotiating();
-            let (server, running) = (Arc::clone(&server), running.clone());
+            let running = running.clone();
+            // Made out here: what a future is given when it begins has its room in it for as long as it lives.
+            let serving = session::serve(Arc::clone(&server), transport, gate, counts, negotiating);
             tokio::spawn(async move {
-                session::serve(server, transport, gate, counts, negotiating).await;
+                serving.await;
                 drop(running);
             });
         };

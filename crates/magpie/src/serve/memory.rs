@@ -23,7 +23,7 @@ const BUSY_MAX: Duration = Duration::from_millis(20);
 
 /// Gives back what is free on this thread.
 pub(crate) fn give_back() {
-    #[cfg(not(feature = "system-allocator"))]
+    #[cfg(feature = "mimalloc")]
     // SAFETY: any thread may call it at any time. It has no argument that could be wrong, it changes nothing but the
     // allocator's own books, and what is allocated stays where it is.
     #[allow(unsafe_code)]

@@ -178,7 +178,7 @@ macro_rules! common {
     ($($jid:ident)*) => {$(
         impl PartialEq for $jid {
             fn eq(&self, other: &Self) -> bool {
-                self.as_str() == other.as_str()
+                self.parts.eq(&other.parts)
             }
         }
         impl Eq for $jid {}

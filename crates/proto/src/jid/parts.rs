@@ -80,6 +80,11 @@ impl Parts {
         &self.text[..usize::from(self.end)]
     }
 
+    /// Of two that share their text it is not read.
+    pub(super) fn eq(&self, other: &Self) -> bool {
+        self.end == other.end && (Arc::ptr_eq(&self.text, &other.text) || self.as_str() == other.as_str())
+    }
+
     pub(super) fn to_text(&self) -> Arc<str> {
         match usize::from(self.end) == self.text.len() {
             true => Arc::clone(&self.text),

@@ -87,6 +87,11 @@ impl ClientStream {
         }
     }
 
+    /// Whether there is something to take.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// Takes what is to be written. Leaves no buffer behind.
     pub fn take_output(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.output)

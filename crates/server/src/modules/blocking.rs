@@ -132,18 +132,7 @@ impl Blocking {
 
     /// A step: what the user sends to a blocked contact goes nowhere, and the user is told (§3.3).
     pub fn refuse_sent(&self, session: &SessionHandle, to: &Jid) -> Result<(), StanzaError> {
-        // Nobody can be shut out of the own account.
-        if to.to_bare() == session.account {
-            return Ok(());
-        }
-        let list = |account: Option<&mut Account>| account.and_then(|account| account.blocked.as_ref()?.blocks(to).then_some(()));
-        match self.registry.with(&session.account, list) {
-            Some(()) => {
-                let blocked = Element::new("blocked", "urn:xmpp:blocking:errors");
-                Err(StanzaError::from(StanzaCondition::NotAcceptable).with_type(ErrorType::Cancel).with_application(blocked))
-            }
-            None => Ok(()),
-        }
+        self.registry.with(&session.account, |account| refuse_sent_by(account.as_deref(), session, to))
     }
 
     /// A step: what a blocked contact sends to the account looks to it as if nobody were there (§3.2).
@@ -247,6 +236,17 @@ fn of_rows(rows: Vec<(String, String)>) -> Arc<BlockList> {
         return BlockList::empty();
     }
     Arc::new(BlockList(rows.iter().filter_map(|(jid, _)| Jid::parse(jid).ok()).collect()))
+}
+
+/// As [`Blocking::refuse_sent`], where the sender's account is at hand.
+pub fn refuse_sent_by(account: Option<&Account>, session: &SessionHandle, to: &Jid) -> Result<(), StanzaError> {
+    let blocks = account.and_then(|account| account.blocked.as_ref()).is_some_and(|blocked| blocked.blocks(to));
+    // Nobody can be shut out of the own account.
+    if !blocks || to.to_bare() == session.account {
+        return Ok(());
+    }
+    let blocked = Element::new("blocked", "urn:xmpp:blocking:errors");
+    Err(StanzaError::from(StanzaCondition::NotAcceptable).with_type(ErrorType::Cancel).with_application(blocked))
 }
 
 #[cfg(test)]

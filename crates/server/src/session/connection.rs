@@ -114,8 +114,8 @@ impl Connection {
 
     /// Takes what the stream itself wants to say.
     fn queue_output(&mut self) {
-        let output = self.stream.take_output();
-        if !output.is_empty() {
+        if self.stream.has_output() {
+            let output = self.stream.take_output();
             self.append(|out| out.extend_from_slice(&output));
         }
     }

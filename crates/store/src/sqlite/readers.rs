@@ -147,7 +147,9 @@ mod tests {
     #[test]
     fn a_reader_rests_once_after_its_last_query() {
         static RESTS: AtomicUsize = AtomicUsize::new(0);
-        let at_rest = || drop(RESTS.fetch_add(1, Relaxed));
+        let at_rest = || {
+            RESTS.fetch_add(1, Relaxed);
+        };
         let readers = Readers::start(1, Some(at_rest), || Ok(Connection::open_in_memory().unwrap())).unwrap();
         for rests in 1..=2 {
             assert_eq!(block_on(readers.read(|_| Ok(()))), Ok(()));
