@@ -195,8 +195,8 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     cache(connection, WRITER_CACHE_KIBIBYTES)
 }
 
-/// Pages, and statements. A statement is prepared once. Without the planner's promise to leave a plan as it is, it prepares one anew each time
-/// that other values are bound to it, which costs more than running it.
+/// Pages, and statements. A statement is prepared once. Without the planner's promise to leave a plan as it is, it prepares one
+/// anew each time that other values are bound to it, which costs more than running it.
 fn cache(connection: &Connection, kibibytes: i32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -kibibytes)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
