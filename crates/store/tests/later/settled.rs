@@ -1,59 +1,15 @@
 //! Who waits until the store has settled what was committed so far reads all that is kept of it, whatever becomes of the rest.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use magpie_store::{Batch, Faults, Log, Map, Options, Store, StoreError, Ticket, Value, Withdrawal};
+use magpie_store::{Batch, Faults, Map, Store, StoreError, Ticket, Value, Withdrawal};
 use proptest::prelude::*;
 
-const OWNER: &str = "ann";
-/// Longer than any test.
-const FOREVER: Duration = Duration::from_secs(3600);
+use crate::{FOREVER, OWNER, Subject, block_on};
+
 const A_WHILE: Duration = Duration::from_millis(30);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-struct Subject {
-    _dir: tempfile::TempDir,
-    faults: Faults,
-    store: Store,
-    log: Log<String>,
-}
-
-impl Subject {
-    fn new(linger: Duration) -> Self {
-        let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::new());
-        let options = Options { linger, faults: faults.clone(), ..Options::default() };
-        let store = Store::open_with(dir.path(), options).unwrap();
-        let log = store.log("log");
-        Self { _dir: dir, faults, store, log }
-    }
-
-    fn batch(&self, text: &str) -> Batch {
-        let mut batch = Batch::new();
-        self.log.append(&mut batch, OWNER, self.store.next_id(), &text.to_owned());
-        batch
-    }
-
-    fn now(&self, text: &str) -> Ticket {
-        self.store.commit(self.batch(text))
-    }
-
-    fn later(&self, text: &str) -> (Ticket, Withdrawal) {
-        self.store.commit_later(self.batch(text))
-    }
-
-    fn texts(&self) -> Vec<String> {
-        let rows = block_on(self.log.range(OWNER, None, usize::MAX)).unwrap();
-        rows.into_iter().map(|(_, text)| text).collect()
-    }
-}
 
 #[test]
 fn with_nothing_queued_there_is_nothing_to_wait_for() {

@@ -1,78 +1,15 @@
 //! What is withdrawn before the writer has begun with it is never written; everything else is, in its order.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use magpie_store::{Batch, Faults, Log, LogId, Options, Store, StoreError, Ticket, Withdrawal};
+use magpie_store::{Batch, Log, Options, Store, StoreError};
 use proptest::prelude::*;
 
-const OWNER: &str = "ann";
-/// Longer than any test.
-const FOREVER: Duration = Duration::from_secs(3600);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-/// A store in a folder whose batches linger for as long as given.
-struct Subject {
-    dir: tempfile::TempDir,
-    faults: Faults,
-    store: Store,
-    log: Log<String>,
-}
-
-impl Subject {
-    fn new(linger: Duration) -> Self {
-        let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::new());
-        let options = Options { linger, queue_bytes_max: 1 << 20, faults: faults.clone(), ..Options::default() };
-        let store = Store::open_with(dir.path(), options).unwrap();
-        let log = store.log("log");
-        Self { dir, faults, store, log }
-    }
-
-    fn append(&self, text: &str) -> (LogId, Batch) {
-        let (id, mut batch) = (self.store.next_id(), Batch::new());
-        self.log.append(&mut batch, OWNER, id, &text.to_owned());
-        (id, batch)
-    }
-
-    fn later(&self, text: &str) -> (Ticket, Withdrawal) {
-        self.store.commit_later(self.append(text).1)
-    }
-
-    fn now(&self, text: &str) -> Ticket {
-        self.store.commit(self.append(text).1)
-    }
-
-    /// What the next program finds.
-    fn reopen(self) -> Vec<String> {
-        let Self { dir, store, log, .. } = self;
-        store.close();
-        drop((store, log));
-        texts(dir.path())
-    }
-
-    /// Waits until the writer has taken everything that it can take.
-    fn settle(&self) {
-        let begun = Instant::now();
-        while self.store.statistics().queued_batches > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(10));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn texts(dir: &Path) -> Vec<String> {
-    let log: Log<String> = Store::open(dir).unwrap().log("log");
-    block_on(log.range(OWNER, None, usize::MAX)).unwrap().into_iter().map(|(_, text)| text).collect()
-}
+use crate::{FOREVER, OWNER, Subject, block_on, texts};
 
 #[test]
 fn what_is_withdrawn_in_time_is_never_written_and_counts_as_done() {
@@ -332,7 +269,7 @@ fn texts_end(store: &Store) -> u64 {
 
 #[test]
 fn after_a_kill_what_was_withdrawn_is_not_there_and_all_else_that_was_acknowledged_is() {
-    const NAME: &str = "after_a_kill_what_was_withdrawn_is_not_there_and_all_else_that_was_acknowledged_is";
+    const NAME: &str = "withdrawal::after_a_kill_what_was_withdrawn_is_not_there_and_all_else_that_was_acknowledged_is";
     // This test is its own child.
     if let Some(dir) = std::env::var_os(FOLDER) {
         write_until_killed(Path::new(&dir));
