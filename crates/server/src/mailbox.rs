@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use magpie_proto::{Stanza, StreamError};
 use magpie_store::LogId;
@@ -91,18 +91,26 @@ struct Queue {
     /// Whether it holds a [`Mail::LookIntoSpool`]: one is as good as many.
     look: bool,
     closed: bool,
-    /// Whether the next [`Mailbox::poll_wait`] ends at once.
-    woken: bool,
-    /// Who waits. Here, so that one lock is enough for mail and for the word of it.
-    waiting: Option<Waker>,
+    /// Who takes the mail. Here, so that one lock is enough for mail and for the word of it.
+    taker: Option<Waker>,
+}
+
+/// What was taken from a mailbox.
+#[derive(Debug)]
+pub struct Taken {
+    /// In the order in which it came.
+    pub mail: Vec<Mail>,
+    /// Whether some is left.
+    pub more: bool,
 }
 
 impl Queue {
-    /// Ends the wait, or the next one. Whom to wake, once the lock is given back.
-    #[must_use = "who waits is to be woken"]
-    fn wake(&mut self) -> Option<Waker> {
-        self.woken = true;
-        self.waiting.take()
+    /// From now on `taker` is woken.
+    fn listen(&mut self, taker: &Waker) {
+        match &mut self.taker {
+            Some(known) => known.clone_from(taker),
+            none => *none = Some(taker.clone()),
+        }
     }
 }
 
@@ -140,10 +148,10 @@ impl Mailbox {
             // One stanza has room, however large it is.
             if queue.bytes > 0 && queue.bytes + bytes > self.bytes_max {
                 self.overflown.store(true, Ordering::Release);
-                let waiting = queue.wake();
+                let taker = queue.taker.clone();
                 drop(queue);
-                if let Some(waiting) = waiting {
-                    waiting.wake();
+                if let Some(taker) = taker {
+                    taker.wake();
                 }
                 return Err(mail);
             }
@@ -156,10 +164,10 @@ impl Mailbox {
         // A session that was told of mail and leaves it there waits for its peer.
         let wake = queue.mail.is_empty() || mail.is_urgent() || half;
         queue.mail.push(mail);
-        let waiting = wake.then(|| queue.wake()).flatten();
+        let taker = if wake { queue.taker.clone() } else { None };
         drop(queue);
-        if let Some(waiting) = waiting {
-            waiting.wake();
+        if let Some(taker) = taker {
+            taker.wake();
         }
         Ok(())
     }
@@ -169,9 +177,11 @@ impl Mailbox {
         self.put(Mail::Deliver(delivery)).is_ok()
     }
 
-    /// Takes the oldest mail, as long as what was taken before it is less than so many bytes.
-    pub fn take(&self, bytes_max: usize) -> Vec<Mail> {
+    /// Takes the oldest mail, as long as what was taken before it is less than so many bytes. `taker` is woken when the next
+    /// comes into a box that is empty then, when a box is half full, and for what cannot wait.
+    pub fn take(&self, bytes_max: usize, taker: &Waker) -> Taken {
         let mut queue = self.queue.lock();
+        queue.listen(taker);
         let mut bytes = 0;
         let within = |mail: &&Mail| {
             let more = bytes < bytes_max;
@@ -182,17 +192,20 @@ impl Mailbox {
         if count == queue.mail.len() {
             queue.bytes = 0;
             queue.look = false;
-            return std::mem::take(&mut queue.mail);
+            return Taken { mail: std::mem::take(&mut queue.mail), more: false };
         }
-        let taken: Vec<Mail> = queue.mail.drain(..count).collect();
-        queue.bytes -= taken.iter().map(Mail::cost).sum::<usize>();
-        queue.look = queue.look && !taken.iter().any(|mail| matches!(mail, Mail::LookIntoSpool));
-        taken
+        let mail: Vec<Mail> = queue.mail.drain(..count).collect();
+        queue.bytes -= mail.iter().map(Mail::cost).sum::<usize>();
+        queue.look = queue.look && !mail.iter().any(|mail| matches!(mail, Mail::LookIntoSpool));
+        Taken { mail, more: true }
     }
 
-    /// Takes only what cannot wait for the peer to read.
-    pub fn take_urgent(&self) -> Vec<Mail> {
-        self.queue.lock().mail.extract_if(.., |mail| mail.is_urgent()).collect()
+    /// Takes only what cannot wait for the peer to read. `taker` is woken as by [`Mailbox::take`].
+    pub fn take_urgent(&self, taker: &Waker) -> Taken {
+        let mut queue = self.queue.lock();
+        queue.listen(taker);
+        let mail = queue.mail.extract_if(.., |mail| mail.is_urgent()).collect();
+        Taken { mail, more: !queue.mail.is_empty() }
     }
 
     /// Changes what waits, in place.
@@ -209,17 +222,8 @@ impl Mailbox {
     pub fn close(&self) -> Vec<Mail> {
         let mut queue = self.queue.lock();
         queue.closed = true;
+        queue.taker = None;
         std::mem::take(&mut queue.mail)
-    }
-
-    /// Lets the next [`Mailbox::poll_wait`] end at once if anything is there: a session that had to leave it there has room again.
-    pub fn remind(&self) {
-        let mut queue = self.queue.lock();
-        let waiting = if queue.mail.is_empty() { None } else { queue.wake() };
-        drop(queue);
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
     }
 
     /// Whether nothing is there.
@@ -247,19 +251,6 @@ impl Mailbox {
     pub fn has_look_into_spool(&self) -> bool {
         self.queue.lock().look
     }
-
-    /// Waits until something was put in; the session alone does. May wake without cause.
-    pub fn poll_wait(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut queue = self.queue.lock();
-        if std::mem::take(&mut queue.woken) {
-            return Poll::Ready(());
-        }
-        match &mut queue.waiting {
-            Some(waiting) => waiting.clone_from(context.waker()),
-            waiting => *waiting = Some(context.waker().clone()),
-        }
-        Poll::Pending
-    }
 }
 
 #[cfg(test)]
@@ -277,7 +268,7 @@ mod tests {
         assert!(mailbox.deliver(Delivery::new(stanza())));
         assert!(!mailbox.deliver(Delivery::new(stanza())));
         assert!(mailbox.is_overflown());
-        assert_eq!(mailbox.take(1000).len(), 1);
+        assert_eq!(mailbox.take(1000, Waker::noop()).mail.len(), 1);
     }
 
     #[test]
@@ -287,8 +278,8 @@ mod tests {
         mailbox.put(Mail::LookIntoSpool).unwrap();
         mailbox.put(Mail::End(magpie_proto::StreamCondition::Reset.into())).unwrap();
         mailbox.put(Mail::LookIntoSpool).unwrap();
-        assert!(matches!(mailbox.take_urgent()[..], [Mail::End(_)]));
-        assert!(matches!(mailbox.take(1000)[..], [Mail::Deliver(_), Mail::LookIntoSpool]));
+        assert!(matches!(mailbox.take_urgent(Waker::noop()).mail[..], [Mail::End(_)]));
+        assert!(matches!(mailbox.take(1000, Waker::noop()).mail[..], [Mail::Deliver(_), Mail::LookIntoSpool]));
         assert!(!mailbox.has_look_into_spool());
     }
 
@@ -300,11 +291,13 @@ mod tests {
             assert!(mailbox.deliver(Delivery::new(stanza())));
         }
         assert!(mailbox.is_half_full());
-        assert_eq!(mailbox.take(one + 1).len(), 2);
+        let taken = mailbox.take(one + 1, Waker::noop());
+        assert_eq!((taken.mail.len(), taken.more), (2, true));
         assert!(!mailbox.is_half_full() && !mailbox.is_roomy());
         assert!(mailbox.deliver(Delivery::new(stanza())) && mailbox.deliver(Delivery::new(stanza())));
         assert!(!mailbox.deliver(Delivery::new(stanza())));
-        assert_eq!(mailbox.take(usize::MAX).len(), 3);
+        let taken = mailbox.take(usize::MAX, Waker::noop());
+        assert_eq!((taken.mail.len(), taken.more), (3, false));
         assert!(mailbox.is_empty() && mailbox.is_roomy());
     }
 
@@ -314,5 +307,32 @@ mod tests {
         assert!(mailbox.deliver(Delivery::new(stanza())));
         assert_eq!(mailbox.close().len(), 1);
         assert!(mailbox.put(Mail::LookIntoSpool).is_err());
+    }
+
+    #[test]
+    fn who_takes_the_mail_is_woken_for_the_first_that_comes_for_a_box_half_full_and_for_what_cannot_wait() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let count = Arc::new(Count(0.into()));
+        let waker = Waker::from(Arc::clone(&count));
+        let woken = || count.0.swap(0, Ordering::Relaxed);
+        let one = Delivery::new(stanza()).cost();
+        let mailbox = Mailbox::new(8 * one);
+        assert!(mailbox.deliver(Delivery::new(stanza())));
+        assert_eq!(mailbox.take(usize::MAX, &waker).mail.len(), 1);
+
+        let woken_by_each: Vec<usize> = (0..6).map(|_| {
+            assert!(mailbox.deliver(Delivery::new(stanza())));
+            woken()
+        }).collect();
+        assert_eq!(woken_by_each, [1, 0, 0, 0, 1, 0]);
+        mailbox.put(Mail::End(magpie_proto::StreamCondition::Reset.into())).unwrap();
+        assert_eq!(woken(), 1);
+        mailbox.close();
+        assert_eq!(Arc::strong_count(&count), 2);
     }
 }

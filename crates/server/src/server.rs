@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 use crate::accounts::Accounts;
 use crate::admin::ReloadReport;
 use crate::auth::{CheckedPasswords, LoginThrottle};
-use crate::config::{Config, ListenKind};
+use crate::config::{Config, Limits, ListenKind};
 use crate::listen::buffers::Buffers;
 use crate::listen::certificates::{CertificateError, Certificates};
 use crate::listen::tcp::{Admission, Listener};
@@ -69,6 +70,9 @@ pub struct Server {
     pub modules: Modules,
     /// Who owns which request.
     pub requests: Requests,
+    /// The domains served; to change them takes a restart.
+    domains: Box<[Box<str>]>,
+    limits: SessionLimits,
     certificates: Arc<Certificates>,
     throttle: Mutex<LoginThrottle>,
     password_checks: Semaphore,
@@ -82,6 +86,37 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     /// Every connection holds a copy of the sender; when all are gone the receiver ends.
     running: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+/// The limits that every turn of every session asks for, which a look into the configuration each time would slow down.
+#[derive(Debug, Default)]
+pub struct SessionLimits {
+    unsent_bytes_max: AtomicUsize,
+    unacked_stanzas_max: AtomicUsize,
+    bytes_per_second_max: AtomicU64,
+}
+
+impl SessionLimits {
+    fn set(&self, limits: &Limits) {
+        self.unsent_bytes_max.store(limits.unsent_bytes_max, Ordering::Relaxed);
+        self.unacked_stanzas_max.store(limits.unacked_stanzas_max, Ordering::Relaxed);
+        self.bytes_per_second_max.store(limits.bytes_per_second_max, Ordering::Relaxed);
+    }
+
+    /// See [`Limits::unsent_bytes_max`].
+    pub fn unsent_bytes_max(&self) -> usize {
+        self.unsent_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// See [`Limits::unacked_stanzas_max`].
+    pub fn unacked_stanzas_max(&self) -> usize {
+        self.unacked_stanzas_max.load(Ordering::Relaxed)
+    }
+
+    /// See [`Limits::bytes_per_second_max`].
+    pub fn bytes_per_second_max(&self) -> u64 {
+        self.bytes_per_second_max.load(Ordering::Relaxed)
+    }
 }
 
 /// Why the server does not start.
@@ -157,6 +192,8 @@ impl Server {
             deps,
             modules,
             requests,
+            domains: config.domains.iter().map(|domain| domain.as_str().into()).collect(),
+            limits: SessionLimits::default(),
             certificates,
             password_checks: Semaphore::new(cores),
             checked_passwords: CheckedPasswords::new(&password_secret, Instant::now()),
@@ -168,6 +205,7 @@ impl Server {
             stopping: watch::Sender::new(false),
             running: Mutex::new(Some(mpsc::channel(1))),
         });
+        server.limits.set(&config.limits);
         server.admission.set_limits(config.limits.connections_per_address_max, config.limits.unauthenticated_max);
         server.watch();
         for listen in &config.listen {
@@ -282,6 +320,7 @@ impl Server {
         ];
         report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
         self.deps.accounts.set_policy(new.auth.scram_policy());
+        self.limits.set(&new.limits);
         self.admission.set_limits(new.limits.connections_per_address_max, new.limits.unauthenticated_max);
         // What needs a restart stays as it was, so that every reader sees what is in force.
         let new = Config {
@@ -343,6 +382,11 @@ impl Server {
         self.deps.config.load()
     }
 
+    /// The limits of sessions in force.
+    pub fn limits(&self) -> &SessionLimits {
+        &self.limits
+    }
+
     /// Who is connected.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.deps.registry
@@ -370,7 +414,7 @@ impl Server {
 
     /// Whether the domain is served here.
     pub fn serves(&self, domain: &str) -> bool {
-        self.config().domains.iter().any(|served| served == domain)
+        self.domains.iter().any(|served| **served == *domain)
     }
 
     /// Whether the account may administer the server.

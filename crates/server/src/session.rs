@@ -66,6 +66,13 @@ const PROMISES_MAX: usize = 1024;
 /// Stanzas whose promises wait above which the session looks after them though its client does not ask for the count.
 const PROMISES_QUIET_MAX: usize = 16;
 
+/// When the session looks after a peer that is silent. Its sleep ends too soon rather than being set with each read.
+struct Timer<'a> {
+    sleep: Pin<&'a mut Sleep>,
+    /// Whether the sleep wakes the session.
+    armed: bool,
+}
+
 /// Whether the session goes on.
 enum Flow {
     On,
@@ -148,9 +155,12 @@ impl Session {
             // Whoever told the sessions to end may have looked before this one was there.
             let _ = self.handle.mailbox.put(Mail::End(StreamCondition::SystemShutdown.into()));
         }
-        let mut timer = pin!(sleep_until(self.deadline()));
+        let sleep = pin!(sleep_until(self.deadline()));
+        let mut timer = Timer { sleep, armed: false };
         let lost = loop {
-            let flow = match poll_fn(|context| self.poll_turns(context, timer.as_mut())).await {
+            // What ended the turns may have brought the deadline nearer.
+            timer.armed = false;
+            let flow = match poll_fn(|context| self.poll_turns(context, &mut timer)).await {
                 Turn::Flow(flow) => flow,
                 Turn::Resume(resumption) => Box::pin(self.resume_amid(*resumption)).await,
             };
@@ -166,23 +176,37 @@ impl Session {
 
     /// Turns, until one of them needs more than this function. Not a future with what it waits for inside: that would be a
     /// third of an idle session's memory.
-    fn poll_turns(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Turn> {
+    fn poll_turns(&mut self, context: &mut Context<'_>, timer: &mut Timer<'_>) -> Poll<Turn> {
         loop {
             ready!(poll_budget(context));
-            match ready!(self.poll_turn(context, timer.as_mut())) {
+            match ready!(self.poll_turn(context, timer)) {
                 Turn::Flow(Flow::On) => {}
                 turn => return Poll::Ready(turn),
             }
         }
     }
 
-    /// One turn: do all that can be done, then wait for the next input.
-    fn poll_turn(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Turn> {
+    /// One turn: take in what is there, do all that can be done, then wait. Each wake-up is to cost one turn, whatever it was for.
+    fn poll_turn(&mut self, context: &mut Context<'_>, timer: &mut Timer<'_>) -> Poll<Turn> {
+        let (flow, listening) = self.poll_read(context);
+        if let Flow::Detach | Flow::End = flow {
+            return Poll::Ready(Turn::Flow(flow));
+        }
         if let flow @ (Flow::Detach | Flow::End) = ready!(self.poll_input(context)) {
             return Poll::Ready(Turn::Flow(flow));
         }
         // After the input, so that the answer to a stanza is written before it counts as handled.
-        match self.take_mail() {
+        if self.handle.mailbox.is_overflown() {
+            // What was refused is lost to this session, so that it cannot be resumed as if nothing were missing.
+            warn!(jid = %self.handle.jid, "mailbox overflown");
+            let text = "the peer does not read fast enough";
+            return Poll::Ready(Turn::Flow(self.fail(StreamError::new(StreamCondition::PolicyViolation, text))));
+        }
+        let taken = match self.is_stalled() {
+            false => self.handle.mailbox.take(UNSENT_BYTES_HIGH, context.waker()),
+            true => self.handle.mailbox.take_urgent(context.waker()),
+        };
+        match self.open_all(taken.mail) {
             Turn::Flow(Flow::On) => {}
             turn => return Poll::Ready(turn),
         }
@@ -192,15 +216,15 @@ impl Session {
         }
         // What had to wait until the socket took the rest need not wait any more.
         self.look_into_spool();
-        if !self.is_stalled() {
-            self.handle.mailbox.remind();
+        if taken.more && !self.is_stalled() {
+            return Poll::Ready(Turn::Flow(Flow::On));
         }
-        self.poll_wait(context, timer.as_mut()).map(Turn::Flow)
+        self.poll_wait(context, timer, listening).map(Turn::Flow)
     }
 
-    fn poll_wait(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Flow> {
-        // What comes first ends by itself: each stanza and each look has one end. A read comes before the timer, which says
-        // that nothing was read; and mail is taken in every turn.
+    /// `listening`: this turn waits for the socket already.
+    fn poll_wait(&mut self, context: &mut Context<'_>, timer: &mut Timer<'_>, listening: bool) -> Poll<Flow> {
+        // What comes first ends by itself: each stanza and each look has one end.
         if let Some(work) = &mut self.work
             && let Poll::Ready((position, promise)) = work.as_mut().poll(context)
         {
@@ -208,11 +232,14 @@ impl Session {
             self.owe(position, promise);
             return Poll::Ready(Flow::On);
         }
-        // Until its client asks for the count, or many have gathered, the session need not hear of each message that arrived.
-        let quietly = self.promises.len() < PROMISES_QUIET_MAX && !self.acks.as_ref().is_some_and(|acks| acks.owes());
-        if let Poll::Ready(outcome) = self.poll_promise(context, quietly) {
-            self.promise_kept(outcome);
-            return Poll::Ready(Flow::On);
+        if !self.promises.is_empty() {
+            // Until its client asks for the count, or many have gathered, the session need not hear of each message that arrived.
+            let quietly =
+                self.promises.len() < PROMISES_QUIET_MAX && !self.acks.as_ref().is_some_and(|acks| acks.owes());
+            if let Poll::Ready(outcome) = self.poll_promise(context, quietly) {
+                self.promise_kept(outcome);
+                return Poll::Ready(Flow::On);
+            }
         }
         if let Some(fetch) = &mut self.fetch
             && let Poll::Ready(chunk) = fetch.as_mut().poll(context)
@@ -222,31 +249,52 @@ impl Session {
             return Poll::Ready(Flow::On);
         }
         let pause = self.allowance.wait(self.since);
-        let read = self.may_take_input() && pause.is_none();
         if let Some(connection) = &self.connection
-            && let Poll::Ready(ready) = connection.poll_ready(context, read)
+            && !(listening && connection.unsent_bytes() == 0)
+            && let Poll::Ready(ready) = connection.poll_ready(context, self.may_take_input() && pause.is_none())
         {
-            return Poll::Ready(match ready {
-                Ok(()) if read => self.read(),
-                Ok(()) => Flow::On,
-                Err(_) => Flow::Detach,
-            });
+            return Poll::Ready(if ready.is_ok() { Flow::On } else { Flow::Detach });
+        }
+        // Mail wakes the session: see the look into the mailbox.
+        self.poll_timer(context, timer, pause)
+    }
+
+    /// Each read moves the deadline: a timer that ends too soon looks again, so that a turn need not set it anew.
+    fn poll_timer(
+        &mut self,
+        context: &mut Context<'_>,
+        timer: &mut Timer<'_>,
+        pause: Option<Instant>,
+    ) -> Poll<Flow> {
+        if timer.armed && pause.is_none() && !timer.sleep.is_elapsed() {
+            return Poll::Pending;
         }
         let deadline = pause.unwrap_or_else(|| self.deadline());
-        // Each read moves the deadline: a timer that ends too soon looks again, so that a turn does not set it anew.
-        if timer.deadline() > deadline || timer.is_elapsed() {
-            timer.as_mut().reset(deadline);
+        if timer.sleep.deadline() > deadline || timer.sleep.is_elapsed() {
+            timer.sleep.as_mut().reset(deadline);
         }
-        if timer.as_mut().poll(context).is_ready() {
-            return Poll::Ready(match pause {
-                None if deadline <= Instant::now() => self.overdue(),
-                _ => Flow::On,
-            });
-        }
-        self.handle.mailbox.poll_wait(context).map(|()| Flow::On)
+        timer.armed = true;
+        ready!(timer.sleep.as_mut().poll(context));
+        Poll::Ready(match pause {
+            None if deadline <= Instant::now() => self.overdue(),
+            _ => Flow::On,
+        })
     }
 
     // Input.
+
+    /// Reads where there is something to read. Whether there is nothing and the session will be woken when there is.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> (Flow, bool) {
+        if !self.may_take_input() || self.allowance.wait(self.since).is_some() {
+            return (Flow::On, false);
+        }
+        match self.connection.as_ref().map(|connection| connection.poll_ready(context, true)) {
+            Some(Poll::Ready(Ok(()))) => (self.read(), false),
+            Some(Poll::Ready(Err(_))) => (Flow::Detach, false),
+            Some(Poll::Pending) => (Flow::On, true),
+            None => (Flow::On, false),
+        }
+    }
 
     fn read(&mut self) -> Flow {
         let Some(connection) = &mut self.connection else { return Flow::On };
@@ -255,7 +303,7 @@ impl Session {
             Ok(bytes) => {
                 self.since = Instant::now();
                 self.probed = false;
-                self.allowance.spend(bytes, self.server.config().limits.bytes_per_second_max, self.since);
+                self.allowance.spend(bytes, self.server.limits().bytes_per_second_max(), self.since);
                 Flow::On
             }
             Err(error) => {
@@ -329,7 +377,7 @@ impl Session {
     fn handle_nonza(&mut self, element: &Stanza) -> Flow {
         // Answers to these do not wait in the mailbox.
         let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
-        if unsent > self.server.config().limits.unsent_bytes_max {
+        if unsent > self.server.limits().unsent_bytes_max() {
             warn!(jid = %self.handle.jid, "the peer does not read");
             return Flow::Detach;
         }
@@ -397,7 +445,7 @@ impl Session {
 
     /// Tells the client what was handled, once everything that was to be said about it is on its way.
     fn answer_requests(&mut self) {
-        if self.acks.is_none() || self.is_stalled() || !self.handle.mailbox.is_empty() {
+        if !self.acks.as_ref().is_some_and(|acks| acks.owes()) || self.is_stalled() || !self.handle.mailbox.is_empty() {
             return;
         }
         if let Some(answer) = self.acks.as_mut().and_then(|acks| acks.answer_due()) {
@@ -407,17 +455,7 @@ impl Session {
 
     // Output.
 
-    fn take_mail(&mut self) -> Turn {
-        if self.handle.mailbox.is_overflown() {
-            // What was refused is lost to this session, so that it cannot be resumed as if nothing were missing.
-            warn!(jid = %self.handle.jid, "mailbox overflown");
-            let text = "the peer does not read fast enough";
-            return Turn::Flow(self.fail(StreamError::new(StreamCondition::PolicyViolation, text)));
-        }
-        let mail = match self.is_stalled() {
-            false => self.handle.mailbox.take(UNSENT_BYTES_HIGH),
-            true => self.handle.mailbox.take_urgent(),
-        };
+    fn open_all(&mut self, mail: Vec<Mail>) -> Turn {
         let mut mail = mail.into_iter();
         let mut end = None;
         while let Some(next) = mail.next() {
@@ -438,7 +476,7 @@ impl Session {
             return Flow::Detach;
         }
         match &self.acks {
-            Some(acks) if acks.outbound.len() > self.server.config().limits.unacked_stanzas_max => {
+            Some(acks) if acks.outbound.len() > self.server.limits().unacked_stanzas_max() => {
                 self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many unacknowledged stanzas"))
             }
             _ => Flow::On,
@@ -464,8 +502,8 @@ impl Session {
             return true;
         }
         self.acks.as_ref().is_some_and(|acks| {
-            let limits = &self.server.config().limits;
-            acks.unacked_bytes() > limits.unsent_bytes_max || acks.outbound.len() > limits.unacked_stanzas_max / 2
+            let limits = self.server.limits();
+            acks.unacked_bytes() > limits.unsent_bytes_max() || acks.outbound.len() > limits.unacked_stanzas_max() / 2
         })
     }
 

@@ -22,12 +22,12 @@ impl Session {
 
     /// Fetches the next messages where the peer keeps up with them.
     pub(super) fn look_into_spool(&mut self) {
-        if self.fetch.is_some() || self.is_stalled() || self.connection.is_none() {
+        if self.fetch_next.is_none() || self.fetch.is_some() || self.is_stalled() || self.connection.is_none() {
             return;
         }
         let unacked = self.acks.as_ref().map_or(0, |acks| acks.outbound.len());
         // One more, and it waits for the client's acknowledgement.
-        let room = self.server.config().limits.unacked_stanzas_max / 2 + 1;
+        let room = self.server.limits().unacked_stanzas_max() / 2 + 1;
         if let Some(after) = self.fetch_next.take() {
             let server = Arc::clone(&self.server);
             let handle = Arc::clone(&self.handle);
