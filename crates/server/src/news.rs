@@ -20,7 +20,7 @@ pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -
 async fn load(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
     let account = &session.account;
     let crate::modules::Modules { roster, blocking, vcard, .. } = &server.modules;
-    let is_loaded = |account: &Account| account.roster.is_some() && account.blocked.is_some();
+    let is_loaded = |account: &Account| account.roster.is_some() && account.blocked().is_some();
     if server.registry().with(account, |account| account.is_none_or(|account| is_loaded(account))) {
         return Ok(());
     }

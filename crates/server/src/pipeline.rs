@@ -155,11 +155,14 @@ fn send_message(
     acknowledged: bool,
     asked: Option<Asked>,
 ) -> Result<Promise, Stop> {
-    let copies = server.registry().with(&session.account, |account| {
-        // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
-        blocking::refuse_sent_by(account.as_deref(), session, to)?;
-        Ok::<_, Stop>(carbons::are_wanted(account.as_deref(), session))
-    })?;
+    let copies = match session.is_unobserved() {
+        true => false,
+        false => server.registry().with(&session.account, |account| {
+            // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
+            blocking::refuse_sent_by(account.as_deref(), session, to)?;
+            Ok::<_, Stop>(account.is_some_and(|account| account.look_at_sender(session)))
+        })?,
+    };
     // Before anybody reads it: an id in the sender's name is the server's to give (XEP-0359 §3).
     let stanza = &*stanza_ids::without_claims(stanza, &session.account);
     let promise = match destination(server, session, stanza, to) {
@@ -223,7 +226,7 @@ fn receive_message(
         None => server.registry().with(&account, |entry| {
             // Who is logged in exists, and one visit tells the rest.
             let entry = entry.filter(|entry| !entry.resources.is_empty()).ok_or(Stop::AskStore)?;
-            let blocked = entry.blocked.as_ref().ok_or(Stop::AskStore)?;
+            let blocked = entry.blocked().ok_or(Stop::AskStore)?;
             // As in `ask`.
             blocked.refuse_received(&account, message)?;
             if storable && may_need_room(Some(entry)) {

@@ -6,7 +6,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 use magpie_proto::xml::KeptStanza;
@@ -39,9 +39,23 @@ pub struct SessionHandle {
     pub mailbox: Mailbox,
     /// Whether the account is made up and ends with the session (RFC 4505).
     pub anonymous: bool,
+    /// Whether its account has no part in the messages it sends, so that it need not be looked up for each: see
+    /// [`Account::look_at_sender`].
+    unobserved: AtomicBool,
 }
 
 impl SessionHandle {
+    /// A session at `jid`, that is in no registry yet.
+    pub fn new(id: SessionId, jid: FullJid, mailbox: Mailbox, anonymous: bool) -> Self {
+        // The account of the address, so that both are one text.
+        Self { id, account: jid.to_bare(), jid, mailbox, anonymous, unobserved: AtomicBool::new(false) }
+    }
+
+    /// Whether its account blocks nobody, and no other session of it wants copies (XEP-0191, XEP-0280), as far as was seen last.
+    pub fn is_unobserved(&self) -> bool {
+        self.unobserved.load(Ordering::Acquire)
+    }
+
     /// Puts a stanza into the session's mailbox; whether it was taken.
     pub fn send(&self, stanza: Stanza) -> bool {
         self.mailbox.deliver(Delivery::new(stanza))
@@ -62,7 +76,7 @@ pub struct Resource {
     /// RFC 6121 §4.6: where directed presence went, to be told of the end.
     pub directed: Option<Box<HashSet<magpie_proto::Jid>>>,
     /// XEP-0280: asked for copies.
-    pub carbons: bool,
+    carbons: bool,
     /// XEP-0191: asked for the block list, and so gets pushes.
     pub block_pushes: bool,
     /// XEP-0198: its connection is gone and it may be resumed.
@@ -75,6 +89,11 @@ impl Resource {
     /// Whether it has sent available presence.
     pub fn is_available(&self) -> bool {
         self.presence.is_some()
+    }
+
+    /// XEP-0280: whether it asked for copies.
+    pub fn wants_carbons(&self) -> bool {
+        self.carbons
     }
 }
 
@@ -118,7 +137,7 @@ pub struct Account {
     /// Its roster, as the store has it or will have it.
     pub roster: Option<Arc<Roster>>,
     /// XEP-0191: its block list.
-    pub blocked: Option<Arc<BlockList>>,
+    blocked: Option<Arc<BlockList>>,
     /// XEP-0153: the hash of the picture in its vCard, empty where that has none; `None` where there is no vCard.
     pub photo: Option<Arc<str>>,
     /// Spool entries that are on their way to sessions.
@@ -138,6 +157,41 @@ impl Account {
     /// The entry of the session with this resourcepart.
     pub fn named(&self, resourcepart: &str) -> Option<&Resource> {
         self.resources.iter().find(|resource| resource.session.jid.resource() == resourcepart)
+    }
+
+    /// XEP-0191: its block list, where it was loaded.
+    pub fn blocked(&self) -> Option<&Arc<BlockList>> {
+        self.blocked.as_ref()
+    }
+
+    /// Sets the block list.
+    pub fn set_blocked(&mut self, list: Arc<BlockList>) {
+        self.blocked = Some(list);
+        self.observe();
+    }
+
+    /// XEP-0280: the session asks for copies, or for none.
+    pub fn set_carbons(&mut self, id: SessionId, wanted: bool) {
+        if let Some(resource) = self.resource(id) {
+            resource.carbons = wanted;
+        }
+        self.observe();
+    }
+
+    /// Whether another session than the sender wants copies. Remembers with the sender whether the account has any part in what it
+    /// sends.
+    pub fn look_at_sender(&self, sender: &SessionHandle) -> bool {
+        let copies = self.resources.iter().any(|resource| resource.carbons && resource.session.id != sender.id);
+        let blocks_nobody = self.blocked.as_ref().is_some_and(|blocked| blocked.is_empty());
+        // A session that was replaced is told of no change any more.
+        let is_here = self.resources.iter().any(|resource| resource.session.id == sender.id);
+        sender.unobserved.store(is_here && blocks_nobody && !copies, Ordering::Release);
+        copies
+    }
+
+    /// What [`Account::look_at_sender`] asks may have changed.
+    fn observe(&self) {
+        self.resources.iter().for_each(|resource| resource.session.unobserved.store(false, Ordering::Release));
     }
 
     /// The available resources.
@@ -239,6 +293,10 @@ impl Registry {
             detached: false,
             fetching: false,
         });
+        account.observe();
+        if let Some(replaced) = &replaced {
+            replaced.session.unobserved.store(false, Ordering::Release);
+        }
         Ok(replaced)
     }
 
@@ -247,6 +305,7 @@ impl Registry {
         self.with_any(&session.account, |account| {
             let index = account.resources.iter().position(|resource| resource.session.id == session.id);
             let resource = index.map(|index| account.resources.remove(index));
+            session.unobserved.store(false, Ordering::Release);
             if !account.resources.iter().any(|resource| resource.fetching) {
                 account.discharged = None;
             }
@@ -325,5 +384,35 @@ mod tests {
         assert!(room(&registry) >= 20_000);
         drop(pins);
         assert_eq!((registry.accounts(), room(&registry) < 2_000), (0, true));
+    }
+
+    #[test]
+    fn an_account_that_begins_to_block_or_a_session_that_wants_copies_is_seen_with_the_next_message() {
+        let registry = Registry::default();
+        let session = |jid: &str| {
+            Arc::new(SessionHandle::new(registry.next_id(), FullJid::parse(jid).unwrap(), Mailbox::new(1000), false))
+        };
+        let (one, other) = (session("a@capulet.example/1"), session("a@capulet.example/2"));
+        let look = |session: &SessionHandle| {
+            registry.with(&session.account, |account| account.is_some_and(|account| account.look_at_sender(session)))
+        };
+        registry.add(&one, 9).unwrap();
+        assert!(!look(&one) && !one.is_unobserved(), "the block list is not known");
+        let set = |list: BlockList| registry.with(&one.account, |account| account.unwrap().set_blocked(Arc::new(list)));
+        set(BlockList::default());
+        assert!(!look(&one) && one.is_unobserved());
+        set(BlockList::of(BareJid::parse("b@capulet.example").unwrap().into()));
+        assert!(!one.is_unobserved() && !look(&one) && !one.is_unobserved());
+        set(BlockList::default());
+        assert!(!look(&one) && one.is_unobserved());
+
+        registry.add(&other, 9).unwrap();
+        assert!(!one.is_unobserved() && !look(&one) && one.is_unobserved());
+        registry.with(&one.account, |account| account.unwrap().set_carbons(other.id, true));
+        assert!(!one.is_unobserved() && look(&one) && !one.is_unobserved());
+        assert!(!look(&other) && other.is_unobserved(), "its own copies are none");
+        registry.remove(&other, |_| ());
+        assert!(!other.is_unobserved() && !look(&other) && !other.is_unobserved(), "it is told of nothing any more");
+        assert!(!look(&one) && one.is_unobserved());
     }
 }

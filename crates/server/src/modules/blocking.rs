@@ -36,6 +36,11 @@ impl BlockList {
         Self(BTreeSet::from([jid]))
     }
 
+    /// Whether nobody is blocked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The list of those who block nobody, which is one for all of them.
     fn empty() -> Arc<Self> {
         static EMPTY: LazyLock<Arc<BlockList>> = LazyLock::new(Arc::default);
@@ -108,7 +113,9 @@ impl Blocking {
         self.registry.with(account, |account| {
             if let Some(account) = account {
                 // A session that was faster may have changed it already.
-                account.blocked.get_or_insert(list);
+                if account.blocked().is_none() {
+                    account.set_blocked(list);
+                }
             }
         });
         Ok(())
@@ -119,7 +126,7 @@ impl Blocking {
     }
 
     fn cached(&self, account: &BareJid) -> Option<Arc<BlockList>> {
-        self.registry.with(account, |account| account.and_then(|account| account.blocked.clone()))
+        self.registry.with(account, |account| account.and_then(|account| account.blocked().cloned()))
     }
 
     /// Whether the account blocks the address.
@@ -175,7 +182,7 @@ impl Blocking {
         let owner = accounts::owner(&session.account);
         let (ticket, changed) = self.registry.with(&session.account, |account| {
             let Some(account) = account else { return Err(StanzaCondition::Conflict) };
-            let mut list = account.blocked.as_deref().cloned().unwrap_or_default();
+            let mut list = account.blocked().map(|list| (**list).clone()).unwrap_or_default();
             let all: Vec<Jid> = if jids.is_empty() { list.0.iter().cloned().collect() } else { jids.to_vec() };
             let mut batch = Batch::new();
             let mut changed = Vec::new();
@@ -194,7 +201,7 @@ impl Blocking {
             if block && (list.0.len() > ITEMS_MAX || bytes() > BYTES_MAX) {
                 return Err(StanzaCondition::ResourceConstraint);
             }
-            account.blocked = Some(Arc::new(list));
+            account.set_blocked(Arc::new(list));
             for resource in account.resources.iter().filter(|resource| resource.block_pushes) {
                 resource.session.send(push(&resource.session, jids, block));
             }
@@ -240,7 +247,7 @@ fn of_rows(rows: Vec<(String, String)>) -> Arc<BlockList> {
 
 /// As [`Blocking::refuse_sent`], where the sender's account is at hand.
 pub fn refuse_sent_by(account: Option<&Account>, session: &SessionHandle, to: &Jid) -> Result<(), StanzaError> {
-    let blocks = account.and_then(|account| account.blocked.as_ref()).is_some_and(|blocked| blocked.blocks(to));
+    let blocks = account.and_then(Account::blocked).is_some_and(|blocked| blocked.blocks(to));
     // Nobody can be shut out of the own account.
     if !blocks || to.to_bare() == session.account {
         return Ok(());

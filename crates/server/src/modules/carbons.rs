@@ -48,21 +48,18 @@ impl Module for Carbons {
 
 impl Carbons {
     async fn enable(self: Arc<Self>, request: Request) -> Reply {
-        self.registry.with_resource(request.session()?, |resource| resource.carbons = true);
-        Ok(None)
+        self.set(&request, true)
     }
 
     async fn disable(self: Arc<Self>, request: Request) -> Reply {
-        self.registry.with_resource(request.session()?, |resource| resource.carbons = false);
+        self.set(&request, false)
+    }
+
+    fn set(&self, request: &Request, wanted: bool) -> Reply {
+        let session = request.session()?;
+        self.registry.with(&session.account, |account| account.map(|account| account.set_carbons(session.id, wanted)));
         Ok(None)
     }
-}
-
-/// Whether another session of the sender's account asked for copies, so that [`copy_sent`] has something to do.
-pub fn are_wanted(account: Option<&Account>, sender: &SessionHandle) -> bool {
-    account.is_some_and(|account| {
-        account.resources.iter().any(|resource| resource.carbons && resource.session.id != sender.id)
-    })
 }
 
 /// A step: a message that a session sent, to the sender's other sessions.
@@ -96,7 +93,7 @@ fn copy<'a>(
     direction: &str,
     may: impl FnOnce() -> bool,
 ) {
-    let mut wanted = to.filter(|resource| resource.carbons).peekable();
+    let mut wanted = to.filter(|resource| resource.wants_carbons()).peekable();
     // Most people have one session: nothing is asked of the message where nobody wants a copy.
     if wanted.peek().is_none() || !is_eligible(message) || !may() {
         return;

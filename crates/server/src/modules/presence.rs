@@ -64,7 +64,7 @@ impl Presence {
             let others = account.available().filter(|other| other.session.id != session.id);
             let others: Vec<Stanza> = others.filter_map(|other| Some(other.presence.as_ref()?.stanza())).collect();
             let roster = account.roster.clone()?;
-            let blocked = account.blocked.clone().unwrap_or_default();
+            let blocked = account.blocked().cloned().unwrap_or_default();
             let resource = account.resource(session.id)?;
             let initial = !resource.is_available();
             let willing = !initial && resource.priority >= 0;
@@ -349,7 +349,7 @@ impl Presence {
     async fn broadcast(&self, server: &Arc<Server>, session: &SessionHandle, roster: &Roster, stanza: &Stanza) {
         let blocked = server
             .registry()
-            .with(&session.account, |account| account.and_then(|account| account.blocked.clone()))
+            .with(&session.account, |account| account.and_then(|account| account.blocked().cloned()))
             .unwrap_or_default();
         for contact in roster.contacts(Subscription::has_from).map(Jid::from) {
             // A blocked contact sees nothing (XEP-0191 §3.3).
@@ -400,7 +400,7 @@ impl Presence {
         let kind = PresenceType::parse(stanza.type_().as_deref()).unwrap_or(PresenceType::Available);
         server.registry().with(&account, |entry| {
             let Some(entry) = entry else { return };
-            if entry.blocked.as_ref().is_some_and(|list| list.blocks(from)) && from.to_bare() != account {
+            if entry.blocked().is_some_and(|list| list.blocks(from)) && from.to_bare() != account {
                 return;
             }
             let target = to.resource().map_or(Target::Bare, Target::Full);
@@ -454,7 +454,7 @@ fn shown_to(server: &Server, contact: &BareJid, account: &BareJid) -> Vec<(FullJ
     server.registry().with(contact, |contact| {
         let Some(contact) = contact else { return Vec::new() };
         let allowed = contact.roster.as_ref().is_some_and(|roster| sees(roster, account));
-        let blocked = contact.blocked.as_ref().is_some_and(|list| list.blocks(&account.clone().into()));
+        let blocked = contact.blocked().is_some_and(|list| list.blocks(&account.clone().into()));
         match allowed && !blocked {
             true => contact.available().filter_map(with_address).collect(),
             false => Vec::new(),

@@ -433,14 +433,8 @@ impl Negotiation {
             return Next::More;
         };
         let limits = self.server.config().limits.clone();
-        let handle = Arc::new(SessionHandle {
-            id: self.server.registry().next_id(),
-            // Of the address, so that both are one text.
-            account: jid.to_bare(),
-            jid,
-            mailbox: Mailbox::new(limits.unsent_bytes_max),
-            anonymous: self.anonymous,
-        });
+        let mailbox = Mailbox::new(limits.unsent_bytes_max);
+        let handle = Arc::new(SessionHandle::new(self.server.registry().next_id(), jid, mailbox, self.anonymous));
         match self.server.registry().add(&handle, limits.sessions_per_account_max) {
             Ok(Some(replaced)) => {
                 let text = "replaced by a newer session with the same resource";
