@@ -24,6 +24,7 @@ use magpie_proto::stream::Event;
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StreamCondition, StreamError, ns};
 use magpie_store::{LogId, StoreError};
+use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -118,7 +119,7 @@ pub struct Session {
     /// Where the next look begins, and whether one more must follow.
     fetch_next: Option<Option<LogId>>,
     /// Without XEP-0198: what is not written to the socket yet, with the place on the wire up to which that must come.
-    unflushed: VecDeque<(u64, Delivery)>,
+    unflushed: SmallVec<[(u64, Delivery); 1]>,
     /// When the peer was last heard, or the connection was lost.
     since: Instant,
     /// Whether the peer was asked if it is there.
@@ -141,7 +142,7 @@ impl Session {
             promises: VecDeque::new(),
             fetch: None,
             fetch_next: None,
-            unflushed: VecDeque::new(),
+            unflushed: SmallVec::new(),
             since: Instant::now(),
             probed: false,
             allowance: Allowance::default(),
@@ -530,7 +531,7 @@ impl Session {
         }
         match &mut self.acks {
             Some(acks) => acks.sent(delivery),
-            None if delivery.stanza.kind() != Kind::Presence => self.unflushed.push_back((u64::MAX, delivery)),
+            None if delivery.stanza.kind() != Kind::Presence => self.unflushed.push((u64::MAX, delivery)),
             None => {}
         }
     }
@@ -566,11 +567,12 @@ impl Session {
 
     /// Without XEP-0198: the socket took so much of the stream.
     fn written(&mut self, sent: u64) {
-        let written = self.unflushed.partition_point(|(end, _)| *end <= sent);
-        let ids: Vec<LogId> =
-            self.unflushed.drain(..written).filter_map(|(_, delivery)| delivery.spool.kept()).collect();
-        if self.unflushed.is_empty() {
-            self.unflushed = VecDeque::new();
+        let written = self.unflushed.iter().take_while(|(end, _)| *end <= sent).count();
+        let kept = |(_, delivery): &(u64, Delivery)| delivery.spool.kept();
+        let ids: SmallVec<[LogId; 8]> = self.unflushed[..written].iter().filter_map(kept).collect();
+        match written == self.unflushed.len() {
+            true => self.unflushed = SmallVec::new(),
+            false => drop(self.unflushed.drain(..written)),
         }
         self.server.modules.offline.discharge(&self.handle, &ids);
     }
