@@ -26,9 +26,8 @@ const ATTEMPTS_MAX: usize = 8;
 /// Neither part can contain a slash (RFC 7622 §3.3.1), so the accounts of a host are exactly the owners that begin
 /// with [`host_prefix`].
 pub fn owner(account: &BareJid) -> String {
-    let mut owner = host_prefix(account.domain());
-    owner.push_str(account.local().unwrap_or_default());
-    owner
+    // Needed for each message that is kept: formatting is ten times dearer.
+    [account.domain(), "/", account.local().unwrap_or_default()].concat()
 }
 
 /// With what the owner of each account of the host begins: `HOST/`.
