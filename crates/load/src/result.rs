@@ -106,6 +106,11 @@ impl Cpu {
 }
 
 impl Run {
+    /// The row of the comparison that it is a run of.
+    pub fn row(&self) -> Option<&str> {
+        self.parameters.get("row")?.as_str()
+    }
+
     /// Operations a second.
     pub fn rate(&self) -> f64 {
         if self.seconds > 0.0 { self.operations as f64 / self.seconds } else { 0.0 }

@@ -30,9 +30,9 @@ pub struct About {
 impl About {
     /// What these runs say of themselves.
     pub fn of(runs: &[Run]) -> Self {
-        let runs: Vec<&Run> = runs.iter().filter(|run| row_of(run).is_some()).collect();
+        let runs: Vec<&Run> = runs.iter().filter(|run| run.row().is_some()).collect();
         let rows: Vec<&'static Row> =
-            ROWS.iter().filter(|row| runs.iter().any(|run| row_of(run) == Some(row.name))).collect();
+            ROWS.iter().filter(|row| runs.iter().any(|run| run.row() == Some(row.name))).collect();
         let machines: BTreeSet<&str> = runs.iter().filter_map(|run| text(run, MACHINE)).collect();
         let mut versions: Vec<(String, String)> = Vec::new();
         for run in &runs {
@@ -89,10 +89,6 @@ impl About {
 
 fn text<'a>(run: &'a Run, name: &str) -> Option<&'a str> {
     run.parameters.get(name).and_then(Value::as_str)
-}
-
-fn row_of(run: &Run) -> Option<&str> {
-    text(run, "row")
 }
 
 /// In tables Magpie is first, the floor next.

@@ -70,7 +70,7 @@ impl Journal {
         self.runs.iter().any(|run| {
             let number = |name: &str| run.parameters.get(name).and_then(serde_json::Value::as_f64);
             run.server == step.server
-                && run.parameters.get("row").and_then(serde_json::Value::as_str) == Some(step.row)
+                && run.row() == Some(step.row)
                 && number("round") == Some(step.round.into())
                 && step.cores.is_none_or(|cores| number("cores") == Some(cores.into()))
                 && number("seconds").is_none_or(|seconds| seconds == pace.seconds)
@@ -79,9 +79,7 @@ impl Journal {
 
     /// Median of the operations a second of a row.
     pub fn median_rate(&self, row: &str, server: &str) -> Option<f64> {
-        let of_row = |run: &&Run| {
-            run.server == server && run.parameters.get("row").and_then(serde_json::Value::as_str) == Some(row)
-        };
+        let of_row = |run: &&Run| run.server == server && run.row() == Some(row);
         let mut rates: Vec<f64> = self.runs.iter().filter(of_row).map(Run::rate).collect();
         rates.sort_by(f64::total_cmp);
         let middle = rates.len() / 2;

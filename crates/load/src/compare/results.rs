@@ -66,7 +66,7 @@ const OVERVIEW: &str = "overview.svg";
 
 /// CPU time of every server for a message, and the floor.
 fn overview(runs: &[Run]) -> Result<Option<String>, CompareError> {
-    let is_first = |run: &&Run| run.parameters.get("row").and_then(|row| row.as_str()) == Some("pairs-200");
+    let is_first = |run: &&Run| run.row() == Some("pairs-200");
     let valid: Vec<Run> = runs.iter().filter(is_first).filter(|run| too_many_errors(run).is_none()).cloned().collect();
     let groups = table::groups(&valid);
     let title = "CPU time of the server for one message, 200 connections";
@@ -106,10 +106,11 @@ fn page(runs: &[Run], plots: &[String]) -> String {
 }
 
 const GOALS_EXPLAINED: &str = "A figure is the median of its runs, with the least and the greatest behind it. The floor is \
-    `magpie-load relay`, which passes\nthe same bytes on without looking at them; it has no TLS, acks or accounts, so the floor \
-    of such a case is that of the plain one.\nPeers are ejabberd, Prosody and jabberd2, the best of them in each case. Runs of \
-    peers in which more than 1 % went wrong do not\ncount. TLS, acks and carbons are judged at 200 connections. What several servers held \
-    together is measured by `magpie-load many`,\nat another time: see [below](#many-sessions).";
+    `magpie-load relay`, which passes\nthe same bytes on without looking at them. It has no TLS, acks or accounts: in rows with \
+    TLS or acks it passes plain bytes of the\nsame size on, in turns with the others, and a case is judged by the floor of its own \
+    row, or of the plain row where its own has none.\nPeers are ejabberd, Prosody and jabberd2, the best of them in each case. \
+    Runs of peers in which more than 1 % went wrong do not\ncount. TLS, acks and carbons are judged at 200 connections. What \
+    several servers held together is measured by `magpie-load many`,\nat another time: see [below](#many-sessions).";
 
 const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a second* depends on what the client leaves: CPU \
     time is the figure to compare.\n\n\
@@ -137,12 +138,11 @@ fn rows_table(runs: &[Run]) -> Table {
 
 /// Row, server, rate, CPU, p99, bytes, the kernel's bytes, errors.
 fn lines(runs: &[Run]) -> Vec<[String; 8]> {
-    let text = |run: &Run, name: &str| run.parameters.get(name).and_then(|value| value.as_str()).map(str::to_owned);
     let mut lines = Vec::new();
     for row in ROWS {
         let mut servers: Vec<(&str, Option<u64>)> = Vec::new();
         let mut of: BTreeMap<(&str, Option<u64>), Vec<&Run>> = BTreeMap::new();
-        for run in runs.iter().filter(|run| text(run, "row").as_deref() == Some(row.name)) {
+        for run in runs.iter().filter(|run| run.row() == Some(row.name)) {
             let key = (run.server.as_str(), run.parameters.get("cores").and_then(serde_json::Value::as_u64));
             if !servers.contains(&key) {
                 servers.push(key);

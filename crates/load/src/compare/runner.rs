@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use serde_json::Value;
 
 use super::CompareError;
 use super::about::{MACHINE, VERSION};
@@ -176,7 +175,10 @@ impl<'a> Runner<'a> {
         let program: PathBuf = std::env::current_exe().map_err(|error| CompareError::Setup(error.to_string()))?;
         let mut command = Command::new(program);
         command.args(words(row, server.name(), server.protocol(), server.mechanism()));
-        let address = if row.security == Security::Tls { place.tls_address() } else { place.address() };
+        let address = match row.security_of(server.name()) {
+            Security::Plain => place.address(),
+            Security::Tls => place.tls_address(),
+        };
         command.arg("--address").arg(address.to_string());
         let pace = row.pace(self.pace);
         command.args(["--warmup", &pace.warmup.to_string(), "--seconds", &pace.seconds.to_string()]);
@@ -203,7 +205,7 @@ impl<'a> Runner<'a> {
 /// The words of a run after the program's name, without what differs from start to start.
 pub fn words(row: &Row, server: &str, protocol: &str, mechanism: &str) -> Vec<String> {
     let connections = row.connections.to_string();
-    let security = match row.security {
+    let security = match row.security_of(server) {
         Security::Plain => "plain",
         Security::Tls => "tls",
     };
@@ -230,7 +232,7 @@ pub fn words(row: &Row, server: &str, protocol: &str, mechanism: &str) -> Vec<St
     ]
     .map(str::to_owned)
     .into();
-    words.extend(row.arguments.iter().map(|&word| word.to_owned()));
+    words.extend(row.arguments_of(server).iter().map(|&word| word.to_owned()));
     // Idle sessions find their contacts in the storage: `before` is a server that nobody has used.
     if row.contacts && row.scenario != "idle" {
         words.extend(["--contacts".to_owned(), CONTACTS.to_string()]);
@@ -268,13 +270,15 @@ fn rate(row: &Row, server: &str, journal: &Journal) -> Result<Option<f64>, Compa
 }
 
 fn asked(run: &Run, row: &str, server: &str) -> Option<f64> {
-    let is_it = run.server == server && run.parameters.get("row").and_then(Value::as_str) == Some(row);
+    let is_it = run.server == server && run.row() == Some(row);
     run.parameters.get("rate").filter(|_| is_it)?.as_f64()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -296,6 +300,16 @@ mod tests {
         journal.add(run_of("open-2000", "Magpie", Some(45_001.0), 45_000)).unwrap();
         assert_eq!(rate(row, "relay", &journal).unwrap(), Some(45_001.0));
         assert_eq!(rate(Row::named("pairs-200").unwrap(), "relay", &journal).unwrap(), None);
+    }
+
+    #[test]
+    fn the_relay_passes_plain_bytes_on_in_rows_of_tls_and_of_acks() {
+        let shared = ["pairs-200", "pairs-200-tls", "pairs-200-acks"].map(|name| Row::named(name).unwrap());
+        assert!(shared.iter().all(|row| row.reason_without(FLOOR).is_none()));
+        let [plain, tls, acks] = shared.map(|row| words(row, FLOOR, "raw", "plain"));
+        assert!(plain == tls && plain == acks, "{tls:?} {acks:?}");
+        let [plain, tls, acks] = shared.map(|row| words(row, MAGPIE, "xmpp", "scram-sha-1"));
+        assert!(plain != tls && plain != acks, "{plain:?}");
     }
 
     #[test]

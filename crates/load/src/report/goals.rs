@@ -18,7 +18,8 @@
 //! | `connections_wanted` | sessions that were asked for, of which `connections` are there | `connections` |
 //!
 //! Every figure is the median over the runs of a case, with the least and the greatest beside it. The floor is the runs of the server `relay`
-//! with the same scenario, connections, loop and (within 5 %) rate; it has no TLS, acks or contacts, so these do not count.
+//! with the same scenario, connections, loop and (within 5 %) rate; it has no TLS, acks or contacts, so these do not count. Those
+//! of the same row of the comparison (`row`) come first: they ran in turns with Magpie's. Only where there are none do others stand in.
 //! Peers are all other servers, with the same case. Without a run there is no verdict but `not measured`; a run of
 //! whose operations more than 1 % went wrong does not meet anything, and as a peer's or the floor's it does not count.
 //! Whatever costs a message more than TLS, acks and carbons do at 200 connections is no matter of their number: that is

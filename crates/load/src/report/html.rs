@@ -267,7 +267,7 @@ fn notes() -> String {
     format!(
         "<p class=\"faint\">Several runs of the same: the median, and in brackets the least and the greatest. CPU is user and system time of \
          the server's processes. Memory of a session: proportional set size with the sessions less that before them, by \
-         their number. Kernel: {}. By relay: times the CPU of a bare relay of the same bytes.</p>\n",
+         their number. Kernel: {}. By relay: times the CPU of a bare relay of the same bytes, without TLS, acks or contacts.</p>\n",
         kernel::COUNTED
     )
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::goals::{Bound, FLOOR, Judged, Spread, Unit, Verdict};
+use super::goals::{Bound, FLOOR, Judged, MAGPIE, Spread, Unit, Verdict};
 use super::units;
 use crate::result::Run;
 
@@ -111,11 +111,15 @@ impl Table {
     }
 }
 
-/// Runs in groups of the same scenario, parameters and server, in the order in which they first came.
+/// Runs in groups of the same scenario, parameters and server, in the order in which they first came. The relay's stand beside
+/// Magpie's of the same row of a comparison, whose TLS, acks or contacts it does not have.
 pub fn groups(runs: &[Run]) -> Vec<Group<'_>> {
+    let of_magpie = runs.iter().filter(|run| run.server == MAGPIE);
+    let rows: BTreeMap<&str, String> = of_magpie.filter_map(|run| Some((run.row()?, label(run)))).collect();
     let mut groups: Vec<Group<'_>> = Vec::new();
     for run in runs {
-        let label = label(run);
+        let beside = run.row().filter(|_| run.server == FLOOR).and_then(|row| rows.get(row));
+        let label = beside.cloned().unwrap_or_else(|| label(run));
         match groups.iter_mut().find(|group| group.label == label && group.server == run.server) {
             Some(group) => group.runs.push(run),
             None => groups.push(Group { label, server: &run.server, runs: vec![run] }),

@@ -211,7 +211,8 @@ fn measure(measure: &Measure, runs: &[&Run]) -> Option<Spread> {
     })
 }
 
-/// The relay's figure: what it does not know (TLS, acks, contacts) is not asked of it, but the rate is Magpie's.
+/// The relay's figure: what it does not know (TLS, acks, contacts) is not asked of it, but the rate is Magpie's. Of its runs in
+/// the same row, if there are any: another row had another moment of a machine that is not always as fast.
 fn floor(measure: &Measure, own: &[&Run], relay: &[&Run]) -> Option<Spread> {
     let Measure::Of((scenario, wants), figure) = *measure else { return None };
     let wants: Vec<(&str, Want)> =
@@ -221,8 +222,13 @@ fn floor(measure: &Measure, own: &[&Run], relay: &[&Run]) -> Option<Spread> {
         None => rates.is_empty(),
         Some(rate) => rates.iter().any(|own| (rate - own).abs() <= SAME_RATE * own),
     };
-    let fitting = relay.iter().filter(|run| run.scenario == scenario && fits(run, &wants) && same_rate(run));
-    Spread::of(fitting.filter_map(|run| figure(run)).filter(|value| value.is_finite()).collect())
+    let rows: BTreeSet<&str> = selected(measure, own).filter_map(Run::row).collect();
+    let beside: Vec<&Run> =
+        relay.iter().copied().filter(|run| run.row().is_some_and(|row| rows.contains(row))).collect();
+    [&beside, relay].into_iter().find_map(|relay| {
+        let fitting = relay.iter().filter(|run| run.scenario == scenario && fits(run, &wants) && same_rate(run));
+        Spread::of(fitting.filter_map(|run| figure(run)).filter(|value| value.is_finite()).collect())
+    })
 }
 
 fn number(run: &Run, name: &str) -> Option<f64> {

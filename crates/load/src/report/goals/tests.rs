@@ -177,6 +177,30 @@ fn latency_is_held_against_the_relay_at_the_same_rate_and_at_half_of_the_maximum
 }
 
 #[test]
+fn each_row_is_judged_by_the_relay_beside_it() {
+    let what = ("CPU per message with TLS", "200 connections");
+    let of_row = |row: &str, server: &str, us: f64, extra: Value| {
+        let mut run = pairs(server, us, extra);
+        run.parameters.insert("row".into(), row.into());
+        run
+    };
+    // The machine was a third slower while the row with TLS ran.
+    let mut runs = vec![
+        of_row("pairs-200", "relay", 6.0, json!({})),
+        of_row("pairs-200", "Magpie", 9.0, json!({})),
+        of_row("pairs-200-tls", "Magpie", 16.0, json!({"security": "tls"})),
+    ];
+    let older = of(&runs, what.0, what.1);
+    assert_eq!((older.verdict, older.why.as_str()), (Verdict::Missed, "2.67 times the floor"));
+    runs.push(of_row("pairs-200-tls", "relay", 8.0, json!({})));
+    runs.push(of_row("pairs-200-acks", "relay", 20.0, json!({})));
+    let judged = of(&runs, what.0, what.1);
+    assert_eq!((judged.verdict, judged.floor.unwrap().median.round()), (Verdict::Met, 8.0));
+    let plain = of(&runs, "CPU per 1:1 message", "200 connections");
+    assert_eq!((plain.floor.unwrap().median.round(), plain.floor.unwrap().runs), (6.0, 1));
+}
+
+#[test]
 fn starttls_counts_as_tls_and_a_run_on_one_core_not_as_one_on_all() {
     let relay = pairs("relay", 6.5, json!({}));
     let runs = [relay.clone(), pairs("Magpie", 14.0, json!({"security": "starttls"}))];

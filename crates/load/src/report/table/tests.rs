@@ -53,6 +53,24 @@ fn the_text_table_stands_side_by_side_with_medians_and_ratios() {
 }
 
 #[test]
+fn the_relay_stands_beside_the_row_in_which_it_ran() {
+    let tls = json!({"row": "pairs-200-tls", "security": "tls"});
+    let runs = [
+        pairs("relay", 6.0, json!({"row": "pairs-200"})),
+        pairs("Magpie", 9.0, json!({"row": "pairs-200"})),
+        pairs("relay", 8.0, json!({"row": "pairs-200-tls"})),
+        pairs("Magpie", 16.0, tls.clone()),
+        pairs("ejabberd", 80.0, tls),
+    ];
+    let text = spaced(&super::runs(&runs).text());
+    let lines: Vec<&str> = text.lines().skip(2).collect();
+    assert!(lines[1].contains("Magpie") && lines[1].contains("1.50 ×"), "{text}");
+    assert!(lines[2].starts_with("pairs, 200 connections, TLS  relay") && lines[2].contains("8 µs"), "{text}");
+    assert!(lines[3].contains("Magpie") && lines[3].contains("2.00 ×"), "{text}");
+    assert!(lines[4].contains("ejabberd") && lines[4].contains("10.00 ×"), "{text}");
+}
+
+#[test]
 fn a_column_is_as_wide_as_its_widest_cell_and_numbers_stand_right() {
     let mut table = Table::new(&["name", ">number", "nothing"]);
     table.row(vec!["a".into(), "12".into()]);
