@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::xml::{Attr, Element, Kind, Stanza, XmlError};
+use crate::xml::{Element, Kind, Stanza, XmlError};
 use crate::{Jid, ns};
 
 /// RFC 6120 §4.9.3: why a stream ends.
@@ -281,18 +281,9 @@ impl StanzaError {
         if !answerable {
             return None;
         }
-        let mut reply = Element::new(stanza.name(), ns::CLIENT).with_attr("type", "error");
-        if let Some(id) = stanza.attr(Attr::Id) {
-            reply = reply.with_attr("id", id);
-        }
         // An address that is none cannot be sent back as one (§8.1.1).
-        if let Some(to) = stanza.to().filter(|to| Jid::parse(to).is_ok()) {
-            reply = reply.with_attr("from", to);
-        }
-        if let Some(from) = stanza.from() {
-            reply = reply.with_attr("to", from);
-        }
-        Some(Stanza::new(&reply.with(self.element())))
+        let named = stanza.to().is_some_and(|to| Jid::parse(&to).is_ok());
+        Some(stanza.reply("error", named, Some(&self.element())))
     }
 }
 

@@ -8,10 +8,12 @@ use magpie_store::Ticket;
 use tracing::info;
 
 use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
 use crate::modules::{blocking, carbons, last, presence, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
+use crate::requests::{Query, TakesTime};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
 use crate::server::Server;
 use crate::session::Takeover;
@@ -29,20 +31,27 @@ pub struct Outgoing {
     pub acknowledged: bool,
 }
 
-/// A local session sends a stanza that needs nothing from the store, as most messages do. `None`: it is for [`user_sends`], and
-/// nothing has been done to it.
+/// A local session sends a stanza that needs nothing from the store, as most messages and many IQs do. `None`: it is for
+/// [`user_sends`], and nothing has been done to it.
 pub fn user_sends_now(
     server: &Arc<Server>,
     session: &Arc<SessionHandle>,
     stanza: &Stanza,
     acknowledged: bool,
 ) -> Option<Promise> {
-    if stanza.kind() != Kind::Message {
+    let kind = stanza.kind();
+    if !matches!(kind, Kind::Message | Kind::Iq) {
         return None;
     }
-    let to = stanza.to()?;
-    let to = Jid::parse(&to).ok().filter(|_| to.is_ascii())?;
-    match send_message(server, session, stanza, &to, acknowledged, None) {
+    let to = match stanza.to() {
+        Some(to) => Jid::parse(&to).ok().filter(|_| to.is_ascii())?,
+        None => session.account.clone().into(),
+    };
+    let sent = match kind {
+        Kind::Message => send_message(server, session, stanza, &to, acknowledged, None),
+        _ => send_iq_now(server, session, stanza, &to),
+    };
+    match sent {
         Ok(promise) => Some(promise),
         Err(Stop::Refused(error)) => Some(refused(session, stanza, &error)),
         Err(Stop::AskStore) => None,
@@ -92,18 +101,12 @@ async fn recipient(outgoing: &Outgoing) -> Result<Jid, StanzaError> {
     }
 }
 
-impl Outgoing {
-    fn destination<'a>(&self, to: &'a Jid) -> Destination<'a> {
-        destination(&self.server, &self.session, &self.stanza, to)
-    }
-}
-
 fn destination<'a>(server: &Server, session: &SessionHandle, stanza: &Stanza, to: &'a Jid) -> Destination<'a> {
     let named = stanza.to().map(|_| to);
     router::destination(stanza.kind(), named, &session.jid, |domain| server.serves(domain))
 }
 
-/// Why a message is not through.
+/// Why a stanza is not through.
 enum Stop {
     Refused(StanzaError),
     /// Nothing has been done to it, since what must be known of its recipient is not at hand.
@@ -139,8 +142,8 @@ async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, St
     }
 }
 
-/// The end of a message whose recipient the store was asked about.
-fn knowing(sent: Result<Promise, Stop>) -> Result<Promise, StanzaError> {
+/// The end of a stanza whose recipient the store was asked about.
+fn knowing<T>(sent: Result<T, Stop>) -> Result<T, StanzaError> {
     sent.map_err(|stop| match stop {
         Stop::Refused(error) => error,
         Stop::AskStore => StanzaCondition::InternalServerError.into(),
@@ -388,60 +391,128 @@ async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, S
 
 async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, .. } = outgoing;
-    match outgoing.destination(to) {
-        Destination::LocalAccount { target, .. } => {
-            // A blocked contact is asked nothing and answered nothing (XEP-0191 §3.3).
-            server.modules.blocking.refuse_sent(session, to)?;
-            if let Target::Full(_) = target {
-                return account_receives_iq(server, to, stanza).await;
-            }
-            // What the server knows of an account it tells to no one whom the account blocks (XEP-0191 §3.2).
-            server.modules.blocking.refuse_received(&to.to_bare(), stanza).await?;
+    let account = to.to_bare();
+    let passed = match pass_iq(server, session, stanza, to, None) {
+        Err(Stop::AskStore) => {
+            let list = server.modules.blocking.of(&account).await.map_err(refusal)?;
+            pass_iq(server, session, stanza, to, Some(&list))
         }
-        Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
-        _ => {}
-    }
-    let from = Jid::from(session.jid.clone());
-    let asked = to.to_bare();
-    let reply = server.requests.answer(server, Some(Arc::clone(session)), from, asked, stanza.clone()).await;
-    if let Some(reply) = reply {
-        session.send(reply);
+        passed => passed,
+    };
+    if let Passed::ForServer = knowing(passed)? {
+        let from = Jid::from(session.jid.clone());
+        let query = Query { server, session: Some(session), from: &from, to: &account, stanza };
+        if let Some(reply) = server.requests.answer(&query).await {
+            session.send(reply);
+        }
     }
     Ok(Promise::kept())
 }
 
+fn send_iq_now(
+    server: &Arc<Server>,
+    session: &Arc<SessionHandle>,
+    iq: &Stanza,
+    to: &Jid,
+) -> Result<Promise, Stop> {
+    if let Passed::ForServer = pass_iq(server, session, iq, to, None)? {
+        let (from, account) = (Jid::from(session.jid.clone()), to.to_bare());
+        let query = Query { server, session: Some(session), from: &from, to: &account, stanza: iq };
+        if let Some(reply) = server.requests.answer_now(&query).map_err(|TakesTime| Stop::AskStore)? {
+            session.send(reply);
+        }
+    }
+    Ok(Promise::kept())
+}
+
+/// What became of an IQ that may pass.
+enum Passed {
+    /// It went where it belongs.
+    Through,
+    /// Its owner answers it: see [`crate::requests`].
+    ForServer,
+}
+
+/// An IQ from a local session. `list`: the block list of whom it is for, where the store was asked.
+fn pass_iq(
+    server: &Server,
+    session: &SessionHandle,
+    iq: &Stanza,
+    to: &Jid,
+    list: Option<&BlockList>,
+) -> Result<Passed, Stop> {
+    match destination(server, session, iq, to) {
+        Destination::LocalAccount { target, .. } => {
+            // A blocked contact is asked nothing and answered nothing (XEP-0191 §3.3).
+            server.modules.blocking.refuse_sent(session, to)?;
+            if let Target::Full(resource) = target {
+                return receive_iq(server, session, iq, to, resource, list).map(|()| Passed::Through);
+            }
+            // What the server knows of an account it tells to no one whom the account blocks (XEP-0191 §3.2).
+            let account = to.to_bare();
+            match list {
+                Some(list) => list.refuse_received(&account, iq)?,
+                None => server.registry().with(&account, |entry| {
+                    Ok::<_, Stop>(at_hand(entry.as_deref())?.1.refuse_received(&account, iq)?)
+                })?,
+            }
+        }
+        Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
+        _ => {}
+    }
+    Ok(Passed::ForServer)
+}
+
+/// An account whose block list need not be asked for.
+fn at_hand(entry: Option<&Account>) -> Result<(&Account, &BlockList), Stop> {
+    let entry = entry.ok_or(Stop::AskStore)?;
+    Ok((entry, entry.blocked.as_ref().ok_or(Stop::AskStore)?))
+}
+
 /// An IQ reaches a local account's session.
-async fn account_receives_iq(server: &Arc<Server>, to: &Jid, iq: &Stanza) -> Result<Promise, StanzaError> {
+fn receive_iq(
+    server: &Server,
+    sender: &SessionHandle,
+    iq: &Stanza,
+    to: &Jid,
+    resource: &str,
+    list: Option<&BlockList>,
+) -> Result<(), Stop> {
     let account = to.to_bare();
     let kind = IqType::parse(iq.type_().as_deref()).ok_or(StanzaCondition::BadRequest)?;
-    match server.modules.blocking.refuse_received(&account, iq).await {
-        Ok(()) => {}
-        // Replies from a blocked contact are dropped in silence (XEP-0191 §3.2).
-        Err(_) if matches!(kind, IqType::Result | IqType::Error) => return Ok(Promise::kept()),
-        Err(error) => return Err(error),
-    }
-    let from = iq.from().and_then(|from| Jid::parse(&from).ok());
-    let resource = to.resource().unwrap_or_default();
-    server.registry().with_any(&account, |entry| {
-        let seen = from.is_some_and(|from| presence::is_shared(entry, &account, resource, &from));
+    let route = |entry: &Account, list: &BlockList| {
+        match list.refuse_received(&account, iq) {
+            Ok(()) => {}
+            // Replies from a blocked contact are dropped in silence (XEP-0191 §3.2).
+            Err(_) if matches!(kind, IqType::Result | IqType::Error) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let seen = presence::is_shared(entry, &account, resource, &sender.jid.clone().into());
         // Whatever else strangers may ask (XEP-0012 §4): the same answer whether somebody is there or not.
         if !seen && last::is_asked_by(iq) {
             return Err(StanzaCondition::Forbidden.into());
         }
         let shared = seen || server.config().privacy.strangers_may_ask;
-        let resources = entry.resources.iter().map(as_routed);
+        let resources = entry.resources.iter().map(|resource| router::Resource {
+            session: &resource.session,
+            name: resource.session.jid.resource(),
+            priority: None,
+        });
         // Whether the account exists makes no difference where nobody is there.
         match router::route_iq(kind, true, Target::Full(resource), shared, resources) {
-            Route::Sessions(sessions) => {
-                let resource = entry.resource(sessions[0]);
-                match resource.is_some_and(|resource| resource.session.mailbox.deliver(Delivery::new(iq.clone()))) {
-                    true => Ok(Promise::kept()),
-                    false => Err(StanzaCondition::ServiceUnavailable.into()),
-                }
+            Route::Sessions(sessions) if !sessions[0].send(iq.clone()) => {
+                Err(StanzaCondition::ServiceUnavailable.into())
             }
             Route::Refuse(condition) => Err(condition.into()),
-            Route::Offline | Route::Server | Route::Drop => Ok(Promise::kept()),
+            Route::Sessions(_) | Route::Offline | Route::Server | Route::Drop => Ok(()),
         }
+    };
+    Ok(match list {
+        Some(list) => server.registry().with_any(&account, |entry| route(entry, list))?,
+        None => server.registry().with(&account, |entry| {
+            let (entry, list) = at_hand(entry.as_deref())?;
+            Ok::<_, Stop>(route(entry, list)?)
+        })?,
     })
 }
 

@@ -1,13 +1,13 @@
 //! THE owners: which module answers which IQ. Two owners of one request are a start-up error.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::{Equivalent, HashMap};
 use magpie_proto::xml::{Attr, Element, Kind, Stanza};
-use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
+use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
 use crate::registry::SessionHandle;
 use crate::server::Server;
@@ -32,7 +32,44 @@ pub enum Verb {
     Set,
 }
 
-/// An IQ that a module owns.
+/// An IQ to an account or a host, as it stands before an owner who answers at once.
+#[derive(Clone, Copy)]
+pub struct Query<'a> {
+    /// The server.
+    pub server: &'a Arc<Server>,
+    /// The asking session, where it is local.
+    pub session: Option<&'a Arc<SessionHandle>>,
+    /// Who asks.
+    pub from: &'a Jid,
+    /// The account or host that is asked, as a bare JID.
+    pub to: &'a BareJid,
+    /// The whole stanza.
+    pub stanza: &'a Stanza,
+}
+
+impl<'a> Query<'a> {
+    /// The payload, parsed anew each time.
+    pub fn payload(&self) -> Element {
+        payload(self.stanza)
+    }
+
+    /// The asking session. Requests to the own account always have one.
+    pub fn session(&self) -> Result<&'a Arc<SessionHandle>, StanzaError> {
+        self.session.ok_or_else(|| StanzaCondition::Forbidden.into())
+    }
+
+    fn target(&self) -> To {
+        if self.to.local().is_none() {
+            To::Host
+        } else if self.session.is_some_and(|session| session.account == *self.to) {
+            To::OwnAccount
+        } else {
+            To::Account
+        }
+    }
+}
+
+/// An IQ that a module owns which may take its time.
 #[derive(Clone)]
 pub struct Request {
     /// The server.
@@ -45,22 +82,35 @@ pub struct Request {
     pub to: BareJid,
     /// How `to` relates to the sender.
     pub target: To,
-    /// Get or set.
-    pub verb: Verb,
-    /// The payload.
-    pub payload: Element,
     /// The whole stanza.
     pub stanza: Stanza,
     answered: Arc<AtomicBool>,
 }
 
 impl Request {
+    fn new(query: &Query<'_>) -> Self {
+        Self {
+            server: Arc::clone(query.server),
+            session: query.session.cloned(),
+            from: query.from.clone(),
+            to: query.to.clone(),
+            target: query.target(),
+            stanza: query.stanza.clone(),
+            answered: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
     /// Answers now, for a module that has more to send after its answer. What it returns is not sent any more.
-    pub fn answer(&self, payload: Option<Element>) {
+    pub fn answer(&self, payload: Option<&Element>) {
         if let Some(session) = &self.session {
             self.answered.store(true, Ordering::Relaxed);
             session.send(result(&self.stanza, payload));
         }
+    }
+
+    /// The payload, parsed anew each time.
+    pub fn payload(&self) -> Element {
+        payload(&self.stanza)
     }
 
     /// The asking session. Requests to the own account always have one.
@@ -69,10 +119,21 @@ impl Request {
     }
 }
 
+fn payload(stanza: &Stanza) -> Element {
+    stanza.children().next().expect("an owner is found by the payload").element()
+}
+
 /// What a module answers: the payload of the result (or none), or the error.
 pub type Reply = Result<Option<Element>, StanzaError>;
 
-type Owner = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
+enum Owner {
+    Now(Box<dyn Fn(&Query<'_>) -> Reply + Send + Sync>),
+    Later(Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>),
+}
+
+/// The owner of a request takes its time, and has not been asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakesTime;
 
 /// Two modules want one request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,10 +145,23 @@ pub struct TwoOwners {
     ns: &'static str,
 }
 
+/// By what an owner is found: whom the request is for, get or set, and name and namespace of its payload.
+type Key<'a> = (To, Verb, &'a str, &'a str);
+
+/// A key whose text lives no longer than the stanza.
+#[derive(Hash)]
+struct Wanted<'a>(Key<'a>);
+
+impl Equivalent<Key<'static>> for Wanted<'_> {
+    fn equivalent(&self, key: &Key<'static>) -> bool {
+        self.0 == *key
+    }
+}
+
 /// The table of owners.
 #[derive(Default)]
 pub struct Requests {
-    owners: HashMap<(To, Verb, &'static str, &'static str), Owner>,
+    owners: HashMap<Key<'static>, Owner>,
     conflicts: Vec<TwoOwners>,
 }
 
@@ -103,7 +177,7 @@ impl Requests {
         &mut self,
         target: To,
         verb: Verb,
-        (name, ns): (&'static str, &'static str),
+        payload: (&'static str, &'static str),
         module: &Arc<M>,
         answer: fn(Arc<M>, Request) -> F,
     ) where
@@ -111,7 +185,24 @@ impl Requests {
         F: Future<Output = Reply> + Send + 'static,
     {
         let module = Arc::clone(module);
-        let owner: Owner = Arc::new(move |request| Box::pin(answer(Arc::clone(&module), request)));
+        let owner = move |request| Box::pin(answer(Arc::clone(&module), request)) as _;
+        self.insert(target, verb, payload, Owner::Later(Box::new(owner)));
+    }
+
+    /// As [`Requests::own`], for an answer that waits for nothing and so costs no task its turn.
+    pub fn own_now<M: Send + Sync + 'static>(
+        &mut self,
+        target: To,
+        verb: Verb,
+        payload: (&'static str, &'static str),
+        module: &Arc<M>,
+        answer: fn(&M, &Query<'_>) -> Reply,
+    ) {
+        let module = Arc::clone(module);
+        self.insert(target, verb, payload, Owner::Now(Box::new(move |query| answer(&module, query))));
+    }
+
+    fn insert(&mut self, target: To, verb: Verb, (name, ns): (&'static str, &'static str), owner: Owner) {
         if self.owners.insert((target, verb, name, ns), owner).is_some() {
             self.conflicts.push(TwoOwners { target, verb, name, ns });
         }
@@ -126,81 +217,60 @@ impl Requests {
     }
 
     /// Answers an IQ to an account or a host: the reply to send back, if one is due (RFC 6120 §8.2.3).
-    pub async fn answer(
-        &self,
-        server: &Arc<Server>,
-        session: Option<Arc<SessionHandle>>,
-        from: Jid,
-        to: BareJid,
-        iq: Stanza,
-    ) -> Option<Stanza> {
+    pub async fn answer(&self, query: &Query<'_>) -> Option<Stanza> {
+        match self.find(query) {
+            Ok(Owner::Now(owner)) => reply(query.stanza, owner(query)),
+            Ok(Owner::Later(owner)) => {
+                let request = Request::new(query);
+                let answered = Arc::clone(&request.answered);
+                let answer = owner(request).await;
+                if answered.load(Ordering::Relaxed) { None } else { reply(query.stanza, answer) }
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// As [`Requests::answer`], where that is possible without waiting.
+    pub fn answer_now(&self, query: &Query<'_>) -> Result<Option<Stanza>, TakesTime> {
+        match self.find(query) {
+            Ok(Owner::Now(owner)) => Ok(reply(query.stanza, owner(query))),
+            Ok(Owner::Later(_)) => Err(TakesTime),
+            Err(refused) => Ok(refused),
+        }
+    }
+
+    /// Who answers; otherwise what is to be said of it, if anything is.
+    fn find(&self, query: &Query<'_>) -> Result<&Owner, Option<Stanza>> {
+        let iq = query.stanza;
+        let refuse = |condition| Err(StanzaError::from(condition).reply_to(iq));
         let verb = match iq.type_().as_deref() {
             Some("get") => Verb::Get,
             Some("set") => Verb::Set,
             // Answers to questions that the server asked (a ping) need no answer.
-            Some("result" | "error") => return None,
-            _ => return StanzaError::from(StanzaCondition::BadRequest).reply_to(&iq),
+            Some("result" | "error") => return Err(None),
+            _ => return refuse(StanzaCondition::BadRequest),
         };
-        let target = if to.local().is_none() {
-            To::Host
-        } else if session.as_ref().is_some_and(|session| session.account == to) {
-            To::OwnAccount
-        } else {
-            To::Account
-        };
-        let answered = Arc::new(AtomicBool::new(false));
-        let reply = match self.find(&iq, target, verb) {
-            Ok((owner, payload)) => {
-                let request = Request {
-                    server: Arc::clone(server),
-                    session,
-                    from,
-                    to,
-                    target,
-                    verb,
-                    payload,
-                    stanza: iq.clone(),
-                    answered: Arc::clone(&answered),
-                };
-                owner(request).await
-            }
-            Err(error) => Err(error),
-        };
-        match reply {
-            _ if answered.load(Ordering::Relaxed) => None,
-            Ok(payload) => Some(result(&iq, payload)),
-            Err(error) => error.reply_to(&iq),
-        }
-    }
-
-    fn find(&self, iq: &Stanza, target: To, verb: Verb) -> Result<(Owner, Element), StanzaError> {
         // §8.2.3: an id, and exactly one payload.
         let mut children = iq.children();
         let (Some(payload), None, Some(_)) = (children.next(), children.next(), iq.attr(Attr::Id)) else {
-            return Err(StanzaCondition::BadRequest.into());
+            return refuse(StanzaCondition::BadRequest);
         };
-        let key = (target, verb, payload.name, payload.ns);
-        // The table's keys live for ever; the borrow of this lookup need not.
-        let owner = self.owners.get(&key).ok_or(StanzaCondition::ServiceUnavailable)?;
-        Ok((Arc::clone(owner), payload.element()))
+        match self.owners.get(&Wanted((query.target(), verb, payload.name, payload.ns))) {
+            Some(owner) => Ok(owner),
+            None => refuse(StanzaCondition::ServiceUnavailable),
+        }
+    }
+}
+
+fn reply(iq: &Stanza, reply: Reply) -> Option<Stanza> {
+    match reply {
+        Ok(payload) => Some(result(iq, payload.as_ref())),
+        Err(error) => error.reply_to(iq),
     }
 }
 
 /// The result of an IQ.
-pub fn result(iq: &Stanza, payload: Option<Element>) -> Stanza {
+pub fn result(iq: &Stanza, payload: Option<&Element>) -> Stanza {
     debug_assert_eq!(iq.kind(), Kind::Iq);
-    let mut result = Element::new("iq", ns::CLIENT).with_attr("type", "result");
-    if let Some(id) = iq.attr(Attr::Id) {
-        result = result.with_attr("id", id);
-    }
-    if let Some(to) = iq.to() {
-        result = result.with_attr("from", to);
-    }
-    if let Some(from) = iq.from() {
-        result = result.with_attr("to", from);
-    }
-    Stanza::new(&match payload {
-        Some(payload) => result.with(payload),
-        None => result,
-    })
+    iq.reply("result", true, payload)
 }

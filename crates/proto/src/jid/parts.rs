@@ -40,26 +40,33 @@ impl Parts {
 
     /// The address that needs no more than lower case, as nearly all do: ASCII, a host name without A-labels.
     pub(super) fn plain(text: &str) -> Option<Self> {
-        let (local, domain, resource) = split(text);
-        let plain = local.is_none_or(|local| {
-            (1..=PART_BYTES_MAX).contains(&local.len())
-                && local.bytes().all(|byte| byte.is_ascii_graphic() && !excluded(byte))
-        }) && is_plain_domain(domain)
-            && resource.is_none_or(|resource| {
-                (1..=PART_BYTES_MAX).contains(&resource.len())
-                    && resource.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-            });
-        if !plain {
-            return None;
+        let bytes = text.as_bytes();
+        // The localpart, or the domainpart where no `@` follows.
+        let (first, mut seen) = run_of(LOCAL, bytes, 0);
+        let local = match bytes.get(first) {
+            Some(b'@') if first > 0 && first <= PART_BYTES_MAX => first,
+            Some(b'/') | None => 0,
+            _ => return None,
+        };
+        let domain_start = if local > 0 { local + 1 } else { 0 };
+        let (domain_end, domain_seen) = host_name(bytes, domain_start)?;
+        seen |= domain_seen;
+        match bytes.get(domain_end) {
+            None => {}
+            Some(b'/') => {
+                let (end, _) = run_of(RESOURCE, bytes, domain_end + 1);
+                if end < bytes.len() || !within_limit(&text[domain_end + 1..]) {
+                    return None;
+                }
+            }
+            Some(_) => return None,
         }
-        let parts = Self::cut(Arc::from(text), local, domain);
-        let bare = ..usize::from(parts.domain_end);
-        if !text[bare].bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Some(parts);
+        let mut text: Arc<str> = Arc::from(text);
+        if seen & UPPER != 0 {
+            let text = Arc::get_mut(&mut text).expect("nobody else has it yet");
+            text[..domain_end].make_ascii_lowercase();
         }
-        let mut parts = parts;
-        Arc::get_mut(&mut parts.text).expect("nobody else has it yet")[bare].make_ascii_lowercase();
-        Some(parts)
+        Some(Self { local: short(local), domain_end: short(domain_end), end: short(text.len()), text })
     }
 
     pub(super) fn from_parts(local: Option<&str>, domain: &str, resource: Option<&str>) -> Result<Self, JidError> {
@@ -72,7 +79,6 @@ impl Parts {
 
     fn cut(text: Arc<str>, local: Option<&str>, domain: &str) -> Self {
         let domain_end = local.map_or(0, |local| local.len() + 1) + domain.len();
-        let short = |bytes: usize| u16::try_from(bytes).expect("three parts of at most 1023 bytes");
         Self { local: short(local.map_or(0, str::len)), domain_end: short(domain_end), end: short(text.len()), text }
     }
 
@@ -125,6 +131,10 @@ impl Parts {
     }
 }
 
+fn short(bytes: usize) -> u16 {
+    u16::try_from(bytes).expect("three parts of at most 1023 bytes")
+}
+
 fn join(local: Option<&str>, domain: &str, resource: Option<&str>) -> Arc<str> {
     match (local, resource) {
         (None, None) => Arc::from(domain),
@@ -163,7 +173,7 @@ fn local(text: &str) -> Result<Cow<'_, str>, JidError> {
 }
 
 /// RFC 7622 §3.3.1: separators, and what would need escaping in XML.
-fn excluded(byte: u8) -> bool {
+const fn excluded(byte: u8) -> bool {
     matches!(byte, b'"' | b'&' | b'\'' | b'/' | b':' | b'<' | b'>' | b'@')
 }
 
@@ -191,15 +201,72 @@ pub(super) fn domain(text: &str) -> Result<Cow<'_, str>, JidError> {
 
 /// Whether the domainpart is a host name, or an IPv4 address, that no rule changes except in its case.
 fn is_plain_domain(text: &str) -> bool {
-    text.len() <= 253
-        && text.as_bytes().split(|&byte| byte == b'.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-                && !label.starts_with(b"-")
-                && !label.ends_with(b"-")
-                && !label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"xn--"))
-        })
+    host_name(text.as_bytes(), 0).is_some_and(|(end, _)| end == text.len())
 }
+
+/// Where the host name ends that begins at `start`, and the classes that its bytes have.
+fn host_name(bytes: &[u8], start: usize) -> Option<(usize, u8)> {
+    let (mut label, mut all) = (start, 0);
+    loop {
+        let (end, seen) = run_of(LABEL, bytes, label);
+        all |= seen;
+        if !is_plain_label(&bytes[label..end]) || end - start > 253 {
+            return None;
+        }
+        match bytes.get(end) {
+            Some(b'.') => label = end + 1,
+            _ => return Some((end, all)),
+        }
+    }
+}
+
+/// Of letters, digits, hyphens and underscores: whether they are a label, and no A-label.
+fn is_plain_label(label: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (label.first(), label.last()) else { return false };
+    label.len() <= 63
+        && *first != b'-'
+        && *last != b'-'
+        && !(label.get(2..4) == Some(b"--") && label[..2].eq_ignore_ascii_case(b"xn"))
+}
+
+/// Where the run of bytes of this class ends that begins at `start`, and the classes that they have.
+fn run_of(class: u8, bytes: &[u8], start: usize) -> (usize, u8) {
+    let mut seen = 0;
+    let mut at = start;
+    while let Some(&byte) = bytes.get(at) {
+        let classes = CLASSES[usize::from(byte)];
+        if classes & class == 0 {
+            break;
+        }
+        seen |= classes;
+        at += 1;
+    }
+    (at, seen)
+}
+
+/// May stand in a localpart that no rule changes except in its case.
+const LOCAL: u8 = 1;
+/// May stand in a label of such a domainpart.
+const LABEL: u8 = 2;
+/// May stand in a resourcepart that no rule changes.
+const RESOURCE: u8 = 4;
+/// Is not in lower case.
+const UPPER: u8 = 8;
+
+/// The classes of each byte.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let is_in_label = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        classes[byte as usize] = (byte.is_ascii_graphic() && !excluded(byte)) as u8 * LOCAL
+            | is_in_label as u8 * LABEL
+            | matches!(byte, b' '..=b'~') as u8 * RESOURCE
+            | byte.is_ascii_uppercase() as u8 * UPPER;
+        byte += 1;
+    }
+    classes
+};
 
 /// Letters, digits, hyphen; and the underscore, which is in no host name by the letter (RFC 952), but in the names of hosts that
 /// servers with nameprep accepted and that DNS resolves.

@@ -319,6 +319,7 @@ proptest! {
             let (local, domain, resource) = parts::split(&text);
             let slow = Parts::from_parts(local, &parts::domain_name(domain).unwrap(), resource).unwrap();
             prop_assert_eq!(plain.as_str(), slow.as_str());
+            prop_assert_eq!(plain.local(), slow.local());
             prop_assert_eq!(plain.domain(), slow.domain());
             prop_assert_eq!(plain.resource(), slow.resource());
         }
@@ -326,6 +327,32 @@ proptest! {
         if !domain.starts_with('[') {
             prop_assert_eq!(parse_domain(domain).ok(), parts::domain_name(domain));
         }
+    }
+}
+
+#[test]
+fn ordinary_addresses_take_the_ascii_fast_path() {
+    let (label, long) = ("a".repeat(63), "a".repeat(1023));
+    let domain = [&*label, &label, &label, &label[..61]].join(".");
+    for (text, is_plain) in [
+        ("juliet@example.com/balcony @/", true),
+        ("JULIET@Example.com", true),
+        ("localhost", true),
+        ("10.0.0.1/x", true),
+        (&*format!("{long}@{domain}/{long}"), true),
+        (&*format!("{long}a@{domain}"), false),
+        (&*format!("{domain}b"), false),
+        (&*format!("{label}a"), false),
+        (&*format!("{domain}/{long}a"), false),
+        ("@example.com", false),
+        ("a@", false),
+        ("a@b@c", false),
+        ("a@b/", false),
+        ("a@b/é", false),
+        ("example.com.", false),
+        ("a@XN--fuball-cta.example", false),
+    ] {
+        assert_eq!(Parts::plain(text).is_some(), is_plain, "{text}");
     }
 }
 

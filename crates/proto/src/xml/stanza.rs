@@ -1,5 +1,7 @@
 //! RFC 6120 §8: one stanza, as canonical bytes and a shallow index.
 
+mod reply;
+
 use std::borrow::Cow;
 use std::sync::LazyLock;
 

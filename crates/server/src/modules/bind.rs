@@ -8,7 +8,7 @@ use std::sync::Arc;
 use magpie_proto::{StanzaCondition, StanzaError, ns};
 
 use super::{About, Module};
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::Deps;
 
 /// The module.
@@ -23,18 +23,18 @@ impl Module for Bind {
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
         for target in [To::Host, To::OwnAccount] {
-            requests.own(target, Verb::Set, ("bind", ns::BIND), self, Self::refuse);
-            requests.own(target, Verb::Set, ("session", ns::SESSION), self, Self::agree);
+            requests.own_now(target, Verb::Set, ("bind", ns::BIND), self, Self::refuse);
+            requests.own_now(target, Verb::Set, ("session", ns::SESSION), self, Self::agree);
         }
     }
 }
 
 impl Bind {
-    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+    fn refuse(&self, _query: &Query<'_>) -> Reply {
         Err(StanzaError::new(StanzaCondition::NotAllowed, "a stream has one resource"))
     }
 
-    async fn agree(self: Arc<Self>, _request: Request) -> Reply {
+    fn agree(&self, _query: &Query<'_>) -> Reply {
         Ok(None)
     }
 }

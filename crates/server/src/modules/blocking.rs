@@ -129,12 +129,17 @@ impl Blocking {
         self.registry.with(account, |account| account.and_then(|account| account.blocked().cloned()))
     }
 
+    /// The list of an account.
+    pub async fn of(&self, account: &BareJid) -> Result<Arc<BlockList>, StoreError> {
+        match self.cached(account) {
+            Some(list) => Ok(list),
+            None => self.load(account).await,
+        }
+    }
+
     /// Whether the account blocks the address.
     pub async fn blocks(&self, account: &BareJid, jid: &Jid) -> Result<bool, StoreError> {
-        match self.cached(account) {
-            Some(list) => Ok(list.blocks(jid)),
-            None => Ok(self.load(account).await?.blocks(jid)),
-        }
+        Ok(self.of(account).await?.blocks(jid))
     }
 
     /// A step: what the user sends to a blocked contact goes nowhere, and the user is told (§3.3).
@@ -144,27 +149,20 @@ impl Blocking {
 
     /// A step: what a blocked contact sends to the account looks to it as if nobody were there (§3.2).
     pub async fn refuse_received(&self, account: &BareJid, stanza: &Stanza) -> Result<(), StanzaError> {
-        let Some(from) = stanza.from().and_then(|from| Jid::parse(&from).ok()) else { return Ok(()) };
-        if from.to_bare() == *account || !self.blocks(account, &from).await.map_err(refusal)? {
-            return Ok(());
-        }
-        Err(StanzaCondition::ServiceUnavailable.into())
+        self.of(account).await.map_err(refusal)?.refuse_received(account, stanza)
     }
 
     async fn list(self: Arc<Self>, request: Request) -> Reply {
         let session = request.session()?;
         // From now on this session hears of changes.
         self.registry.with_resource(session, |resource| resource.block_pushes = true);
-        let list = match self.cached(&session.account) {
-            Some(list) => list,
-            None => self.load(&session.account).await.map_err(refusal)?,
-        };
+        let list = self.of(&session.account).await.map_err(refusal)?;
         let items = list.0.iter().map(|jid| Element::new("item", NS).with_attr("jid", jid));
         Ok(Some(Element::new("blocklist", NS).with_all(items)))
     }
 
     async fn block(self: Arc<Self>, request: Request) -> Reply {
-        let jids = items(&request.payload)?;
+        let jids = items(&request.payload())?;
         if jids.is_empty() {
             return Err(StanzaCondition::BadRequest.into());
         }
@@ -172,7 +170,7 @@ impl Blocking {
     }
 
     async fn unblock(self: Arc<Self>, request: Request) -> Reply {
-        let jids = items(&request.payload)?;
+        let jids = items(&request.payload())?;
         self.change(&request, &jids, false).await
     }
 

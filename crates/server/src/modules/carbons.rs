@@ -13,7 +13,7 @@ use magpie_proto::{BareJid, Jid, ns};
 use super::{About, Module};
 use crate::mailbox::Delivery;
 use crate::registry::{Account, Registry, Resource, SessionHandle, SessionId};
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::{Deps, Server};
 
 const NS: &str = "urn:xmpp:carbons:2";
@@ -40,23 +40,23 @@ impl Module for Carbons {
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
         for target in [To::OwnAccount, To::Host] {
-            requests.own(target, Verb::Set, ("enable", NS), self, Self::enable);
-            requests.own(target, Verb::Set, ("disable", NS), self, Self::disable);
+            requests.own_now(target, Verb::Set, ("enable", NS), self, Self::enable);
+            requests.own_now(target, Verb::Set, ("disable", NS), self, Self::disable);
         }
     }
 }
 
 impl Carbons {
-    async fn enable(self: Arc<Self>, request: Request) -> Reply {
-        self.set(&request, true)
+    fn enable(&self, query: &Query<'_>) -> Reply {
+        self.set(query, true)
     }
 
-    async fn disable(self: Arc<Self>, request: Request) -> Reply {
-        self.set(&request, false)
+    fn disable(&self, query: &Query<'_>) -> Reply {
+        self.set(query, false)
     }
 
-    fn set(&self, request: &Request, wanted: bool) -> Reply {
-        let session = request.session()?;
+    fn set(&self, query: &Query<'_>, wanted: bool) -> Reply {
+        let session = query.session()?;
         self.registry.with(&session.account, |account| account.map(|account| account.set_carbons(session.id, wanted)));
         Ok(None)
     }

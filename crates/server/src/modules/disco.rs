@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use magpie_proto::xeps::disco::{Identity, Info, Item, Items, NS_INFO, NS_ITEMS};
-use magpie_proto::{BareJid, StanzaCondition, StanzaError};
+use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError};
 
 use super::{About, Module, Modules, contact};
 use crate::config::Config;
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
 
 /// The module.
@@ -31,8 +31,8 @@ impl Module for Disco {
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
         let (info, items) = (("query", NS_INFO), ("query", NS_ITEMS));
-        requests.own(To::Host, Verb::Get, info, self, Self::info_of_host);
-        requests.own(To::Host, Verb::Get, items, self, Self::items_of_host);
+        requests.own_now(To::Host, Verb::Get, info, self, Self::info_of_host);
+        requests.own_now(To::Host, Verb::Get, items, self, Self::items_of_host);
         for target in [To::OwnAccount, To::Account] {
             requests.own(target, Verb::Get, info, self, Self::info_of_account);
             requests.own(target, Verb::Get, items, self, Self::items_of_account);
@@ -41,11 +41,11 @@ impl Module for Disco {
 }
 
 impl Disco {
-    async fn info_of_host(self: Arc<Self>, request: Request) -> Reply {
-        let mut info = host_info(&request.server.config());
-        if let Some(node) = request.payload.attr("node") {
+    fn info_of_host(&self, query: &Query<'_>) -> Reply {
+        let mut info = host_info(&query.server.config());
+        if let Some(node) = query.payload().attr("node") {
             // The node that stands for all of this is asked by those who saw it in the stream features (XEP-0115 §6.2).
-            if node != request.server.modules.caps.of_host().query_node() {
+            if node != query.server.modules.caps.of_host().query_node() {
                 return Err(StanzaCondition::ItemNotFound.into());
             }
             info.node = Some(node.to_owned());
@@ -53,8 +53,8 @@ impl Disco {
         Ok(Some(info.element()))
     }
 
-    async fn items_of_host(self: Arc<Self>, request: Request) -> Reply {
-        refuse_node(&request)?;
+    fn items_of_host(&self, query: &Query<'_>) -> Reply {
+        refuse_node(&query.payload())?;
         Ok(Some(Items::default().element()))
     }
 
@@ -63,17 +63,17 @@ impl Disco {
         if !sees(&request).await? {
             return Err(StanzaCondition::ServiceUnavailable.into());
         }
-        refuse_node(&request)?;
+        refuse_node(&request.payload())?;
         Ok(Some(account_info(is_anonymous(&request.server, &request.to)).element()))
     }
 
     async fn items_of_account(self: Arc<Self>, request: Request) -> Reply {
         if !sees(&request).await? {
             // §8: here what sounds alike is an empty answer.
-            let node = request.payload.attr("node").map(str::to_owned);
+            let node = request.payload().attr("node").map(str::to_owned);
             return Ok(Some(Items { node, items: Vec::new() }.element()));
         }
-        refuse_node(&request)?;
+        refuse_node(&request.payload())?;
         let items = request.server.registry().with(&request.to, |account| {
             let resources = account.into_iter().flat_map(|account| account.available());
             resources.map(|resource| Item::new(resource.session.jid.clone())).collect()
@@ -118,8 +118,8 @@ fn is_anonymous(server: &Server, account: &BareJid) -> bool {
     })
 }
 
-fn refuse_node(request: &Request) -> Result<(), StanzaCondition> {
-    match request.payload.attr("node") {
+fn refuse_node(payload: &Element) -> Result<(), StanzaCondition> {
+    match payload.attr("node") {
         Some(_) => Err(StanzaCondition::ItemNotFound),
         None => Ok(()),
     }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::{About, Module};
 use crate::accounts::{self, AccountError, Accounts};
 use crate::modules::offline::refusal;
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, now};
 
 const NS: &str = "jabber:iq:last";
@@ -104,7 +104,7 @@ impl Module for LastActivity {
     }
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
-        requests.own(To::Host, Verb::Get, ("query", NS), self, Self::of_host);
+        requests.own_now(To::Host, Verb::Get, ("query", NS), self, Self::of_host);
         requests.own(To::OwnAccount, Verb::Get, ("query", NS), self, Self::of_account);
         requests.own(To::Account, Verb::Get, ("query", NS), self, Self::of_account);
     }
@@ -196,7 +196,7 @@ impl LastActivity {
         }
     }
 
-    async fn of_host(self: Arc<Self>, _request: Request) -> Reply {
+    fn of_host(&self, _query: &Query<'_>) -> Reply {
         Ok(Some(query(self.started.elapsed())))
     }
 

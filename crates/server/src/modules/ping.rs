@@ -9,7 +9,7 @@ use magpie_proto::xml::{Element, Stanza};
 
 use super::{About, Module};
 use crate::registry::SessionHandle;
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::{Deps, random_text};
 
 const NS: &str = "urn:xmpp:ping";
@@ -32,13 +32,13 @@ impl Module for Ping {
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
         for target in [To::Host, To::OwnAccount] {
-            requests.own(target, Verb::Get, ("ping", NS), self, Self::answer);
+            requests.own_now(target, Verb::Get, ("ping", NS), self, Self::answer);
         }
     }
 }
 
 impl Ping {
-    async fn answer(self: Arc<Self>, _request: Request) -> Reply {
+    fn answer(&self, _query: &Query<'_>) -> Reply {
         Ok(None)
     }
 }

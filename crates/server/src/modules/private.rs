@@ -13,7 +13,7 @@ use magpie_store::{Batch, Map, Store};
 use super::{About, Module};
 use crate::accounts;
 use crate::modules::offline::refusal;
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::Deps;
 
 const NS: &str = "jabber:iq:private";
@@ -49,7 +49,7 @@ impl Module for Private {
         requests.own(To::OwnAccount, Verb::Get, query, self, Self::get);
         requests.own(To::OwnAccount, Verb::Set, query, self, Self::set);
         for verb in [Verb::Get, Verb::Set] {
-            requests.own(To::Account, verb, query, self, Self::refuse);
+            requests.own_now(To::Account, verb, query, self, Self::refuse);
         }
     }
 }
@@ -62,7 +62,8 @@ pub fn key(name: &str, ns: &str) -> String {
 impl Private {
     async fn get(self: Arc<Self>, request: Request) -> Reply {
         let owner = accounts::owner(&request.session()?.account);
-        let wanted = wanted(&request.payload)?;
+        let query = request.payload();
+        let wanted = wanted(&query)?;
         if wanted.is_empty() {
             return Err(StanzaError::new(StanzaCondition::BadRequest, "name the element that you want"));
         }
@@ -78,7 +79,8 @@ impl Private {
 
     async fn set(self: Arc<Self>, request: Request) -> Reply {
         let owner = accounts::owner(&request.session()?.account);
-        let wanted = wanted(&request.payload)?;
+        let query = request.payload();
+        let wanted = wanted(&query)?;
         if wanted.is_empty() {
             return Err(StanzaError::new(StanzaCondition::NotAcceptable, "there is no element to store"));
         }
@@ -106,7 +108,7 @@ impl Private {
     }
 
     /// Somebody else's (§2.3).
-    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+    fn refuse(&self, _query: &Query<'_>) -> Reply {
         Err(StanzaCondition::Forbidden.into())
     }
 }

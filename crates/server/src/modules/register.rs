@@ -114,7 +114,7 @@ impl Register {
     async fn set(self: Arc<Self>, request: Request) -> Reply {
         let session = member(&request)?;
         let server = &request.server;
-        match Wish::parse(&request.payload, &session.account)? {
+        match Wish::parse(&request.payload(), &session.account)? {
             Wish::ChangePassword(password) => {
                 server.deps.accounts.set_password(&session.account, &password).await.map_err(refused)?;
                 info!(account = %session.account, "password changed");
@@ -150,7 +150,7 @@ impl Register {
     /// Answers somebody who is not logged in (§3.1).
     pub async fn answer_stranger(&self, server: &Server, stranger: &mut Stranger, iq: &Stanza) -> Option<Stanza> {
         match self.stranger(server, stranger, iq).await {
-            Ok(payload) => Some(requests::result(iq, payload)),
+            Ok(payload) => Some(requests::result(iq, payload.as_ref())),
             Err(error) => error.reply_to(iq),
         }
     }

@@ -19,7 +19,7 @@ use crate::mailbox::Delivery;
 use crate::modules::offline::refusal;
 use crate::promise::Promise;
 use crate::registry::{self, Account, Registry, SessionHandle};
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::roster::{Item, Journal, Push, Roster, RosterLimits, RosterSet, Since};
 use crate::server::{Deps, Server, random_text};
 use crate::subscription::{self, Announce, Removal, SubscriptionStanza};
@@ -63,7 +63,7 @@ impl Module for RosterModule {
         requests.own(To::OwnAccount, Verb::Get, ("query", ns::ROSTER), self, Self::get);
         requests.own(To::OwnAccount, Verb::Set, ("query", ns::ROSTER), self, Self::set);
         for verb in [Verb::Get, Verb::Set] {
-            requests.own(To::Account, verb, ("query", ns::ROSTER), self, Self::refuse);
+            requests.own_now(To::Account, verb, ("query", ns::ROSTER), self, Self::refuse);
         }
     }
 }
@@ -192,7 +192,8 @@ impl RosterModule {
 
     async fn get(self: Arc<Self>, request: Request) -> Reply {
         let session = request.session()?;
-        let ver = request.payload.attr("ver");
+        let query = request.payload();
+        let ver = query.attr("ver");
         // Under one lock: no push falls between the answer and the interest in pushes.
         let since = self.registry.with(&session.account, |account| {
             let account = account?;
@@ -216,7 +217,7 @@ impl RosterModule {
     async fn set(self: Arc<Self>, request: Request) -> Reply {
         let session = request.session()?;
         let account = &session.account;
-        match RosterSet::parse(&request.payload, account, &self.limits())? {
+        match RosterSet::parse(&request.payload(), account, &self.limits())? {
             RosterSet::Update { jid, name, groups } => {
                 let contact = jid.clone();
                 let changed = self.change(
@@ -246,7 +247,7 @@ impl RosterModule {
     }
 
     /// Somebody else's (§2.3.3), whether there is such an account or not.
-    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+    fn refuse(&self, _query: &Query<'_>) -> Reply {
         Err(StanzaCondition::Forbidden.into())
     }
 

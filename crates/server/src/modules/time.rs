@@ -9,7 +9,7 @@ use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xml::Element;
 
 use super::{About, Module};
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::Deps;
 
 const NS: &str = "urn:xmpp:time";
@@ -31,12 +31,12 @@ impl Module for EntityTime {
     }
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
-        requests.own(To::Host, Verb::Get, ("time", NS), self, Self::answer);
+        requests.own_now(To::Host, Verb::Get, ("time", NS), self, Self::answer);
     }
 }
 
 impl EntityTime {
-    async fn answer(self: Arc<Self>, _request: Request) -> Reply {
+    fn answer(&self, _query: &Query<'_>) -> Reply {
         Ok(Some(time(SystemTime::now().into())))
     }
 }

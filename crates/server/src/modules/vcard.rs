@@ -17,7 +17,7 @@ use super::{About, Module};
 use crate::accounts;
 use crate::modules::offline::refusal;
 use crate::registry::{Registry, SessionHandle};
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::Deps;
 
 const NS: &str = "vcard-temp";
@@ -117,9 +117,9 @@ impl Module for VcardTemp {
         requests.own(To::OwnAccount, Verb::Get, vcard, self, Self::get_own);
         requests.own(To::OwnAccount, Verb::Set, vcard, self, Self::set);
         requests.own(To::Account, Verb::Get, vcard, self, Self::get_other);
-        requests.own(To::Host, Verb::Get, vcard, self, Self::get_host);
+        requests.own_now(To::Host, Verb::Get, vcard, self, Self::get_host);
         for target in [To::Account, To::Host] {
-            requests.own(target, Verb::Set, vcard, self, Self::refuse);
+            requests.own_now(target, Verb::Set, vcard, self, Self::refuse);
         }
     }
 }
@@ -173,23 +173,24 @@ impl VcardTemp {
         Ok(vcard.map(|vcard| vcard.element))
     }
 
-    async fn get_host(self: Arc<Self>, request: Request) -> Reply {
+    fn get_host(&self, query: &Query<'_>) -> Reply {
         let field = |name, text: &str| Element::new(name, NS).with_text(text);
         let vcard = Element::new("vCard", NS)
-            .with(field("FN", request.to.domain()))
+            .with(field("FN", query.to.domain()))
             .with(field("DESC", "An XMPP server that runs Magpie."))
-            .with(field("JABBERID", request.to.domain()));
+            .with(field("JABBERID", query.to.domain()));
         Ok(Some(vcard))
     }
 
     async fn set(self: Arc<Self>, request: Request) -> Reply {
         let account = &request.session()?.account;
         let bytes_max = self.deps.config.load().limits.stored_bytes_max;
-        if request.payload.to_xml(ns::CLIENT).len() > bytes_max {
+        let payload = request.payload();
+        if payload.to_xml(ns::CLIENT).len() > bytes_max {
             let text = format!("a vCard may have {bytes_max} bytes");
             return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
         }
-        let vcard = Vcard::new(request.payload.clone());
+        let vcard = Vcard::new(payload);
         let photo: Arc<str> = vcard.photo.as_str().into();
         let mut batch = Batch::new();
         self.vcards.put(&mut batch, &accounts::owner(account), &vcard);
@@ -209,7 +210,7 @@ impl VcardTemp {
     }
 
     /// Somebody else's (§3.2).
-    async fn refuse(self: Arc<Self>, _request: Request) -> Reply {
+    fn refuse(&self, _query: &Query<'_>) -> Reply {
         Err(StanzaCondition::Forbidden.into())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use magpie_proto::xml::Element;
 
 use super::{About, Module};
-use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::Deps;
 
 const NS: &str = "jabber:iq:version";
@@ -29,12 +29,12 @@ impl Module for SoftwareVersion {
     }
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
-        requests.own(To::Host, Verb::Get, ("query", NS), self, Self::answer);
+        requests.own_now(To::Host, Verb::Get, ("query", NS), self, Self::answer);
     }
 }
 
 impl SoftwareVersion {
-    async fn answer(self: Arc<Self>, _request: Request) -> Reply {
+    fn answer(&self, _query: &Query<'_>) -> Reply {
         Ok(Some(query()))
     }
 }
