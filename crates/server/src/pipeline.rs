@@ -466,7 +466,7 @@ fn pass_iq(
 /// An account whose block list need not be asked for.
 fn at_hand(entry: Option<&Account>) -> Result<(&Account, &BlockList), Stop> {
     let entry = entry.ok_or(Stop::AskStore)?;
-    Ok((entry, entry.blocked.as_ref().ok_or(Stop::AskStore)?))
+    Ok((entry, entry.blocked().ok_or(Stop::AskStore)?))
 }
 
 /// An IQ reaches a local account's session.
