@@ -36,6 +36,11 @@ impl BlockList {
         Self(BTreeSet::from([jid]))
     }
 
+    /// Whether it blocks nobody.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The list of those who block nobody, which is one for all of them.
     fn empty() -> Arc<Self> {
         static EMPTY: LazyLock<Arc<BlockList>> = LazyLock::new(Arc::default);
