@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
-use magpie_proto::xml::KeptStanza;
 use magpie_proto::{BareJid, FullJid, Stanza};
 use magpie_store::{LogId, Withdrawal};
 use parking_lot::Mutex;
@@ -54,7 +53,7 @@ pub struct Resource {
     /// The session.
     pub session: Arc<SessionHandle>,
     /// RFC 6121 §4: the last available presence, stamped; `None` while unavailable.
-    pub presence: Option<KeptStanza>,
+    pub presence: Option<Stanza>,
     /// RFC 6121 §4.7.2.3: its priority. Meaningless while unavailable.
     pub priority: i8,
     /// RFC 6121 §2.2: asked for the roster, and so gets pushes.

@@ -63,13 +63,13 @@ impl Presence {
         let arrival = server.registry().with(&session.account, |account| {
             let account = account?;
             let others = account.available().filter(|other| other.session.id != session.id);
-            let others: Vec<Stanza> = others.filter_map(|other| Some(other.presence.as_ref()?.stanza())).collect();
+            let others: Vec<Stanza> = others.filter_map(|other| other.presence.clone()).collect();
             let roster = account.roster.clone()?;
             let blocked = account.blocked.clone().unwrap_or_default();
             let resource = account.resource(session.id)?;
             let initial = !resource.is_available();
             let willing = !initial && resource.priority >= 0;
-            resource.presence = Some(stanza.clone().into());
+            resource.presence = Some(stanza.clone());
             resource.priority = priority;
             if priority >= 0 && !willing {
                 // In the same breath: whatever is routed from here on finds the session, or the spool before it looks.
@@ -213,8 +213,8 @@ impl Presence {
             let account = account?;
             let roster = account.roster.clone()?;
             let changed = account.resources.iter_mut().filter_map(|resource| {
-                let changed = change(&resource.presence.as_ref()?.stanza())?;
-                resource.presence = Some(changed.clone().into());
+                let changed = change(resource.presence.as_ref()?)?;
+                resource.presence = Some(changed.clone());
                 Some((Arc::clone(&resource.session), changed))
             });
             Some((roster, changed.collect::<Vec<_>>()))
@@ -482,7 +482,7 @@ fn shown_to(server: &Server, contact: &str, account: &BareJid) -> SmallVec<[(Ful
 }
 
 fn with_address(resource: &Resource) -> Option<(FullJid, Stanza)> {
-    Some((resource.session.jid.clone(), resource.presence.as_ref()?.stanza()))
+    Some((resource.session.jid.clone(), resource.presence.clone()?))
 }
 
 fn current(server: &Server, account: &BareJid) -> Vec<(FullJid, Stanza)> {
