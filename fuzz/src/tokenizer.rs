@@ -136,7 +136,7 @@ fn check_cuts(data: &[u8], whole: &Outcome) {
 }
 
 fn check_stamp(stanza: &Stanza, stamp: &str) {
-    let shown = String::from_utf8_lossy(stanza.bytes());
+    let shown = stanza.text();
     if stanza.kind() == xml::Kind::Other {
         assert_eq!(stanza.claimed_from(), None, "{shown}");
     } else {
@@ -149,13 +149,17 @@ fn check_stamp(stanza: &Stanza, stamp: &str) {
 
 /// Canonical bytes are read as they are, and a tree writes them again.
 fn check_canonical(stanza: &Stanza) {
-    let shown = String::from_utf8_lossy(stanza.bytes());
+    let shown = stanza.text();
     let again = Stanza::parse(stanza.bytes()).unwrap_or_else(|error| panic!("canonical {shown} is refused: {error}"));
     assert_eq!(describe(stanza), describe(&again), "read again");
     let tree = stanza.element();
     assert_eq!(describe(stanza), describe(&Stanza::new(&tree)), "written from a tree");
     for child in stanza.children() {
-        assert_eq!(Element::parse(child.bytes, child.ns).as_ref(), Ok(&child.element()), "a child of {shown}");
+        assert_eq!(
+            Element::parse(child.text.as_bytes(), child.ns).as_ref(),
+            Ok(&child.element()),
+            "a child of {shown}"
+        );
         assert!(child.element().is(child.name, child.ns), "a child of {shown}");
     }
     assert!(tree.is(stanza.name(), stanza.ns()), "{shown}");
@@ -180,7 +184,7 @@ fn describe(stanza: &Stanza) -> String {
     let attrs = attrs.map(|attr| stanza.attr(attr));
     let (kind, name, ns) = (stanza.kind(), stanza.name(), stanza.ns());
     let children = children.collect::<String>();
-    format!("{:?} {kind:?} {name} {ns} {attrs:?} {children}", stanza.bytes())
+    format!("{:?} {kind:?} {name} {ns} {attrs:?} {children}", stanza.text())
 }
 
 /// What the tokenizer makes of the pieces of a stream.

@@ -2,7 +2,6 @@
 //!
 //! Owns nothing while it is empty. Bounded by bytes: a session that does not read is not worth more memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
@@ -10,6 +9,7 @@ use magpie_proto::{Stanza, StreamError};
 use magpie_store::LogId;
 use parking_lot::Mutex;
 
+use crate::registry::SessionHandle;
 use crate::session::Takeover;
 
 /// A stanza on its way to one session.
@@ -17,10 +17,33 @@ use crate::session::Takeover;
 pub struct Delivery {
     /// The stanza; shared among all its recipients.
     pub stanza: Stanza,
-    /// The `to` to write instead of the stanza's own: how a broadcast shares one stanza.
-    pub to: Option<Arc<str>>,
+    /// Whom it names.
+    pub to: Addressee,
     /// How it stands to the account's spool.
     pub spool: InSpool,
+}
+
+/// Whom a delivery names in its `to`: how a broadcast shares one stanza.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressee {
+    /// Whom the stanza names.
+    #[default]
+    OfStanza,
+    /// The account of the session that it reaches.
+    Account,
+    /// The session that it reaches.
+    Session,
+}
+
+impl Addressee {
+    /// The `to` to write instead of the stanza's own.
+    pub fn instead(self, session: &SessionHandle) -> Option<&str> {
+        match self {
+            Self::OfStanza => None,
+            Self::Account => Some(session.account.as_str()),
+            Self::Session => Some(session.jid.as_str()),
+        }
+    }
 }
 
 /// How a delivery stands to the spool of the account.
@@ -48,7 +71,7 @@ impl InSpool {
 impl Delivery {
     /// A stanza as it is.
     pub fn new(stanza: Stanza) -> Self {
-        Self { stanza, to: None, spool: InSpool::Never }
+        Self::to(stanza, Addressee::OfStanza)
     }
 
     /// Bytes that it takes while it waits.
@@ -57,8 +80,8 @@ impl Delivery {
     }
 
     /// A stanza for another address than the one it names.
-    pub fn to(stanza: Stanza, to: Arc<str>) -> Self {
-        Self { stanza, to: Some(to), spool: InSpool::Never }
+    pub fn to(stanza: Stanza, to: Addressee) -> Self {
+        Self { stanza, to, spool: InSpool::Never }
     }
 }
 

@@ -7,7 +7,7 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 use magpie_store::Ticket;
 use tracing::info;
 
-use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
 use crate::modules::{blocking, carbons, last, presence, stanza_ids};
@@ -338,7 +338,7 @@ fn deliver(
         if flight.awaiting.contains(&session.id) {
             // It sees the entry in its next look. A session in the registry takes mail.
             let _ = session.mailbox.put(Mail::LookIntoSpool);
-        } else if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: None, spool }) {
+        } else if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: Addressee::OfStanza, spool }) {
             // It takes no more and is ending: then the others have it, or it waits.
             flight.leave(session.id);
         }
@@ -409,12 +409,7 @@ async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaE
     Ok(Promise::kept())
 }
 
-fn send_iq_now(
-    server: &Arc<Server>,
-    session: &Arc<SessionHandle>,
-    iq: &Stanza,
-    to: &Jid,
-) -> Result<Promise, Stop> {
+fn send_iq_now(server: &Arc<Server>, session: &Arc<SessionHandle>, iq: &Stanza, to: &Jid) -> Result<Promise, Stop> {
     if let Passed::ForServer = pass_iq(server, session, iq, to, None)? {
         let (from, account) = (Jid::from(session.jid.clone()), to.to_bare());
         let query = Query { server, session: Some(session), from: &from, to: &account, stanza: iq };

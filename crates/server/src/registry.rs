@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
-use magpie_proto::xml::KeptStanza;
 use magpie_proto::{BareJid, FullJid, Stanza};
 use magpie_store::{LogId, Withdrawal};
 use parking_lot::Mutex;
@@ -68,7 +67,7 @@ pub struct Resource {
     /// The session.
     pub session: Arc<SessionHandle>,
     /// RFC 6121 §4: the last available presence, stamped; `None` while unavailable.
-    pub presence: Option<KeptStanza>,
+    pub presence: Option<Stanza>,
     /// RFC 6121 §4.7.2.3: its priority. Meaningless while unavailable.
     pub priority: i8,
     /// RFC 6121 §2.2: asked for the roster, and so gets pushes.
@@ -239,19 +238,24 @@ impl Registry {
         SessionId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn shard(&self, account: &BareJid) -> &Mutex<Shard> {
+    fn shard(&self, account: &str) -> &Mutex<Shard> {
         let hash = self.hasher.hash_one(account) as usize;
         &self.shards[hash % SHARDS]
     }
 
     /// Looks at, and changes, what is known of an account. `None` while it has no session. Keep it short.
     pub fn with<R>(&self, account: &BareJid, f: impl FnOnce(Option<&mut Account>) -> R) -> R {
+        self.with_address(account.as_str(), f)
+    }
+
+    /// As [`Registry::with`], by the text of the account's address.
+    pub fn with_address<R>(&self, account: &str, f: impl FnOnce(Option<&mut Account>) -> R) -> R {
         f(self.shard(account).lock().get_mut(account).map(|account| &mut **account))
     }
 
     /// As [`Registry::with`], for an account that may have no session; it is forgotten again if it has none afterwards.
     pub fn with_any<R>(&self, account: &BareJid, f: impl FnOnce(&mut Account) -> R) -> R {
-        let mut shard = self.shard(account).lock();
+        let mut shard = self.shard(account.as_str()).lock();
         let entry = shard.entry(account.clone()).or_default();
         let result = f(entry);
         if entry.in_flight.is_empty() {
@@ -275,7 +279,7 @@ impl Registry {
 
     /// Adds a bound session. A session that has the resource already is taken out and given back: the newer one wins (RFC 6120 §7.7.2.2).
     pub fn add(&self, session: &Arc<SessionHandle>, sessions_max: usize) -> Result<Option<Resource>, AddError> {
-        let mut shard = self.shard(&session.account).lock();
+        let mut shard = self.shard(session.account.as_str()).lock();
         let account = shard.entry(session.account.clone()).or_default();
         let same = account.resources.iter().position(|other| other.session.jid == session.jid);
         if same.is_none() && account.resources.len() >= sessions_max {
@@ -352,7 +356,7 @@ impl Registry {
     /// Keeps what is known of an account, sessions or not, until the guard is dropped: for a change that the store must see
     /// before anybody reads the account from there again.
     pub fn pin(self: &Arc<Self>, account: &BareJid) -> Pin {
-        self.shard(account).lock().entry(account.clone()).or_default().pins += 1;
+        self.shard(account.as_str()).lock().entry(account.clone()).or_default().pins += 1;
         Pin { registry: Arc::clone(self), account: account.clone() }
     }
 }

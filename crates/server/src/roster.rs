@@ -18,7 +18,7 @@ use crate::subscription::{self, Inbound, Outbound, Removal, State, Subscription,
 mod packed;
 mod wire;
 
-use packed::Packed;
+use packed::{Entry, Packed};
 
 /// What one roster may hold; more is refused with the error that is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +215,24 @@ pub struct Push {
     pub item: Element,
 }
 
+/// A contact, where it stands in the roster.
+pub struct Contact<'a> {
+    entry: Entry<'a>,
+    shared_domain: &'a str,
+}
+
+impl Contact<'_> {
+    /// Its address.
+    pub fn jid(&self) -> BareJid {
+        self.entry.jid()
+    }
+
+    /// The text of its address, for which `room` may be used: for a look-up that needs no address of its own.
+    pub fn address<'b>(&'b self, room: &'b mut String) -> &'b str {
+        self.entry.address(self.shared_domain, room)
+    }
+}
+
 /// The roster of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
@@ -268,9 +286,11 @@ impl Roster {
         self.items.iter().map(|entry| entry.item())
     }
 
-    /// The addresses of those with whom the owner has such a subscription, in their order.
-    pub fn contacts(&self, which: fn(Subscription) -> bool) -> impl Iterator<Item = BareJid> {
-        self.items.iter().filter(move |entry| which(entry.state().subscription)).map(|entry| entry.jid())
+    /// Those with whom the owner has such a subscription, in the order of their addresses.
+    pub fn contacts(&self, which: fn(Subscription) -> bool) -> impl Iterator<Item = Contact<'_>> {
+        let shared_domain = self.items.shared_domain();
+        let entries = self.items.iter().filter(move |entry| which(entry.state().subscription));
+        entries.map(move |entry| Contact { entry, shared_domain })
     }
 
     /// The addresses of those who are of the domain, in their order.

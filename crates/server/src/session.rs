@@ -527,7 +527,7 @@ impl Session {
     fn write(&mut self, delivery: Delivery) {
         self.server.deps.metrics.stanza_out(delivery.stanza.kind());
         if let Some(connection) = &mut self.connection {
-            connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
+            connection.write(|out| delivery.stanza.write(delivery.to.instead(&self.handle), out));
         }
         match &mut self.acks {
             Some(acks) => acks.sent(delivery),

@@ -74,7 +74,7 @@ mod tests {
              <body>O &lt;Romeo&gt;</body></message></forwarded>"
         );
         let forwarded = Forwarded::parse(&element).unwrap();
-        assert_eq!(&forwarded.stanza.bytes()[..], bytes);
+        assert_eq!(forwarded.stanza.bytes(), bytes);
         assert_eq!(forwarded.delay, Some(delay));
     }
 

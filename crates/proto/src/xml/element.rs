@@ -6,6 +6,7 @@ use super::escape::{Place, push_escaped, unescape};
 use super::index::{CanonTag, Span};
 use super::reader::read_whole;
 use super::scan::{QName, is_ncname};
+use super::stanza::as_text;
 use crate::ns;
 
 /// An element, owned. Attributes in other namespances than none keep their canonical prefix (`xml:lang`).
@@ -37,11 +38,12 @@ impl Element {
 
     /// Parses canonical bytes, or any XML of RFC 6120's profile; `ns` is the namespace in force around it.
     pub fn parse(bytes: &[u8], ns: &str) -> Result<Self, XmlError> {
-        Ok(Self::from_canonical(&read_whole(bytes, &Scope::alone(ns))?, ns))
+        Ok(Self::from_canonical(as_text(&read_whole(bytes, &Scope::alone(ns))?), ns))
     }
 
     /// Reads what the reader or [`Self::write`] made, with `ns` in force around it.
-    pub(super) fn from_canonical(bytes: &[u8], ns: &str) -> Self {
+    pub(super) fn from_canonical(text: &str, ns: &str) -> Self {
+        let bytes = text.as_bytes();
         let mut open: Vec<Self> = Vec::new();
         let mut at = 0;
         loop {
@@ -49,9 +51,9 @@ impl Element {
             let (end, complete) = if closing {
                 (at + memchr::memchr(b'>', &bytes[at..]).expect("a tag has its end") + 1, true)
             } else {
-                let tag = CanonTag::read(bytes, at);
+                let tag = CanonTag::read(text, at);
                 let inherited = open.last().map_or(ns, |parent| &*parent.ns);
-                open.push(Self::from_tag(&tag, bytes, inherited));
+                open.push(Self::from_tag(&tag, text, inherited));
                 (tag.end as usize, tag.empty)
             };
             if complete {
@@ -63,22 +65,22 @@ impl Element {
             }
             at = end + memchr::memchr(b'<', &bytes[end..]).expect("an open element has its closing tag");
             if let (true, Some(parent)) = (at > end, open.last_mut()) {
-                parent.nodes.push(Node::Text(unescape(Span::new(end, at).str_of(bytes)).into_owned()));
+                parent.nodes.push(Node::Text(unescape(Span::new(end, at).of(text)).into_owned()));
             }
         }
     }
 
-    fn from_tag(tag: &CanonTag, bytes: &[u8], inherited: &str) -> Self {
+    fn from_tag(tag: &CanonTag, text: &str, inherited: &str) -> Self {
         let mut element = Self {
-            name: tag.name.str_of(bytes).into(),
+            name: tag.name.of(text).into(),
             ns: inherited.into(),
             prefixes: Vec::new(),
             attrs: Vec::new(),
             nodes: Vec::new(),
         };
-        for (name, value) in tag.attributes(bytes) {
-            let name = name.str_of(bytes);
-            let value = unescape(value.str_of(bytes)).into();
+        for (name, value) in tag.attributes(text) {
+            let name = name.of(text);
+            let value = unescape(value.of(text)).into();
             match name.strip_prefix("xmlns") {
                 Some("") => element.ns = value,
                 Some(prefix) if prefix.starts_with(':') => element.prefixes.push((prefix[1..].into(), value)),

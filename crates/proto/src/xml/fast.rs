@@ -4,13 +4,13 @@
 //! stanza that is cut) is left to the reader, which knows every rule. What is taken here must come out
 //! exactly as the reader would write it. That is a copy of the input but for a few edits.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::canon::Scope;
 use super::escape::attribute_value;
-use super::index::{ChildSpan, Index, Span, attr_of, kind_of};
+use super::index::{ChildPlace, Index, Span, attr_of, kind_of};
 use super::scan::{CLASS, NAME, NAME_START, first_bad_char};
+use super::stanza::as_text;
 use super::tag::XMLNS;
 use super::{Attr, Kind, Stanza, XmlLimits};
 use crate::ns;
@@ -55,14 +55,8 @@ pub(super) fn read(
         edits: SmallVec::new(),
         open: SmallVec::new(),
         names: SmallVec::new(),
-        index: Index {
-            kind: Kind::Other,
-            name: Span::default(),
-            ns: Span::default(),
-            attrs: [Span::default(); 5],
-            attrs_start: 0,
-            children: SmallVec::new(),
-        },
+        index: Index::empty(),
+        child: ChildPlace::default(),
         stale: false,
         claimed_from: None,
     };
@@ -88,7 +82,9 @@ struct Fast<'a> {
     /// Attributes of the tag at hand.
     names: SmallVec<[Span; 8]>,
     index: Index,
-    /// An edit before places that the index already knows: it must be made anew.
+    /// The child at hand.
+    child: ChildPlace,
+    /// What the index says is wrong, because of an edit before it or because it is too much: it must be made anew.
     stale: bool,
     /// The value of the `from` that the stamp replaced, and of the stamp.
     claimed_from: Option<(&'a [u8], &'a str)>,
@@ -161,13 +157,9 @@ impl<'a> Fast<'a> {
         let inherited = self.open.last().map_or(Span::default(), |parent| parent.ns);
         let out_start = self.place(start);
         let mut tag = TagSoFar { name, edits: self.edits.len(), ns: inherited, out_ns: Span::default() };
-        let stamp = stamp.filter(|_| TOP && kind_of(name.of(self.input), Span::default()) != Kind::Other);
-        if TOP {
-            self.index.name = name;
-            self.index.attrs_start = name.end;
-            if let Some(stamp) = stamp {
-                self.insert_stamp(stamp);
-            }
+        let stamp = stamp.filter(|_| TOP && kind_of(self.bytes(name)) != Kind::Other);
+        if let Some(stamp) = stamp {
+            self.insert_stamp(stamp);
         }
         self.names.clear();
         let mut names_seen = 0_u64;
@@ -185,24 +177,29 @@ impl<'a> Fast<'a> {
                 continue;
             }
             let (attribute, value) = self.attribute(&mut names_seen)?;
-            let attribute = attribute.of(self.input);
+            let attribute = self.bytes(attribute);
             if attribute == b"xmlns" {
                 self.declaration(at, value, stamp.is_some(), &mut tag)?;
             } else if TOP && let Some(attr) = attr_of(attribute) {
                 match stamp {
                     Some(stamp) if attr == Attr::From => self.replace_from(stamp, value.input),
-                    _ => self.index.attrs[attr as usize] = value.out,
+                    _ => self.stale |= !self.index.set_attr(attr, value.out),
                 }
             }
         };
         if TOP {
-            self.index.ns = tag.out_ns;
-            self.index.attrs_start = self.index.attrs_start.max(tag.out_ns.end + u32::from(!tag.out_ns.is_none()));
-            self.index.kind = kind_of(name.of(self.input), tag.out_ns);
+            let (kind, attrs_start) = match tag.out_ns {
+                ns if ns.is_none() => (kind_of(self.bytes(name)), name.end),
+                ns => (Kind::Other, ns.end + 1),
+            };
+            self.stale |= !self.index.set_tag(kind, name, tag.out_ns, attrs_start);
         } else if self.open.len() == 1 {
-            let bytes = Span { start: out_start, end: self.place(end) };
-            let name_end = out_start + 1 + (name.end - name.start);
-            self.index.children.push(ChildSpan { bytes, name_end, ns: tag.out_ns });
+            let whole = Span { start: out_start, end: self.place(end) };
+            let name = Span { start: out_start + 1, end: out_start + 1 + name.len() };
+            self.child = ChildPlace { whole, name, ns: tag.out_ns };
+            if empty {
+                self.stale |= !self.index.push_child(self.child);
+            }
         }
         self.at = end;
         if !empty {
@@ -248,7 +245,7 @@ impl<'a> Fast<'a> {
         }
         let name = Span::new(start, end);
         let bit = 1 << ((self.input[start] ^ self.input[end - 1].rotate_left(3) ^ (end - start) as u8) & 63);
-        if *names_seen & bit != 0 && self.names.iter().any(|known| known.of(self.input) == name.of(self.input)) {
+        if *names_seen & bit != 0 && self.names.iter().any(|known| self.bytes(*known) == self.bytes(name)) {
             return Err(Stop::Unusual);
         }
         *names_seen |= bit;
@@ -341,7 +338,7 @@ impl<'a> Fast<'a> {
 
     fn close(&mut self) -> Result<(), Stop> {
         let open = self.open.pop().ok_or(Stop::Unusual)?;
-        let name = open.name.of(self.input);
+        let name = self.bytes(open.name);
         let rest = &self.input[self.at + 2..];
         if !rest.starts_with(name) || *rest.get(name.len()).ok_or(Stop::Cut)? != b'>' {
             return Err(Stop::Unusual);
@@ -352,17 +349,15 @@ impl<'a> Fast<'a> {
         }
         self.at = end;
         if self.open.len() == 1 {
-            let end = self.place(end);
-            if let Some(child) = self.index.children.last_mut() {
-                child.bytes.end = end;
-            }
+            self.child.whole.end = self.place(end);
+            self.stale |= !self.index.push_child(self.child);
         }
         Ok(())
     }
 
     /// Whether a declaration changes nothing; not where the content namespace must be written by another name.
     fn inherits(&self, current: Span, declared: Span) -> Result<bool, Stop> {
-        let uri = declared.of(self.input);
+        let uri = self.bytes(declared);
         if uri == ns::XML.as_bytes() || uri == XMLNS.as_bytes() {
             return Err(Stop::Unusual);
         }
@@ -371,7 +366,7 @@ impl<'a> Fast<'a> {
             (true, true) => Ok(true),
             (true, false) => Ok(uri == ns::CLIENT.as_bytes()),
             (false, true) => Err(Stop::Unusual),
-            (false, false) => Ok(uri == current.of(self.input)),
+            (false, false) => Ok(uri == self.bytes(current)),
         }
     }
 
@@ -385,7 +380,7 @@ impl<'a> Fast<'a> {
 
     /// In canonical form the declaration stands before the attributes.
     fn declare_first(&mut self, tag_edits: usize, name_end: u32, uri: Span) {
-        let pieces: [&[u8]; 3] = [b" xmlns='", uri.of(self.input), b"'"];
+        let pieces: [&[u8]; 3] = [b" xmlns='", self.bytes(uri), b"'"];
         for (nth, put) in pieces.into_iter().enumerate() {
             self.edits.insert(tag_edits + nth, Edit { at: name_end, skip: 0, put });
             self.shift = self.shift.wrapping_add(put.len() as u32);
@@ -395,7 +390,7 @@ impl<'a> Fast<'a> {
 
     fn insert_stamp(&mut self, stamp: FastStamp<'a>) {
         let value = self.at + " from='".len();
-        self.index.attrs[Attr::From as usize] = Span::new(value, value + stamp.escaped.len());
+        self.stale |= !self.index.set_attr(Attr::From, Span::new(value, value + stamp.escaped.len()));
         self.edit(self.at, 0, b" from='");
         self.edit(self.at, 0, stamp.escaped.as_bytes());
         self.edit(self.at, 0, b"'");
@@ -405,7 +400,7 @@ impl<'a> Fast<'a> {
     fn replace_from(&mut self, stamp: FastStamp<'a>, value: Span) {
         let inserted: usize = self.edits.drain(..3).map(|edit| edit.put.len()).sum();
         self.shift = self.shift.wrapping_sub(inserted as u32);
-        self.claimed_from = Some((value.of(self.input), stamp.value));
+        self.claimed_from = Some((self.bytes(value), stamp.value));
         // The value's own edits, the quotes apart, are of no use any more.
         let double = self.input[self.at - 1] == b'"';
         if double {
@@ -441,7 +436,7 @@ impl<'a> Fast<'a> {
             return None;
         }
         if self.edits.is_empty() {
-            return Some((self.at, Stanza::indexed(Bytes::copy_from_slice(raw), self.index, claimed_from)));
+            return Some((self.at, self.into_stanza(std::str::from_utf8(raw).ok()?, claimed_from)));
         }
         let mut out = Vec::with_capacity(len);
         let mut copied = 0;
@@ -452,10 +447,12 @@ impl<'a> Fast<'a> {
         }
         out.extend_from_slice(&raw[copied..]);
         debug_assert_eq!(out.len(), len);
-        if self.stale {
-            return Some((self.at, Stanza::from_canonical(out, claimed_from)));
-        }
-        Some((self.at, Stanza::indexed(Bytes::from(out), self.index, claimed_from)))
+        Some((self.at, self.into_stanza(as_text(&out), claimed_from)))
+    }
+
+    fn into_stanza(self, text: &str, claimed_from: Option<Box<str>>) -> Stanza {
+        let index = if self.stale { Index::of(text) } else { self.index };
+        Stanza::indexed(text, index, claimed_from)
     }
 
     /// Whether the reader, too, would go on with what is there of a stanza that is cut.
@@ -474,6 +471,10 @@ impl<'a> Fast<'a> {
             Err(_) => return false,
         };
         first_bad_char(valid).is_none()
+    }
+
+    fn bytes(&self, span: Span) -> &'a [u8] {
+        &self.input[span.start as usize..span.end as usize]
     }
 
     fn byte(&self, at: usize) -> Result<u8, Stop> {

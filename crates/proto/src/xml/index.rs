@@ -1,6 +1,6 @@
-//! The shallow index of a stanza: where in the canonical bytes the things stand that routing asks for.
+//! The shallow index of a stanza: where in the canonical text the things stand that routing asks for.
 //!
-//! Canonical bytes are trusted here: they come from the reader or from a tree.
+//! Canonical text is trusted here: it comes from the reader or from a tree.
 
 use smallvec::SmallVec;
 
@@ -8,7 +8,7 @@ use super::escape::unescape;
 use super::{Attr, Kind};
 use crate::ns;
 
-/// A piece of the canonical bytes. Nothing that is looked for stands at their very beginning, so that the
+/// A piece of the canonical text. Nothing that is looked for stands at its very beginning, so that the
 /// default is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -25,85 +25,292 @@ impl Span {
         self.start == 0
     }
 
-    pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start as usize..self.end as usize]
+    pub(super) fn len(self) -> u32 {
+        self.end - self.start
     }
 
-    pub(super) fn str_of(self, bytes: &[u8]) -> &str {
-        std::str::from_utf8(self.of(bytes)).expect("canonical bytes are UTF-8, and spans end beside ASCII")
+    pub(super) fn of(self, text: &str) -> &str {
+        &text[self.start as usize..self.end as usize]
+    }
+
+    /// Whether it says `wanted`.
+    pub(super) fn is(self, wanted: &str, text: &str) -> bool {
+        text.as_bytes().get(self.start as usize..self.end as usize) == Some(wanted.as_bytes())
     }
 }
 
+/// The index. Every stanza that is kept keeps it, and each session that is at rest keeps a stanza: it is small. What does
+/// not fit into small numbers stands in a box.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
-    pub(super) kind: Kind,
-    pub(super) name: Span,
-    /// As it stands, escaped; none means the content namespace.
-    pub(super) ns: Span,
-    /// Values as they stand, by [`Attr`].
-    pub(super) attrs: [Span; 5],
-    /// Where the first attribute stands or would stand: after the declarations.
-    pub(super) attrs_start: u32,
-    pub(super) children: SmallVec<[ChildSpan; 3]>,
+    kind: Kind,
+    name_len: u8,
+    /// One more than the length of the namespace as it stands; zero means the content namespace.
+    ns_len: u8,
+    /// Of all the declarations. After them the first attribute stands or would stand.
+    declarations_len: u8,
+    children_len: u8,
+    /// Start and end of the values as they stand, by [`Attr`]; zero is none.
+    attrs: [(u16, u16); 5],
+    children: [Child; CHILDREN_MAX],
+    rare: Option<Box<Rare>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ChildSpan {
-    pub(super) bytes: Span,
-    pub(super) name_end: u32,
+/// Children that fit into the index.
+const CHILDREN_MAX: usize = 5;
+
+const _: () = assert!(size_of::<Index>() == 64);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Child {
+    start: u16,
+    end: u16,
+    name_len: u8,
+    /// One more than the length of the namespace as it stands; zero means that of the stanza.
+    ns_len: u8,
+}
+
+/// What hardly any stanza has.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    claimed_from: Option<Box<str>>,
+    /// Namespaces whose name stands escaped in the text, by where it stands.
+    namespaces: Vec<(u32, Box<str>)>,
+    /// Where things are, if they do not all fit into the index.
+    places: Option<Places>,
+}
+
+/// Where things are, in any stanza.
+#[derive(Clone, Debug)]
+struct Places {
+    name: Span,
+    ns: Span,
+    attrs: [Span; 5],
+    attrs_start: u32,
+    children: SmallVec<[ChildPlace; CHILDREN_MAX]>,
+}
+
+/// Where a child is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ChildPlace {
+    pub(super) whole: Span,
+    pub(super) name: Span,
     /// As it stands, escaped; none means that of the stanza.
     pub(super) ns: Span,
 }
 
 impl Index {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        let top = CanonTag::read(bytes, 0);
-        let mut index = Self {
+    /// With nothing in it yet.
+    pub(super) fn empty() -> Self {
+        Self {
             kind: Kind::Other,
+            name_len: 0,
+            ns_len: 0,
+            declarations_len: 0,
+            children_len: 0,
+            attrs: [(0, 0); 5],
+            children: [Child::default(); CHILDREN_MAX],
+            rare: None,
+        }
+    }
+
+    pub(super) fn of(text: &str) -> Self {
+        let places = Places::of(text);
+        let is_escaped = |ns: &Span| memchr::memchr(b'&', ns.of(text).as_bytes()).is_some();
+        let namespaces = std::iter::once(places.ns).chain(places.children.iter().map(|child| child.ns));
+        let namespaces = namespaces.filter(is_escaped).map(|ns| (ns.start, unescape(ns.of(text)).into()));
+        let namespaces: Vec<_> = namespaces.collect();
+        let kind = if places.ns.is_none() { kind_of(places.name.of(text).as_bytes()) } else { Kind::Other };
+        let mut index = Self::empty();
+        if !index.take(kind, &places) {
+            index = Self { kind, ..Self::empty() };
+            index.rare_mut().places = Some(places);
+        }
+        if !namespaces.is_empty() {
+            index.rare_mut().namespaces = namespaces;
+        }
+        index
+    }
+
+    fn take(&mut self, kind: Kind, places: &Places) -> bool {
+        let mut attrs = Attr::ALL.into_iter().zip(places.attrs).filter(|(_, value)| !value.is_none());
+        self.set_tag(kind, places.name, places.ns, places.attrs_start)
+            && attrs.all(|(attr, value)| self.set_attr(attr, value))
+            && places.children.iter().all(|&child| self.push_child(child))
+    }
+
+    /// Sets what the opening tag says; false where that does not fit.
+    pub(super) fn set_tag(&mut self, kind: Kind, name: Span, ns: Span, attrs_start: u32) -> bool {
+        let declarations_len = attrs_start - name.end;
+        self.kind = kind;
+        self.name_len = name.len() as u8;
+        self.ns_len = ns_len(ns) as u8;
+        self.declarations_len = declarations_len as u8;
+        // The namespace is among the declarations.
+        name.len().max(declarations_len) <= u8::MAX.into()
+    }
+
+    /// Sets where an attribute's value stands; false where that does not fit.
+    pub(super) fn set_attr(&mut self, attr: Attr, value: Span) -> bool {
+        self.attrs[attr as usize] = (value.start as u16, value.end as u16);
+        value.end <= u16::MAX.into()
+    }
+
+    /// Adds a child; false where it does not fit.
+    pub(super) fn push_child(&mut self, child: ChildPlace) -> bool {
+        let Some(free) = self.children.get_mut(usize::from(self.children_len)) else { return false };
+        self.children_len += 1;
+        let (start, end) = (child.whole.start as u16, child.whole.end as u16);
+        *free = Child { start, end, name_len: child.name.len() as u8, ns_len: ns_len(child.ns) as u8 };
+        child.whole.end <= u16::MAX.into() && child.name.len().max(ns_len(child.ns)) <= u8::MAX.into()
+    }
+
+    pub(super) fn set_claimed_from(&mut self, claimed: Box<str>) {
+        self.rare_mut().claimed_from = Some(claimed);
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn name(&self) -> Span {
+        match self.places() {
+            None => Span { start: 1, end: 1 + u32::from(self.name_len) },
+            Some(places) => places.name,
+        }
+    }
+
+    /// As it stands, escaped; none means the content namespace.
+    pub(super) fn ns(&self) -> Span {
+        match self.places() {
+            None => ns_span(self.name(), self.ns_len),
+            Some(places) => places.ns,
+        }
+    }
+
+    /// An attribute's value as it stands.
+    pub(super) fn attr(&self, attr: Attr) -> Span {
+        match self.places() {
+            None => {
+                let (start, end) = self.attrs[attr as usize];
+                Span { start: start.into(), end: end.into() }
+            }
+            Some(places) => places.attrs[attr as usize],
+        }
+    }
+
+    /// Where the first attribute stands or would stand: after the declarations.
+    pub(super) fn attrs_start(&self) -> u32 {
+        match self.places() {
+            None => self.name().end + u32::from(self.declarations_len),
+            Some(places) => places.attrs_start,
+        }
+    }
+
+    pub(super) fn children(&self) -> impl Iterator<Item = ChildPlace> {
+        let places = self.places();
+        let len = places.map_or(usize::from(self.children_len), |places| places.children.len());
+        (0..len).map(move |nth| match places {
+            None => self.children[nth].place(),
+            Some(places) => places.children[nth],
+        })
+    }
+
+    pub(super) fn claimed_from(&self) -> Option<&str> {
+        self.rare.as_ref()?.claimed_from.as_deref()
+    }
+
+    /// What a namespace is called that stands at `span`, or the content namespace for none.
+    pub(super) fn ns_name<'a>(&'a self, span: Span, text: &'a str) -> &'a str {
+        if span.is_none() {
+            return ns::CLIENT;
+        }
+        match self.rare.as_ref().and_then(|rare| rare.namespace(span)) {
+            Some(name) => name,
+            None => span.of(text),
+        }
+    }
+
+    fn places(&self) -> Option<&Places> {
+        self.rare.as_ref()?.places.as_ref()
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
+
+impl Rare {
+    fn namespace(&self, span: Span) -> Option<&str> {
+        self.namespaces.iter().find(|(start, _)| *start == span.start).map(|(_, name)| &**name)
+    }
+}
+
+impl Child {
+    fn place(&self) -> ChildPlace {
+        let start = u32::from(self.start);
+        let name = Span { start: start + 1, end: start + 1 + u32::from(self.name_len) };
+        ChildPlace { whole: Span { start, end: self.end.into() }, name, ns: ns_span(name, self.ns_len) }
+    }
+}
+
+fn ns_len(ns: Span) -> u32 {
+    if ns.is_none() { 0 } else { ns.len() + 1 }
+}
+
+/// The namespace that the tag declares whose name this is.
+fn ns_span(name: Span, ns_len: u8) -> Span {
+    if ns_len == 0 {
+        return Span::default();
+    }
+    let start = name.end + " xmlns='".len() as u32;
+    Span { start, end: start + u32::from(ns_len) - 1 }
+}
+
+impl Places {
+    fn of(text: &str) -> Self {
+        let top = CanonTag::read(text, 0);
+        let mut places = Self {
             name: top.name,
             ns: Span::default(),
             attrs: [Span::default(); 5],
             attrs_start: top.name.end,
             children: SmallVec::new(),
         };
-        for (name, value) in top.attributes(bytes) {
-            let name = name.of(bytes);
+        for (name, value) in top.attributes(text) {
+            let name = name.of(text).as_bytes();
             if name.starts_with(b"xmlns") && matches!(name.get(5), None | Some(b':')) {
-                index.attrs_start = value.end + 1;
+                places.attrs_start = value.end + 1;
                 if name.len() == 5 {
-                    index.ns = value;
+                    places.ns = value;
                 }
             } else if let Some(attr) = attr_of(name) {
-                index.attrs[attr as usize] = value;
+                places.attrs[attr as usize] = value;
             }
         }
-        index.kind = kind_of(top.name.of(bytes), index.ns);
+        let bytes = text.as_bytes();
         let mut at = top.end as usize;
         if top.empty {
-            return index;
+            return places;
         }
         loop {
             at += memchr::memchr(b'<', &bytes[at..]).expect("the stanza's own closing tag follows");
             if bytes[at + 1] == b'/' {
-                return index;
+                return places;
             }
-            let tag = CanonTag::read(bytes, at);
-            let ns = tag.attributes(bytes).next().filter(|(name, _)| name.of(bytes) == b"xmlns");
-            let end = tag.element_end(bytes);
+            let tag = CanonTag::read(text, at);
+            let ns = tag.attributes(text).next().filter(|(name, _)| name.of(text) == "xmlns");
+            let end = tag.element_end(text);
             let ns = ns.map_or(Span::default(), |(_, value)| value);
-            index.children.push(ChildSpan { bytes: Span::new(at, end), name_end: tag.name.end, ns });
+            places.children.push(ChildPlace { whole: Span::new(at, end), name: tag.name, ns });
             at = end;
         }
     }
-
-    pub(super) fn attr(&self, attr: Attr) -> Span {
-        self.attrs[attr as usize]
-    }
 }
 
-pub(super) fn kind_of(name: &[u8], ns: Span) -> Kind {
+/// What an element of the content namespace is.
+pub(super) fn kind_of(name: &[u8]) -> Kind {
     match name {
-        _ if !ns.is_none() => Kind::Other,
         b"message" => Kind::Message,
         b"presence" => Kind::Presence,
         b"iq" => Kind::Iq,
@@ -122,24 +329,6 @@ pub(super) fn attr_of(name: &[u8]) -> Option<Attr> {
     })
 }
 
-/// Namespaces that need unescaping, which those that documents define do not: the span's start and the name.
-pub(super) fn escaped_namespaces(index: &Index, bytes: &[u8]) -> Vec<(u32, Box<str>)> {
-    let spans = std::iter::once(index.ns).chain(index.children.iter().map(|child| child.ns));
-    let escaped = spans.filter(|ns| memchr::memchr(b'&', ns.of(bytes)).is_some());
-    escaped.map(|ns| (ns.start, unescape(ns.str_of(bytes)).into())).collect()
-}
-
-/// The name of the content namespace, or what `span` says.
-pub(super) fn ns_name<'a>(span: Span, bytes: &'a [u8], escaped: &'a [(u32, Box<str>)]) -> &'a str {
-    if span.is_none() {
-        return ns::CLIENT;
-    }
-    match escaped.iter().find(|(start, _)| *start == span.start) {
-        Some((_, name)) => name,
-        None => span.str_of(bytes),
-    }
-}
-
 /// An opening tag in canonical form.
 pub(super) struct CanonTag {
     pub(super) name: Span,
@@ -150,8 +339,8 @@ pub(super) struct CanonTag {
 
 impl CanonTag {
     /// Reads the tag whose `<` stands at `at`.
-    pub(super) fn read(bytes: &[u8], at: usize) -> Self {
-        let rest = &bytes[at..];
+    pub(super) fn read(text: &str, at: usize) -> Self {
+        let rest = &text.as_bytes()[at..];
         let name_len = rest.iter().position(|b| matches!(b, b' ' | b'/' | b'>')).unwrap_or(rest.len());
         // Attribute values keep `>` escaped, so that the first one ends the tag.
         let end = name_len + memchr::memchr(b'>', &rest[name_len..]).expect("a tag has its end");
@@ -159,7 +348,8 @@ impl CanonTag {
     }
 
     /// Names and values of the attributes as they stand, declarations among them and first.
-    pub(super) fn attributes<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = (Span, Span)> + use<'a> {
+    pub(super) fn attributes<'a>(&self, text: &'a str) -> impl Iterator<Item = (Span, Span)> + use<'a> {
+        let bytes = text.as_bytes();
         let mut at = self.name.end as usize;
         std::iter::from_fn(move || {
             if bytes.get(at) != Some(&b' ') {
@@ -175,7 +365,8 @@ impl CanonTag {
     }
 
     /// Where the element ends that begins with this tag.
-    fn element_end(&self, bytes: &[u8]) -> usize {
+    fn element_end(&self, text: &str) -> usize {
+        let bytes = text.as_bytes();
         let mut at = self.end as usize;
         let mut depth = u32::from(!self.empty);
         while depth > 0 {

@@ -1,7 +1,7 @@
 //! RFC 6120 §11: the profile of XML that XMPP uses.
 //!
 //! [`Tokenizer`] takes bytes as they arrive and yields stream headers and whole stanzas; it builds no
-//! tree. A [`Stanza`] is one canonical run of bytes with a shallow index. [`Element`] is the small tree
+//! tree. A [`Stanza`] is one canonical text with a shallow index. [`Element`] is the small tree
 //! that the owner of a payload parses or builds.
 
 mod canon;
@@ -18,5 +18,5 @@ mod tag;
 mod tokenizer;
 
 pub use element::{Element, Node};
-pub use stanza::{Attr, Child, KeptStanza, Kind, Stanza};
+pub use stanza::{Attr, Child, Kind, Stanza};
 pub use tokenizer::{StreamHeader, Token, Tokenizer, XmlError, XmlLimits};

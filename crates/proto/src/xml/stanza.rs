@@ -1,15 +1,17 @@
-//! RFC 6120 §8: one stanza, as canonical bytes and a shallow index.
+//! RFC 6120 §8: one stanza, as canonical text and a shallow index.
 
 mod reply;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
+use smallvec::SmallVec;
+use triomphe::{Arc, HeaderSlice};
 
 use super::canon::{Scope, push_attribute};
 use super::escape::unescape;
-use super::index::{ChildSpan, Index, Span, escaped_namespaces, ns_name};
+use super::index::{ChildPlace, Index};
 use super::reader::{PARSE_LIMITS, read_whole};
 use super::{Element, XmlError, fast};
 use crate::ns;
@@ -42,52 +44,20 @@ pub enum Attr {
     Lang,
 }
 
-/// One top-level element of a stream, as canonical bytes.
+/// One top-level element of a stream, as canonical text.
 ///
 /// Canonical: the content namespace (`jabber:client`, `jabber:server`) is not declared on the top-level element
 /// nor where it is inherited; every other change of namespace is an `xmlns='…'` on its element; element prefixes are gone;
 /// prefixes of attributes are declared on the element that uses them; attribute values stand in single quotes; character references
 /// and CDATA are resolved; only `&lt; &gt; &amp; &apos;` (the last in attributes) are escaped; tabs and newlines in
-/// attribute values are character references. The same bytes thus serve client and server streams.
+/// attribute values are character references. The same text thus serves client and server streams.
 ///
 /// An element without content is `<a/>`; a carriage return, which only a reference can bring, stays one;
 /// no more than one space stands anywhere in a tag.
 ///
-/// Cloning shares the bytes.
-#[derive(Clone, Debug)]
-pub struct Stanza {
-    bytes: Bytes,
-    index: Index,
-    rare: Option<Box<Rare>>,
-}
-
-/// What hardly any stanza has.
-#[derive(Clone, Debug, Default)]
-struct Rare {
-    claimed_from: Option<Box<str>>,
-    /// Namespaces whose name stands escaped in the bytes, by where it stands.
-    namespaces: Vec<(u32, Box<str>)>,
-}
-
-/// A stanza that is kept without its index, which is larger than most stanzas: it is made again where the stanza is used.
-#[derive(Clone, Debug)]
-pub struct KeptStanza {
-    bytes: Bytes,
-    rare: Option<Box<Rare>>,
-}
-
-impl From<Stanza> for KeptStanza {
-    fn from(stanza: Stanza) -> Self {
-        Self { bytes: stanza.bytes, rare: stanza.rare }
-    }
-}
-
-impl KeptStanza {
-    /// The stanza. Shares the bytes.
-    pub fn stanza(&self) -> Stanza {
-        Stanza { bytes: self.bytes.clone(), index: Index::of(&self.bytes), rare: self.rare.clone() }
-    }
-}
+/// Cloning shares text and index, which are one piece of memory.
+#[derive(Clone)]
+pub struct Stanza(Arc<HeaderSlice<Index, str>>);
 
 /// A child element of a stanza's top-level element.
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +66,8 @@ pub struct Child<'a> {
     pub name: &'a str,
     /// Namespace; the content namespace is given as `jabber:client`.
     pub ns: &'a str,
-    /// Its canonical bytes, from `<` to `>`, which say the namespace only where it is not the stanza's own.
-    pub bytes: &'a [u8],
+    /// Its canonical text, from `<` to `>`, which says the namespace only where it is not the stanza's own.
+    pub text: &'a str,
 }
 
 impl Child<'_> {
@@ -108,17 +78,15 @@ impl Child<'_> {
 
     /// Parses it into a tree.
     pub fn element(&self) -> Element {
-        // Its own namespace is right whether the bytes inherit it or declare it.
-        Element::from_canonical(self.bytes, self.ns)
+        // Its own namespace is right whether the text inherits it or declares it.
+        Element::from_canonical(self.text, self.ns)
     }
 }
 
 impl Stanza {
     /// The element, in the content namespace or any other, as a top-level element.
     pub fn new(element: &Element) -> Self {
-        let mut bytes = Vec::new();
-        element.write(ns::CLIENT, &mut bytes);
-        Self::from_canonical(bytes, None)
+        Self::written(None, |out| element.write(ns::CLIENT, out))
     }
 
     /// Parses one element from bytes in canonical form (or any XML without a declaration), as stored or as written
@@ -127,24 +95,21 @@ impl Stanza {
         static ALONE: LazyLock<Scope> = LazyLock::new(|| Scope::alone(ns::CLIENT));
         match fast::read(bytes, &PARSE_LIMITS, &ALONE, None) {
             Ok((len, stanza)) if len == bytes.len() => Ok(stanza),
-            _ => Ok(Self::from_canonical(read_whole(bytes, &ALONE)?, None)),
+            _ => Ok(Self::from_canonical(as_text(&read_whole(bytes, &ALONE)?), None)),
         }
     }
 
-    pub(super) fn from_canonical(bytes: Vec<u8>, claimed_from: Option<Box<str>>) -> Self {
-        let index = Index::of(&bytes);
-        let namespaces = escaped_namespaces(&index, &bytes);
-        let rare = Rare { claimed_from, namespaces };
-        let rare = (rare.claimed_from.is_some() || !rare.namespaces.is_empty()).then(|| Box::new(rare));
-        // A boxed slice is what `Bytes` can take over as it is.
-        Self { bytes: Bytes::from(bytes.into_boxed_slice()), index, rare }
+    pub(super) fn from_canonical(text: &str, claimed_from: Option<Box<str>>) -> Self {
+        Self::indexed(text, Index::of(text), claimed_from)
     }
 
-    /// With an index that is already made, and no namespace whose name needs unescaping.
+    /// With an index that is already made.
     #[inline]
-    pub(super) fn indexed(bytes: Bytes, index: Index, claimed_from: Option<Box<str>>) -> Self {
-        let rare = claimed_from.map(|claimed| Box::new(Rare { claimed_from: Some(claimed), namespaces: Vec::new() }));
-        Self { bytes, index, rare }
+    pub(super) fn indexed(text: &str, mut index: Index, claimed_from: Option<Box<str>>) -> Self {
+        if let Some(claimed) = claimed_from {
+            index.set_claimed_from(claimed);
+        }
+        Self(Arc::from_header_and_str(index, text))
     }
 
     /// With this `from`, if it is one of the stanzas that are routed.
@@ -153,29 +118,43 @@ impl Stanza {
             return self;
         }
         let claimed = self.from().map(|claimed| claimed.as_ref().into());
-        let mut bytes = Vec::with_capacity(self.bytes.len() + from.len() + " from=''".len());
-        self.splice(Attr::From, Some(from), &mut bytes);
-        Self::from_canonical(bytes, claimed)
+        Self::written(claimed, |out| self.splice(Attr::From, Some(from), out))
     }
 
-    /// The canonical bytes.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// What `write` writes, in canonical form.
+    fn written(claimed_from: Option<Box<str>>, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        Self::from_canonical(as_text(&bytes), claimed_from)
+    }
+
+    fn changed(&self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        Self::written(self.claimed_from().map(Into::into), write)
+    }
+
+    /// The canonical text.
+    pub fn text(&self) -> &str {
+        &self.0.slice
+    }
+
+    /// The same as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.text().as_bytes()
     }
 
     /// What it is.
     pub fn kind(&self) -> Kind {
-        self.index.kind
+        self.index().kind()
     }
 
     /// Local name of the top-level element.
     pub fn name(&self) -> &str {
-        self.index.name.str_of(&self.bytes)
+        self.index().name().of(self.text())
     }
 
     /// Its namespace; the content namespace is given as `jabber:client`.
     pub fn ns(&self) -> &str {
-        self.ns_name(self.index.ns)
+        self.index().ns_name(self.index().ns(), self.text())
     }
 
     /// Is it this element?
@@ -185,8 +164,8 @@ impl Stanza {
 
     /// An attribute's value, unescaped.
     pub fn attr(&self, attr: Attr) -> Option<Cow<'_, str>> {
-        let span = self.index.attr(attr);
-        (!span.is_none()).then(|| unescape(span.str_of(&self.bytes)))
+        let span = self.index().attr(attr);
+        (!span.is_none()).then(|| unescape(span.of(self.text())))
     }
 
     /// `to`
@@ -211,93 +190,96 @@ impl Stanza {
 
     /// The `from` that the sender wrote, where a stamp replaced a different one.
     pub fn claimed_from(&self) -> Option<&str> {
-        self.rare.as_ref()?.claimed_from.as_deref()
+        self.index().claimed_from()
     }
 
     /// The child elements, in order.
     pub fn children(&self) -> impl Iterator<Item = Child<'_>> {
-        self.index.children.iter().map(|span| self.child_at(span))
+        self.index().children().map(|place| self.child_at(place))
     }
 
     /// The first child with this name and namespace.
     pub fn child(&self, name: &str, ns: &str) -> Option<Child<'_>> {
-        self.children().find(|child| child.is(name, ns))
+        let named = self.index().children().filter(|place| place.name.is(name, self.text()));
+        named.map(|place| self.child_at(place)).find(|child| child.ns == ns)
     }
 
     /// The whole stanza as a tree.
     pub fn element(&self) -> Element {
-        Element::from_canonical(&self.bytes, ns::CLIENT)
+        Element::from_canonical(self.text(), ns::CLIENT)
     }
 
     /// The same stanza with one attribute set, or removed with `None`.
     pub fn with(&self, attr: Attr, value: Option<&str>) -> Self {
-        let mut bytes = Vec::with_capacity(self.bytes.len() + value.map_or(0, str::len) + 16);
-        self.splice(attr, value, &mut bytes);
-        self.changed(bytes)
+        self.changed(|out| self.splice(attr, value, out))
     }
 
     /// The same stanza with one more child, the last.
     pub fn with_child(&self, child: &Element) -> Self {
-        let mut bytes = Vec::with_capacity(self.bytes.len() + 64);
-        let closing = self.name().len() + "</>".len();
-        if self.bytes.ends_with(b"/>") {
-            bytes.extend_from_slice(&self.bytes[..self.bytes.len() - 2]);
-            bytes.push(b'>');
-        } else {
-            bytes.extend_from_slice(&self.bytes[..self.bytes.len() - closing]);
-        }
-        child.write(self.ns(), &mut bytes);
-        self.push_closing(&mut bytes);
-        self.changed(bytes)
+        self.changed(|out| {
+            match self.bytes().strip_suffix(b"/>") {
+                Some(open) => {
+                    out.extend_from_slice(open);
+                    out.push(b'>');
+                }
+                None => out.extend_from_slice(&self.bytes()[..self.closing()]),
+            }
+            child.write(self.ns(), out);
+            self.push_closing(out);
+        })
     }
 
     /// The same stanza without the children that `drop` picks.
     pub fn without_children(&self, mut drop: impl FnMut(Child<'_>) -> bool) -> Self {
-        let mut bytes = Vec::with_capacity(self.bytes.len());
-        let mut copied = 0;
-        for span in &self.index.children {
-            if drop(self.child_at(span)) {
-                bytes.extend_from_slice(&self.bytes[copied..span.bytes.start as usize]);
-                copied = span.bytes.end as usize;
-            }
-        }
-        if copied == 0 {
+        let dropped: SmallVec<[ChildPlace; 4]> =
+            self.index().children().filter(|&place| drop(self.child_at(place))).collect();
+        if dropped.is_empty() {
             return self.clone();
         }
-        let closing = self.bytes.len() - (self.name().len() + "</>".len());
-        bytes.extend_from_slice(&self.bytes[copied..closing]);
-        // Nothing but the opening tag is left: the first `>` is the last byte.
-        if memchr::memchr(b'>', &bytes) == Some(bytes.len() - 1) {
-            bytes.pop();
-            bytes.extend_from_slice(b"/>");
-        } else {
-            self.push_closing(&mut bytes);
-        }
-        self.changed(bytes)
+        self.changed(|out| {
+            let mut copied = 0;
+            for place in dropped {
+                out.extend_from_slice(&self.bytes()[copied..place.whole.start as usize]);
+                copied = place.whole.end as usize;
+            }
+            out.extend_from_slice(&self.bytes()[copied..self.closing()]);
+            // Nothing but the opening tag is left: the first `>` is the last byte.
+            if memchr::memchr(b'>', out) == Some(out.len() - 1) {
+                out.pop();
+                out.extend_from_slice(b"/>");
+            } else {
+                self.push_closing(out);
+            }
+        })
     }
 
     /// Appends the bytes to `out`, with this `to` instead of the stanza's own where one is given:
     /// how a fan-out shares one stanza.
     pub fn write(&self, to: Option<&str>, out: &mut Vec<u8>) {
         match to {
-            None => out.extend_from_slice(&self.bytes),
+            None => out.extend_from_slice(self.bytes()),
             Some(_) => self.splice(Attr::To, to, out),
         }
     }
 
     fn splice(&self, attr: Attr, value: Option<&str>, out: &mut Vec<u8>) {
-        let span = self.index.attr(attr);
+        let span = self.index().attr(attr);
         let (start, end) = if span.is_none() {
-            (self.index.attrs_start as usize, self.index.attrs_start as usize)
+            (self.index().attrs_start() as usize, self.index().attrs_start() as usize)
         } else {
             // From the space before the name to the closing quote.
             (span.start as usize - " ='".len() - attr.name().len(), span.end as usize + 1)
         };
-        out.extend_from_slice(&self.bytes[..start]);
+        out.extend_from_slice(&self.bytes()[..start]);
         if let Some(value) = value {
             push_attribute(attr.name(), value, out);
         }
-        out.extend_from_slice(&self.bytes[end..]);
+        out.extend_from_slice(&self.bytes()[end..]);
+    }
+
+    /// Where the closing tag begins, if there is one.
+    fn closing(&self) -> usize {
+        self.text().len() - (self.name().len() + "</>".len())
     }
 
     fn push_closing(&self, out: &mut Vec<u8>) {
@@ -306,23 +288,24 @@ impl Stanza {
         out.push(b'>');
     }
 
-    fn changed(&self, bytes: Vec<u8>) -> Self {
-        Self::from_canonical(bytes, self.claimed_from().map(Into::into))
+    fn child_at(&self, place: ChildPlace) -> Child<'_> {
+        let ns = if place.ns.is_none() { self.index().ns() } else { place.ns };
+        Child {
+            name: place.name.of(self.text()),
+            ns: self.index().ns_name(ns, self.text()),
+            text: place.whole.of(self.text()),
+        }
     }
 
-    fn child_at(&self, span: &ChildSpan) -> Child<'_> {
-        let name = Span { start: span.bytes.start + 1, end: span.name_end };
-        let ns = if span.ns.is_none() { self.index.ns } else { span.ns };
-        Child { name: name.str_of(&self.bytes), ns: self.ns_name(ns), bytes: span.bytes.of(&self.bytes) }
-    }
-
-    fn ns_name(&self, span: Span) -> &str {
-        let escaped = self.rare.as_ref().map_or(&[][..], |rare| &rare.namespaces);
-        ns_name(span, &self.bytes, escaped)
+    fn index(&self) -> &Index {
+        &self.0.header
     }
 }
 
 impl Attr {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 5] = [Self::To, Self::From, Self::Id, Self::Type, Self::Lang];
+
     fn name(self) -> &'static str {
         match self {
             Self::To => "to",
@@ -334,14 +317,25 @@ impl Attr {
     }
 }
 
+impl fmt::Debug for Stanza {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stanza").field("text", &self.text()).field("index", self.index()).finish()
+    }
+}
+
 impl PartialEq for Stanza {
-    /// Whether the canonical bytes are the same.
+    /// Whether the canonical text is the same.
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.text() == other.text()
     }
 }
 
 impl Eq for Stanza {}
+
+/// What the reader or a tree wrote.
+pub(super) fn as_text(canonical: &[u8]) -> &str {
+    std::str::from_utf8(canonical).expect("what is read as UTF-8 or written from strings is UTF-8")
+}
 
 #[cfg(test)]
 mod tests;

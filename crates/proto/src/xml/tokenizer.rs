@@ -6,6 +6,7 @@ use super::canon::Scope;
 use super::fast::{self, FastStamp, Stop};
 use super::reader::{Item, Reader, STRAY_TEXT};
 use super::scan::is_space;
+use super::stanza::as_text;
 use super::tag::{Tag, check_xml_declaration, closing_name};
 use super::{Stanza, escape};
 use crate::ns;
@@ -293,7 +294,7 @@ impl Tokenizer {
 
     // The stamp is the one in force when the stanza is told, however early its bytes came.
     fn stamped(&self, reader: Box<Reader>) -> Stanza {
-        let stanza = Stanza::from_canonical(reader.canon.out, None);
+        let stanza = Stanza::from_canonical(as_text(&reader.canon.out), None);
         match &self.stamp {
             Some(stamp) => stanza.stamped(&stamp.value),
             None => stanza,

@@ -36,7 +36,7 @@ impl BlockList {
         Self(BTreeSet::from([jid]))
     }
 
-    /// Whether nobody is blocked.
+    /// Whether it blocks nobody.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

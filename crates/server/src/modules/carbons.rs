@@ -11,7 +11,7 @@ use magpie_proto::xml::{Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, ns};
 
 use super::{About, Module};
-use crate::mailbox::Delivery;
+use crate::mailbox::{Addressee, Delivery};
 use crate::registry::{Account, Registry, Resource, SessionHandle, SessionId};
 use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::{Deps, Server};
@@ -106,7 +106,7 @@ fn copy<'a>(
     let carbon = Stanza::new(&wrapper.with(carbon));
     for resource in wanted {
         // A copy that finds no room is dropped: the message itself is with its recipient.
-        resource.session.mailbox.deliver(Delivery::to(carbon.clone(), Arc::from(resource.session.jid.as_str())));
+        resource.session.mailbox.deliver(Delivery::to(carbon.clone(), Addressee::Session));
     }
 }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{About, Module};
-use crate::mailbox::{Delivery, Mail};
+use crate::mailbox::{Addressee, Delivery, Mail};
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::refusal;
 use crate::news;
@@ -62,13 +63,13 @@ impl Presence {
         let arrival = server.registry().with(&session.account, |account| {
             let account = account?;
             let others = account.available().filter(|other| other.session.id != session.id);
-            let others: Vec<Stanza> = others.filter_map(|other| Some(other.presence.as_ref()?.stanza())).collect();
+            let others: Vec<Stanza> = others.filter_map(|other| other.presence.clone()).collect();
             let roster = account.roster.clone()?;
             let blocked = account.blocked().cloned().unwrap_or_default();
             let resource = account.resource(session.id)?;
             let initial = !resource.is_available();
             let willing = !initial && resource.priority >= 0;
-            resource.presence = Some(stanza.clone().into());
+            resource.presence = Some(stanza.clone());
             resource.priority = priority;
             if priority >= 0 && !willing {
                 // In the same breath: whatever is routed from here on finds the session, or the spool before it looks.
@@ -78,7 +79,7 @@ impl Presence {
             Some((Arrival { roster, blocked, others }, initial))
         });
         let Some((arrival, initial)) = arrival else { return Ok(Promise::kept()) };
-        self.broadcast(server, session, &arrival.roster, stanza).await;
+        self.broadcast(server, session, &arrival.roster, stanza);
         if initial {
             self.greet(server, session, arrival).await;
         }
@@ -104,7 +105,7 @@ impl Presence {
             self.tell_of_end(server, session, roster, was_available, &directed, stanza).await;
             if was_available {
                 // §4.5.2: the session that goes is told too, though it is not available any more.
-                session.mailbox.deliver(Delivery::to(stanza.clone(), Arc::from(session.account.as_str())));
+                session.mailbox.deliver(Delivery::to(stanza.clone(), Addressee::Account));
             }
         }
         Ok(Promise::kept())
@@ -140,7 +141,7 @@ impl Presence {
     ) {
         let roster = roster.filter(|_| was_available);
         if let Some(roster) = &roster {
-            self.broadcast(server, session, roster, stanza).await;
+            self.broadcast(server, session, roster, stanza);
         }
         for to in directed {
             // Who has subscribed since, or is the user, has just been told (§4.6.3).
@@ -212,15 +213,15 @@ impl Presence {
             let account = account?;
             let roster = account.roster.clone()?;
             let changed = account.resources.iter_mut().filter_map(|resource| {
-                let changed = change(&resource.presence.as_ref()?.stanza())?;
-                resource.presence = Some(changed.clone().into());
+                let changed = change(resource.presence.as_ref()?)?;
+                resource.presence = Some(changed.clone());
                 Some((Arc::clone(&resource.session), changed))
             });
             Some((roster, changed.collect::<Vec<_>>()))
         });
         let Some((roster, changed)) = changed else { return };
         for (session, presence) in changed {
-            self.broadcast(server, &session, &roster, &presence).await;
+            self.broadcast(server, &session, &roster, &presence);
         }
     }
 
@@ -258,8 +259,9 @@ impl Presence {
         }
         let Some(roster) = roster(server, account) else { return };
         let (own, only) = (Jid::from(account.clone()), BlockList::of(contact.clone()));
+        let mut room = String::new();
         for contact in roster.contacts(Subscription::has_to) {
-            for (jid, presence) in shown_to(server, &contact, account) {
+            for (jid, presence) in shown_to(server, contact.address(&mut room), account) {
                 if only.blocks(&jid.clone().into()) {
                     self.deliver(server, &presence, &jid, &own);
                 }
@@ -337,8 +339,7 @@ impl Presence {
         let current = current(server, account);
         if current.is_empty() {
             let nobody = Element::new("presence", ns::CLIENT).with_attr("from", account).with_attr("type", "unavailable");
-            let account = Jid::from(account.clone());
-            self.deliver_from(server, &Stanza::new(&nobody), &account, from);
+            Outgoing::new(server, &Stanza::new(&nobody), account.clone().into()).deliver_to(from);
         }
         for (jid, stanza) in current {
             self.deliver(server, &stanza, &jid, from);
@@ -346,36 +347,37 @@ impl Presence {
     }
 
     /// To all subscribers, and to the account's own available resources (§4.2.2, §4.4.2, §4.5.2).
-    async fn broadcast(&self, server: &Arc<Server>, session: &SessionHandle, roster: &Roster, stanza: &Stanza) {
+    fn broadcast(&self, server: &Server, session: &SessionHandle, roster: &Roster, stanza: &Stanza) {
         let blocked = server
             .registry()
             .with(&session.account, |account| account.and_then(|account| account.blocked().cloned()))
             .unwrap_or_default();
-        for contact in roster.contacts(Subscription::has_from).map(Jid::from) {
+        let outgoing = Outgoing::new(server, stanza, session.jid.clone().into());
+        let mut room = String::new();
+        for contact in roster.contacts(Subscription::has_from) {
             // A blocked contact sees nothing (XEP-0191 §3.3).
-            if !blocked.blocks(&contact) {
-                self.deliver(server, stanza, &session.jid, &contact);
+            if blocked.is_empty() || !blocked.blocks(&contact.jid().into()) {
+                outgoing.deliver(contact.address(&mut room), Target::Bare);
             }
         }
-        let own = Jid::from(session.account.clone());
-        self.deliver(server, stanza, &session.jid, &own);
+        outgoing.deliver(session.account.as_str(), Target::Bare);
     }
 
     /// What a session that becomes available is told: who of its contacts is there (§4.3), its account's other resources, and who waits for an
     /// answer (§3.1.3).
     async fn greet(&self, server: &Arc<Server>, session: &Arc<SessionHandle>, arrival: Arrival) {
-        let to: Arc<str> = Arc::from(session.jid.as_str());
         for other in arrival.others {
-            session.mailbox.deliver(Delivery::to(other, Arc::clone(&to)));
+            session.mailbox.deliver(Delivery::to(other, Addressee::Session));
         }
         // From whom the user blocks nothing arrives, old requests included (XEP-0191 §3.2).
         let blocked = arrival.blocked;
         let deadline = Instant::now() + GREETING_WAIT_MAX;
+        let mut room = String::new();
         for contact in arrival.roster.contacts(Subscription::has_to) {
-            for (jid, presence) in shown_to(server, &contact, &session.account) {
+            for (jid, presence) in shown_to(server, contact.address(&mut room), &session.account) {
                 if !blocked.blocks(&jid.into()) {
                     until_room(server, session, deadline).await;
-                    session.mailbox.deliver(Delivery::to(presence, Arc::clone(&to)));
+                    session.mailbox.deliver(Delivery::to(presence, Addressee::Session));
                 }
             }
         }
@@ -391,29 +393,46 @@ impl Presence {
     }
 
     fn deliver(&self, server: &Server, stanza: &Stanza, from: &FullJid, to: &Jid) {
-        self.deliver_from(server, stanza, &Jid::from(from.clone()), to);
+        Outgoing::new(server, stanza, from.clone().into()).deliver_to(to);
+    }
+}
+
+/// Presence on its way to local accounts or resources of them.
+struct Outgoing<'a> {
+    server: &'a Server,
+    stanza: &'a Stanza,
+    kind: PresenceType,
+    from: Jid,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(server: &'a Server, stanza: &'a Stanza, from: Jid) -> Self {
+        let kind = PresenceType::parse(stanza.type_().as_deref()).unwrap_or(PresenceType::Available);
+        Self { server, stanza, kind, from }
     }
 
-    /// Presence reaches a local account or one of its resources.
-    fn deliver_from(&self, server: &Server, stanza: &Stanza, from: &Jid, to: &Jid) {
-        let account = to.to_bare();
-        let kind = PresenceType::parse(stanza.type_().as_deref()).unwrap_or(PresenceType::Available);
-        server.registry().with(&account, |entry| {
+    fn deliver_to(&self, to: &Jid) {
+        self.deliver(to.to_bare().as_str(), to.resource().map_or(Target::Bare, Target::Full));
+    }
+
+    fn deliver(&self, account: &str, target: Target<'_>) {
+        self.server.registry().with_address(account, |entry| {
             let Some(entry) = entry else { return };
-            if entry.blocked().is_some_and(|list| list.blocks(from)) && from.to_bare() != account {
+            if entry.blocked().is_some_and(|list| list.blocks(&self.from)) && self.from.to_bare() != account {
                 return;
             }
-            let target = to.resource().map_or(Target::Bare, Target::Full);
-            let resources = entry.resources.iter().enumerate().map(|(index, resource)| router::Resource {
-                session: index,
+            let resources = entry.resources.iter().map(|resource| router::Resource {
+                session: &resource.session,
                 name: resource.session.jid.resource(),
                 priority: resource.is_available().then_some(resource.priority),
             });
-            if let Route::Sessions(sessions) = router::route_presence(kind, true, target, resources) {
-                let to: Arc<str> = Arc::from(to.as_str());
-                for index in sessions {
-                    let mailbox = &entry.resources[index].session.mailbox;
-                    mailbox.deliver(Delivery::to(stanza.clone(), Arc::clone(&to)));
+            if let Route::Sessions(sessions) = router::route_presence(self.kind, true, target, resources) {
+                let to = match target {
+                    Target::Bare => Addressee::Account,
+                    Target::Full(_) => Addressee::Session,
+                };
+                for session in sessions {
+                    session.mailbox.deliver(Delivery::to(self.stanza.clone(), to));
                 }
             }
         });
@@ -450,20 +469,20 @@ fn roster(server: &Server, account: &BareJid) -> Option<Arc<Roster>> {
 }
 
 /// The presence of a contact's available resources, as far as the contact lets this account see it.
-fn shown_to(server: &Server, contact: &BareJid, account: &BareJid) -> Vec<(FullJid, Stanza)> {
-    server.registry().with(contact, |contact| {
-        let Some(contact) = contact else { return Vec::new() };
+fn shown_to(server: &Server, contact: &str, account: &BareJid) -> SmallVec<[(FullJid, Stanza); 1]> {
+    server.registry().with_address(contact, |contact| {
+        let Some(contact) = contact else { return SmallVec::new() };
         let allowed = contact.roster.as_ref().is_some_and(|roster| sees(roster, account));
         let blocked = contact.blocked().is_some_and(|list| list.blocks(&account.clone().into()));
         match allowed && !blocked {
             true => contact.available().filter_map(with_address).collect(),
-            false => Vec::new(),
+            false => SmallVec::new(),
         }
     })
 }
 
 fn with_address(resource: &Resource) -> Option<(FullJid, Stanza)> {
-    Some((resource.session.jid.clone(), resource.presence.as_ref()?.stanza()))
+    Some((resource.session.jid.clone(), resource.presence.clone()?))
 }
 
 fn current(server: &Server, account: &BareJid) -> Vec<(FullJid, Stanza)> {

@@ -371,7 +371,7 @@ impl RosterModule {
         if blocked || !server.account_exists(account).await? {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(stanza.bytes()).into_owned();
+        let text = stanza.text().to_owned();
         let changed = self.change(
             account,
             from,

@@ -31,7 +31,7 @@ const HAS_REQUEST: u8 = 1 << 7;
 /// Items, each once, in the order of their addresses.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Packed {
-    /// The shared domain, the shared groups, the largest version in which an item changed, and the items.
+    /// The shared domain, the largest version in which an item changed, the shared groups, and the items.
     bytes: Box<[u8]>,
     /// Where every [`ITEMS_PER_MARK`]th item but the first begins.
     marks: Box<[u32]>,
@@ -52,8 +52,8 @@ pub(super) struct Entry<'a> {
 #[derive(Clone, Copy, Default)]
 struct Head<'a> {
     domain: &'a [u8],
-    groups: Cursor<'a>,
-    changed_max: u64,
+    /// The largest version, and the groups: read where an item needs them.
+    rest: Cursor<'a>,
 }
 
 impl Packed {
@@ -72,9 +72,8 @@ impl Packed {
         let changed_max = items.iter().map(|item| item.changed).max().unwrap_or_default();
         let mut bytes = Vec::new();
         put_text(&mut bytes, domain);
-        put(&mut bytes, groups.len() as u64);
-        groups.iter().for_each(|group| put_text(&mut bytes, group));
         put(&mut bytes, changed_max);
+        groups.iter().for_each(|group| put_text(&mut bytes, group));
         let place = |bytes: &Vec<u8>| u32::try_from(bytes.len()).expect("a roster's bytes are limited far below 4 GiB");
         let start = place(&bytes);
         let mut marks = Vec::new();
@@ -110,12 +109,17 @@ impl Packed {
         let mark = later.checked_sub(1).map_or(self.start, |index| self.marks[index]);
         let shared = contact.local().filter(|_| contact.domain().as_bytes() == head.domain).map(str::as_bytes);
         let mut cursor = from(mark);
-        let among = std::iter::from_fn(|| cursor.entry(head)).take(ITEMS_PER_MARK);
-        let mut found = among.filter(|entry| match entry.flags & AT_SHARED_DOMAIN {
-            0 => entry.address == address,
-            _ => Some(entry.address) == shared,
+        let among = std::iter::from_fn(|| cursor.record()).take(ITEMS_PER_MARK);
+        let mut found = among.filter(|(flags, other, _)| match flags & AT_SHARED_DOMAIN {
+            0 => are_same(other, address),
+            _ => shared.is_some_and(|shared| are_same(other, shared)),
         });
-        found.next()
+        found.next().map(|record| Entry::new(head, record))
+    }
+
+    /// The domain of the items that do not say theirs.
+    pub(super) fn shared_domain(&self) -> &str {
+        str_of(self.head().domain)
     }
 
     /// The items as they are with this one in place of the contact's, or without any.
@@ -138,15 +142,11 @@ impl Packed {
     }
 
     fn head(&self) -> Head<'_> {
-        let mut cursor = Cursor(&self.bytes);
+        let mut cursor = Cursor(&self.bytes[..self.start as usize]);
         if cursor.0.is_empty() {
             return Head::default();
         }
-        let domain = cursor.text();
-        let count = cursor.number();
-        let groups = cursor;
-        cursor.skip(count);
-        Head { domain, groups, changed_max: cursor.number() }
+        Head { domain: cursor.text(), rest: cursor }
     }
 }
 
@@ -157,6 +157,10 @@ impl fmt::Debug for Packed {
 }
 
 impl<'a> Entry<'a> {
+    fn new(head: Head<'a>, (flags, address, rest): Record<'a>) -> Self {
+        Self { head, flags, address, rest }
+    }
+
     /// Who sees whose presence.
     pub(super) fn state(&self) -> State {
         State {
@@ -179,14 +183,21 @@ impl<'a> Entry<'a> {
 
     /// Who.
     pub(super) fn jid(&self) -> BareJid {
-        const ENFORCED: &str = "it was an address, and enforcing one again changes nothing";
-        match self.flags & AT_SHARED_DOMAIN {
-            0 => BareJid::parse(str_of(self.address)).expect(ENFORCED),
-            _ => {
-                let address = [str_of(self.address), "@", str_of(self.head.domain)].concat();
-                BareJid::parse(&address).expect(ENFORCED)
-            }
+        let mut room = String::new();
+        let address = self.address(str_of(self.head.domain), &mut room);
+        BareJid::parse(address).expect("it was an address, and enforcing one again changes nothing")
+    }
+
+    /// Its address, for which there is room if it stands nowhere in one piece.
+    pub(super) fn address<'b>(&'b self, shared_domain: &str, room: &'b mut String) -> &'b str {
+        if self.flags & AT_SHARED_DOMAIN == 0 {
+            return str_of(self.address);
         }
+        room.clear();
+        room.push_str(str_of(self.address));
+        room.push('@');
+        room.push_str(shared_domain);
+        room
     }
 
     /// The domain of its address.
@@ -199,13 +210,13 @@ impl<'a> Entry<'a> {
 
     /// The version of the roster in which clients last saw it change.
     pub(super) fn changed(&self) -> u64 {
-        self.head.changed_max - { self.rest }.number()
+        self.head.changed_max() - { self.rest }.number()
     }
 
     /// The whole item.
     pub(super) fn item(&self) -> Item {
         let mut rest = self.rest;
-        let changed = self.head.changed_max - rest.number();
+        let changed = self.head.changed_max() - rest.number();
         let name = Some(str_of(rest.text())).filter(|name| !name.is_empty());
         let groups = (0..rest.number()).map(|_| self.group(&mut rest).to_owned()).collect();
         let request = (self.flags & HAS_REQUEST != 0).then(|| str_of(rest.0).to_owned());
@@ -238,7 +249,8 @@ impl<'a> Entry<'a> {
         match number & 1 {
             0 => str_of(rest.take((number >> 1) as usize)),
             _ => {
-                let mut groups = self.head.groups;
+                let mut groups = self.head.rest;
+                groups.number();
                 groups.skip(number >> 1);
                 str_of(groups.text())
             }
@@ -249,8 +261,20 @@ impl<'a> Entry<'a> {
     fn order(&self, address: &[u8]) -> Ordering {
         match self.flags & AT_SHARED_DOMAIN {
             0 => self.address.cmp(address),
-            _ => self.address.iter().chain(b"@").chain(self.head.domain).cmp(address),
+            _ => {
+                let (local, rest) = address.split_at(self.address.len().min(address.len()));
+                self.address.cmp(local).then_with(|| match rest.split_first() {
+                    Some((separator, domain)) => b'@'.cmp(separator).then_with(|| self.head.domain.cmp(domain)),
+                    None => Ordering::Greater,
+                })
+            }
         }
+    }
+}
+
+impl Head<'_> {
+    fn changed_max(&self) -> u64 {
+        { self.rest }.number()
     }
 }
 
@@ -258,7 +282,11 @@ impl<'a> Entry<'a> {
 #[derive(Clone, Copy, Default)]
 struct Cursor<'a>(&'a [u8]);
 
+/// Flags, address and the rest of an item.
+type Record<'a> = (u8, &'a [u8], Cursor<'a>);
+
 impl<'a> Cursor<'a> {
+    #[inline]
     fn take(&mut self, bytes: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(bytes);
         self.0 = rest;
@@ -266,7 +294,19 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number in the base of 128, the lowest digit first; all but the last have their highest bit set.
+    #[inline]
     fn number(&mut self) -> u64 {
+        match self.0.split_first() {
+            // As nearly all are.
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.0 = rest;
+                byte.into()
+            }
+            _ => self.long_number(),
+        }
+    }
+
+    fn long_number(&mut self) -> u64 {
         let mut number = 0;
         for digit in 0.. {
             let byte = self.take(1)[0];
@@ -278,6 +318,7 @@ impl<'a> Cursor<'a> {
         number
     }
 
+    #[inline]
     fn text(&mut self) -> &'a [u8] {
         let bytes = self.number() as usize;
         self.take(bytes)
@@ -290,14 +331,24 @@ impl<'a> Cursor<'a> {
     }
 
     fn entry(&mut self, head: Head<'a>) -> Option<Entry<'a>> {
+        self.record().map(|record| Entry::new(head, record))
+    }
+
+    #[inline]
+    fn record(&mut self) -> Option<Record<'a>> {
         if self.0.is_empty() {
             return None;
         }
         let mut rest = Self(self.text());
         let flags = rest.take(1)[0];
         let address = rest.text();
-        Some(Entry { head, flags, address, rest })
+        Some((flags, address, rest))
     }
+}
+
+/// The addresses of one roster are often of one length, and then mostly differ at their ends.
+fn are_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.last() == other.last() && one == other
 }
 
 fn str_of(bytes: &[u8]) -> &str {

@@ -99,7 +99,7 @@ impl Session {
             connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
             acks.resumed();
             for delivery in acks.outbound.unacked() {
-                connection.write(|out| delivery.stanza.write(delivery.to.as_deref(), out));
+                connection.write(|out| delivery.stanza.write(delivery.to.instead(&self.handle), out));
             }
         }
         self.connection = Some(connection);

@@ -7,7 +7,7 @@ use magpie_store::StoreError;
 use tracing::warn;
 
 use super::Session;
-use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::offline::Chunk;
 
 /// When a spool that could not be read is read again.
@@ -54,7 +54,7 @@ impl Session {
             }
         };
         for (id, stanza) in chunk.messages {
-            self.deliver(Delivery { stanza, to: None, spool: InSpool::Kept(id) });
+            self.deliver(Delivery { stanza, to: Addressee::OfStanza, spool: InSpool::Kept(id) });
         }
         if self.fetch_next.is_some() {
             return;
