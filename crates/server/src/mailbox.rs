@@ -279,6 +279,8 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
 
     fn stanza() -> Stanza {

@@ -23,16 +23,16 @@ fn an_idle_connection_is_small() {
     let sizes = [
         ("the task of a connection", of5(negotiation::serve), 64),
         ("negotiation, boxed, until a resource is bound", of1(Negotiation::run), 1280),
-        ("a session", size_of::<Session>(), 640),
+        ("a session", size_of::<Session>(), 672),
         ("the task of a session", of1(Session::run), 192),
         ("a connection", size_of::<Connection>(), 448),
         ("its transport", size_of::<Transport>(), 160),
         ("its stream", size_of::<ClientStream>(), 160),
-        ("a session's handle", size_of::<SessionHandle>(), 160),
-        ("its place in the registry", size_of::<Resource>(), 72),
-        ("its account there", size_of::<Account>(), 192),
+        ("a session's handle", size_of::<SessionHandle>(), 144),
+        ("its place in the registry", size_of::<Resource>(), 40),
+        ("its account there", size_of::<Account>(), 144),
         ("a roster, without its items", size_of::<Roster>(), 96),
-        ("a delivery", size_of::<Delivery>(), 224),
+        ("a delivery", size_of::<Delivery>(), 48),
     ];
     for (name, bytes, _) in sizes {
         println!("{bytes:5} {name}");
