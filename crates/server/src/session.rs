@@ -377,8 +377,10 @@ impl Session {
 
     fn handle_nonza(&mut self, element: &Stanza) -> Flow {
         // Answers to these do not wait in the mailbox.
-        let unsent = self.connection.as_ref().map_or(0, Connection::unsent_bytes);
-        if unsent > self.server.limits().unsent_bytes_max() {
+        let max = self.server.limits().unsent_bytes_max();
+        let unsent = |session: &Self| session.connection.as_ref().map_or(0, Connection::unsent_bytes);
+        // What the socket was not offered yet does not count.
+        if unsent(self) > max && (!matches!(self.flush(), Flow::On) || unsent(self) > max) {
             warn!(jid = %self.handle.jid, "the peer does not read");
             return Flow::Detach;
         }

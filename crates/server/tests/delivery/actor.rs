@@ -106,11 +106,13 @@ pub struct Actor {
     dice: Dice,
     live: Option<Live>,
     detached: Option<Logged>,
+    /// With what the server ended the last stream that it ended.
+    last_words: String,
 }
 
 impl Actor {
     pub fn new(world: &Arc<World>, account: usize, device: usize, dice: Dice) -> Self {
-        Self { world: Arc::clone(world), account, device, dice, live: None, detached: None }
+        Self { world: Arc::clone(world), account, device, dice, live: None, detached: None, last_words: String::new() }
     }
 
     fn habit(&self) -> Habit {
@@ -424,6 +426,7 @@ impl Actor {
             "stream:error" => {
                 // All that the server wrote has come; nothing comes after.
                 self.world.ledger.lock().ended(live.session.key);
+                element.clone_into(&mut self.last_words);
                 self.live = None;
                 return false;
             }
@@ -564,7 +567,7 @@ impl Actor {
         let (mut before, mut quiet) = (0, Instant::now());
         loop {
             if !self.listen(Instant::now() + Duration::from_millis(50)).await {
-                return self.complain("the last session is ended".into());
+                return self.complain(format!("the last session is ended: {}", self.last_words));
             }
             self.acknowledge_all().await;
             self.request().await;
