@@ -252,7 +252,7 @@ impl Requests {
         };
         // §8.2.3: an id, and exactly one payload.
         let mut children = iq.children();
-        let (Some(payload), None, Some(_)) = (children.next(), children.next(), iq.attr(Attr::Id)) else {
+        let (Some(payload), None, true) = (children.next(), children.next(), iq.has(Attr::Id)) else {
             return refuse(StanzaCondition::BadRequest);
         };
         match self.owners.get(&Wanted((query.target(), verb, payload.name, payload.ns))) {
