@@ -499,13 +499,14 @@ fn receive_iq(
             Route::Sessions(_) | Route::Offline | Route::Server | Route::Drop => Ok(()),
         }
     };
-    Ok(match list {
-        Some(list) => server.registry().with_any(&account, |entry| route(entry, list))?,
+    let sent = match list {
+        Some(list) => server.registry().with_any(&account, |entry| route(entry, list)),
         None => server.registry().with(&account, |entry| {
             let (entry, list) = at_hand(entry.as_deref())?;
-            Ok::<_, Stop>(route(entry, list)?)
+            Ok::<_, Stop>(route(entry, list))
         })?,
-    })
+    };
+    Ok(sent?)
 }
 
 /// What is left of a session that has ended.

@@ -128,8 +128,10 @@ pub type Reply = Result<Option<Element>, StanzaError>;
 
 enum Owner {
     Now(Box<dyn Fn(&Query<'_>) -> Reply + Send + Sync>),
-    Later(Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>),
+    Later(Box<dyn Fn(Request) -> Later + Send + Sync>),
 }
+
+type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// The owner of a request takes its time, and has not been asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
