@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use magpie_proto::xml::{Kind, Stanza};
+use magpie_proto::xml::{Attr, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 use magpie_store::Ticket;
 use tracing::info;
@@ -102,7 +102,7 @@ async fn recipient(outgoing: &Outgoing) -> Result<Jid, StanzaError> {
 }
 
 fn destination<'a>(server: &Server, session: &SessionHandle, stanza: &Stanza, to: &'a Jid) -> Destination<'a> {
-    let named = stanza.to().map(|_| to);
+    let named = stanza.has(Attr::To).then_some(to);
     router::destination(stanza.kind(), named, &session.jid, |domain| server.serves(domain))
 }
 
@@ -362,7 +362,7 @@ fn host_receives_message(message: &Stanza) -> Result<Promise, StanzaError> {
 async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, .. } = outgoing;
     let kind = PresenceType::parse(stanza.type_().as_deref()).ok_or(StanzaCondition::BadRequest)?;
-    let directed = stanza.to().is_some();
+    let directed = stanza.has(Attr::To);
     let stanza = match kind {
         // Before it is kept and sent: whoever asks later sees the same (XEP-0153 §4.1).
         PresenceType::Available => &*server.modules.vcard.add_photo(session, stanza),
@@ -502,13 +502,14 @@ fn receive_iq(
             Route::Sessions(_) | Route::Offline | Route::Server | Route::Drop => Ok(()),
         }
     };
-    Ok(match list {
-        Some(list) => server.registry().with_any(&account, |entry| route(entry, list))?,
+    let sent = match list {
+        Some(list) => server.registry().with_any(&account, |entry| route(entry, list)),
         None => server.registry().with(&account, |entry| {
             let (entry, list) = at_hand(entry.as_deref())?;
-            Ok::<_, Stop>(route(entry, list)?)
+            Ok::<_, Stop>(route(entry, list))
         })?,
-    })
+    };
+    Ok(sent?)
 }
 
 /// What is left of a session that has ended.

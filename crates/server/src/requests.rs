@@ -128,8 +128,10 @@ pub type Reply = Result<Option<Element>, StanzaError>;
 
 enum Owner {
     Now(Box<dyn Fn(&Query<'_>) -> Reply + Send + Sync>),
-    Later(Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>),
+    Later(Box<dyn Fn(Request) -> Later + Send + Sync>),
 }
+
+type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// The owner of a request takes its time, and has not been asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +254,7 @@ impl Requests {
         };
         // §8.2.3: an id, and exactly one payload.
         let mut children = iq.children();
-        let (Some(payload), None, Some(_)) = (children.next(), children.next(), iq.attr(Attr::Id)) else {
+        let (Some(payload), None, true) = (children.next(), children.next(), iq.has(Attr::Id)) else {
             return refuse(StanzaCondition::BadRequest);
         };
         match self.owners.get(&Wanted((query.target(), verb, payload.name, payload.ns))) {

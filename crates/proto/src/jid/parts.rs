@@ -258,11 +258,18 @@ static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        let is_in_label = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        classes[byte as usize] = (byte.is_ascii_graphic() && !excluded(byte)) as u8 * LOCAL
-            | is_in_label as u8 * LABEL
-            | matches!(byte, b' '..=b'~') as u8 * RESOURCE
-            | byte.is_ascii_uppercase() as u8 * UPPER;
+        if byte.is_ascii_graphic() && !excluded(byte) {
+            classes[byte as usize] |= LOCAL;
+        }
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            classes[byte as usize] |= LABEL;
+        }
+        if matches!(byte, b' '..=b'~') {
+            classes[byte as usize] |= RESOURCE;
+        }
+        if byte.is_ascii_uppercase() {
+            classes[byte as usize] |= UPPER;
+        }
         byte += 1;
     }
     classes

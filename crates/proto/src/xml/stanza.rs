@@ -168,6 +168,11 @@ impl Stanza {
         (!span.is_none()).then(|| unescape(span.of(self.text())))
     }
 
+    /// Whether it has the attribute.
+    pub fn has(&self, attr: Attr) -> bool {
+        !self.index().attr(attr).is_none()
+    }
+
     /// `to`
     pub fn to(&self) -> Option<Cow<'_, str>> {
         self.attr(Attr::To)

@@ -15,7 +15,8 @@ impl Stanza {
             (Attr::From, " from='", asked),
             (Attr::To, " to='", self.raw(Attr::From)),
         ];
-        let mut text = String::with_capacity(head_len(self.name(), &attributes));
+        // Without a payload the answer is hardly longer than the question.
+        let mut text = String::with_capacity(self.text().len() + 16);
         text.push('<');
         text.push_str(self.name());
         let mut index = Index::empty();
@@ -45,15 +46,8 @@ impl Stanza {
 
     /// An attribute's value as it stands in canonical text, and may be copied to others.
     fn raw(&self, attr: Attr) -> Option<&str> {
-        let span = self.index().attr(attr);
-        (!span.is_none()).then(|| span.of(self.text()))
+        self.has(attr).then(|| self.index().attr(attr).of(self.text()))
     }
-}
-
-/// Bytes of a stanza with these attributes and no child.
-fn head_len(name: &str, attributes: &[(Attr, &str, Option<&str>)]) -> usize {
-    let attributes = attributes.iter().filter_map(|(_, opening, value)| Some(opening.len() + (*value)?.len() + 1));
-    "</>".len() + name.len() + attributes.sum::<usize>()
 }
 
 #[cfg(test)]
