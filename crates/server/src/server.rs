@@ -229,16 +229,7 @@ impl Server {
         let accept = move |socket, peer, admitted| {
             let transport = match gate.direct {
                 false => Transport::plain(socket, peer, server.buffers()),
-                true => {
-                    let config = server.certificates.direct_tls_config();
-                    match Transport::tls(socket, peer, server.buffers(), config) {
-                        Ok(transport) => transport,
-                        Err(error) => {
-                            warn!(%peer, %error, "TLS cannot start");
-                            return;
-                        }
-                    }
-                }
+                true => Transport::tls(socket, peer, server.buffers(), server.certificates.direct_tls_config()),
             };
             let counts = Counts { _admitted: admitted, _connection: server.deps.metrics.connection() };
             // At once, so that however many are accepted before the first of them runs, none is too many.

@@ -138,17 +138,12 @@ impl ScramKeys {
     /// Stable keys for a user who does not exist, so that salts do not tell who does. No password matches.
     pub fn fake(secret: &[u8; 32], username: &str, hash: Hash, iterations: u32) -> Self {
         // A username has no NUL, so no two of these inputs are the same.
-        let draw = |purpose: &str| {
-            let input = [purpose, hash.name(), username].join("\0");
-            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA512, secret), input.as_bytes())
-        };
-        Self {
-            hash,
-            iterations,
-            salt: draw("salt").as_ref()[..SALT_BYTES].into(),
-            stored_key: draw("stored key").as_ref()[..hash.bytes()].into(),
-            server_key: draw("server key").as_ref()[..hash.bytes()].into(),
-        }
+        let input = ["salt", hash.name(), username].join("\0");
+        let drawn = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA512, secret), input.as_bytes());
+        let drawn = drawn.as_ref();
+        // Only the salt is ever shown. Nobody knows of what these keys would be the hash.
+        let key = || drawn[drawn.len() - hash.bytes()..].into();
+        Self { hash, iterations, salt: drawn[..SALT_BYTES].into(), stored_key: key(), server_key: key() }
     }
 
     /// Whether the password is the one these keys were derived from. Slow: belongs on a blocking pool. Constant-time compare.

@@ -99,7 +99,7 @@ impl Certificates {
         domains: &[String],
         configured: &[config::Certificate],
     ) -> Result<Arc<Self>, CertificateError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(super::tls::provider());
         let folder = data_dir.join("certs");
         let sources =
             domains.iter().map(|domain| Source::new(&folder, domain, configured)).collect::<Result<Vec<_>, _>>()?;
@@ -166,7 +166,18 @@ impl Certificates {
     /// RFC 5929 §4: `tls-server-end-point` of the domain's certificate, as new connections get it; `None` where it is
     /// not defined. A connection that exists may have another one: see `Transport::bindings`.
     pub fn end_point_binding(&self, domain: &str) -> Option<Vec<u8>> {
-        end_point_binding(self.entry(domain)?.key.end_entity_cert().ok()?)
+        self.entry(domain)?.end_point.clone()
+    }
+
+    /// `tls-server-end-point` of a certificate that a connection was shown.
+    pub fn binding_of(&self, shown: &CertificateDer<'_>) -> Option<Vec<u8>> {
+        let snapshot = self.snapshot.load();
+        let is_it = |entry: &&Arc<Entry>| entry.key.end_entity_cert().is_ok_and(|certificate| certificate == shown);
+        match snapshot.served.entries.values().find(is_it) {
+            Some(entry) => entry.end_point.clone(),
+            // It was replaced meanwhile.
+            None => end_point_binding(shown),
+        }
     }
 
     /// When the domain's certificate ends.
@@ -267,6 +278,8 @@ struct Served {
 
 struct Entry {
     key: Arc<CertifiedKey>,
+    /// RFC 5929 §4: to find it takes longer than all else of a login's greeting.
+    end_point: Option<Vec<u8>>,
     expires: SystemTime,
 }
 
@@ -356,7 +369,7 @@ impl Source {
             }
             error => content(&self.key, error.to_string()),
         })?;
-        Ok(Entry { key: Arc::new(key), expires })
+        Ok(Entry { end_point: end_point_binding(leaf), key: Arc::new(key), expires })
     }
 }
 

@@ -32,8 +32,10 @@ const RECORD_OVERHEAD_BYTES_MAX: usize = 64;
 const RECORD_HEADER_BYTES: usize = 5;
 
 mod records;
+mod suites;
 
 use records::Records;
+pub use suites::provider;
 
 /// The server's side of one TLS connection. Bytes are arguments.
 pub struct TlsConnection {
@@ -53,6 +55,8 @@ pub struct TlsConnection {
 
 /// Who does the work.
 enum Layer {
+    /// Nobody yet: the client has not said which suites it wants.
+    Hello(Arc<ServerConfig>),
     /// The handshake; in TLS 1.2 also what follows it.
     Rustls(Box<UnbufferedServerConnection>),
     /// What follows the handshake of TLS 1.3.
@@ -97,24 +101,10 @@ pub enum TlsError {
 
 impl TlsConnection {
     /// Waits for the hello of a client.
-    ///
-    /// # Errors
-    /// If the configuration is not one that rustls can use.
-    pub fn accept(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let witness = Arc::new(Witness {
-            resolver: Arc::clone(&config.cert_resolver),
-            key_log: Arc::clone(&config.key_log),
-            seen: Mutex::default(),
-        });
-        let mut config = ServerConfig::clone(&config);
-        config.cert_resolver = Arc::clone(&witness) as _;
-        config.key_log = Arc::clone(&witness) as _;
-        // Early data can be replayed, and nothing in XMPP wants it.
-        config.max_early_data_size = 0;
-        config.enable_secret_extraction = true;
-        Ok(Self {
-            layer: Layer::Rustls(Box::new(UnbufferedServerConnection::new(Arc::new(config))?)),
-            witness: Some(witness),
+    pub fn accept(config: Arc<ServerConfig>) -> Self {
+        Self {
+            layer: Layer::Hello(config),
+            witness: None,
             server_name: None,
             alpn: None,
             certificate: None,
@@ -124,7 +114,7 @@ impl TlsConnection {
             peer_closed: false,
             closed: false,
             resumed: false,
-        })
+        }
     }
 
     /// Consumes all whole records of `input`. Appends plaintext to `plain`, and to `out` what must be sent: handshake,
@@ -179,7 +169,7 @@ impl TlsConnection {
                 let records = plain.len().div_ceil(RECORD_PLAIN_BYTES_MAX);
                 encrypt(out, plain.len() + records * RECORD_OVERHEAD_BYTES_MAX, |room| traffic.encrypt(plain, room))
             }),
-            Layer::Nobody => Err(TlsError::Closed),
+            Layer::Hello(_) | Layer::Nobody => Err(TlsError::Closed),
         };
         if matches!(result, Err(TlsError::KeysExhausted)) {
             self.fail(out);
@@ -197,7 +187,7 @@ impl TlsConnection {
             Layer::Rustls(rustls) => write(rustls, out, |traffic, out| {
                 encrypt(out, RECORD_OVERHEAD_BYTES_MAX, |room| traffic.queue_close_notify(room))
             }),
-            Layer::Nobody => Err(TlsError::Closed),
+            Layer::Hello(_) | Layer::Nobody => Err(TlsError::Closed),
         };
         self.failed |= result.is_err();
         self.closed = true;
@@ -205,7 +195,11 @@ impl TlsConnection {
 
     /// Whether the handshake is still under way.
     pub fn is_handshaking(&self) -> bool {
-        matches!(&self.layer, Layer::Rustls(rustls) if rustls.is_handshaking())
+        match &self.layer {
+            Layer::Hello(_) => true,
+            Layer::Rustls(rustls) => rustls.is_handshaking(),
+            Layer::Records(_) | Layer::Nobody => false,
+        }
     }
 
     /// The server name that the client asked for (RFC 6066 §3): lower case, A-labels.
@@ -223,7 +217,7 @@ impl TlsConnection {
         match &self.layer {
             Layer::Rustls(rustls) => rustls.protocol_version(),
             Layer::Records(_) => Some(ProtocolVersion::TLSv1_3),
-            Layer::Nobody => None,
+            Layer::Hello(_) | Layer::Nobody => None,
         }
     }
 
@@ -244,6 +238,12 @@ impl TlsConnection {
 
     /// Consumes all whole records. Whether that ended the handshake.
     fn process(&mut self, input: &mut Vec<u8>, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, TlsError> {
+        if let Layer::Hello(config) = &self.layer {
+            // A few bytes more will tell.
+            let Some(wants_chacha20) = suites::wants_chacha20(input) else { return Ok(false) };
+            let (rustls, witness) = handshake(config, !wants_chacha20)?;
+            (self.layer, self.witness) = (Layer::Rustls(rustls), Some(witness));
+        }
         if let Layer::Rustls(rustls) = &mut self.layer {
             self.peer_closed = process(rustls, input, plain, out, self.witness.is_some())?;
         }
@@ -317,6 +317,26 @@ impl fmt::Debug for TlsConnection {
             .field("is_handshaking", &self.is_handshaking())
             .finish_non_exhaustive()
     }
+}
+
+/// A handshake, and who sees what is decided in it. `our_order`: whether our order of suites counts, and not the client's.
+fn handshake(
+    config: &ServerConfig,
+    our_order: bool,
+) -> Result<(Box<UnbufferedServerConnection>, Arc<Witness>), rustls::Error> {
+    let witness = Arc::new(Witness {
+        resolver: Arc::clone(&config.cert_resolver),
+        key_log: Arc::clone(&config.key_log),
+        seen: Mutex::default(),
+    });
+    let mut config = config.clone();
+    config.cert_resolver = Arc::clone(&witness) as _;
+    config.key_log = Arc::clone(&witness) as _;
+    config.ignore_client_order = our_order;
+    // Early data can be replayed, and nothing in XMPP wants it.
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    Ok((Box::new(UnbufferedServerConnection::new(Arc::new(config))?), witness))
 }
 
 /// Whether the handshake of TLS 1.3 has ended, what belongs to it is said, and nothing that came after it is read.

@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::buffers::{BUFFER_BYTES, Buffers, PooledBuf};
-use super::certificates::end_point_binding;
+use super::certificates::Certificates;
 use super::tls::{TlsConnection, TlsError};
 
 /// How long [`Transport::close`] tries to write what is unsent.
@@ -87,18 +87,8 @@ impl Transport {
     }
 
     /// A connection that begins with TLS (XEP-0368).
-    ///
-    /// # Errors
-    /// If the configuration is not one that rustls can use.
-    pub fn tls(
-        socket: TcpStream,
-        peer: SocketAddr,
-        buffers: Buffers,
-        config: Arc<ServerConfig>,
-    ) -> Result<Self, rustls::Error> {
-        let mut transport = Self::plain(socket, peer, buffers);
-        transport.tls = Some(Tls::accept(config)?);
-        Ok(transport)
+    pub fn tls(socket: TcpStream, peer: SocketAddr, buffers: Buffers, config: Arc<ServerConfig>) -> Self {
+        Self { tls: Some(Tls::accept(config)), ..Self::plain(socket, peer, buffers) }
     }
 
     /// Begins TLS after `<proceed/>` was queued (RFC 6120 §5.4.2.3). What is queued already goes out in clear; all that is
@@ -109,15 +99,12 @@ impl Transport {
     /// the caller must throw them away or end the connection.
     ///
     /// # Errors
-    /// If TLS is there already, or the configuration is unusable: the connection must be closed.
+    /// If TLS is there already: the connection must be closed.
     pub fn start_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         if self.tls.is_some() {
             return Err(self.fail(io::Error::new(io::ErrorKind::InvalidInput, "TLS within TLS")));
         }
-        match Tls::accept(config) {
-            Ok(tls) => self.tls = Some(tls),
-            Err(error) => return Err(self.fail(io::Error::other(error))),
-        }
+        self.tls = Some(Tls::accept(config));
         Ok(())
     }
 
@@ -289,11 +276,11 @@ impl Transport {
     }
 
     /// What binds an authentication to this connection (RFC 5056), of the certificate that it was given; nothing without TLS.
-    pub fn bindings(&self) -> ChannelBindings {
+    pub fn bindings(&self, certificates: &Certificates) -> ChannelBindings {
         let Some(tls) = self.tls.as_ref().filter(|_| self.is_encrypted()) else { return ChannelBindings::default() };
         ChannelBindings {
             tls_exporter: tls.connection.tls_exporter(),
-            tls_server_end_point: tls.connection.certificate().and_then(end_point_binding),
+            tls_server_end_point: tls.connection.certificate().and_then(|shown| certificates.binding_of(shown)),
         }
     }
 
@@ -433,8 +420,8 @@ const DRAINED_BY_SHORT_READ: bool =
     cfg!(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "freebsd"));
 
 impl Tls {
-    fn accept(config: Arc<ServerConfig>) -> Result<Box<Self>, rustls::Error> {
-        Ok(Box::new(Self { connection: TlsConnection::accept(config)?, input: None }))
+    fn accept(config: Arc<ServerConfig>) -> Box<Self> {
+        Box::new(Self { connection: TlsConnection::accept(config), input: None })
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use magpie_proto::sasl::{Credentials, Hash, Identity, Offer, SaslFailure};
+use magpie_proto::sasl::{ChannelBindings, Credentials, Hash, Identity, Offer, SaslFailure};
 use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, StartTls, StreamLimits};
 use magpie_proto::xml::XmlLimits;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
@@ -312,7 +312,11 @@ impl Negotiation {
         let anonymous = config.auth.anonymous.contains(&domain);
         let hashes: Vec<Hash> = config.auth.hashes.iter().filter_map(|name| Hash::parse(name)).collect();
         let plain = config.auth.plain && (secure || optional);
-        let bindings = self.connection.transport.bindings();
+        // Who has logged in is offered no mechanism.
+        let bindings = match opening.account {
+            Some(_) => ChannelBindings::default(),
+            None => self.connection.transport.bindings(self.server.certificates()),
+        };
         let bytes_max = match opening.account {
             Some(_) => config.limits.stanza_bytes_max,
             None => config.limits.stanza_bytes_max_before_auth,

@@ -4,6 +4,7 @@
 //! power as far as the disk keeps its word.
 
 mod queries;
+mod quick;
 mod readers;
 mod schema;
 mod writer;
@@ -13,11 +14,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use self::quick::Quick;
 use self::readers::Readers;
 use self::schema::refused;
 use self::writer::SqliteCommit;
@@ -46,11 +49,14 @@ const LOG_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 const WRITER_CACHE_KIBIBYTES: i32 = 1024;
 /// Less, since what another connection writes empties it.
 const READER_CACHE_KIBIBYTES: i32 = 256;
+/// Less still, since it is never emptied: enough for what all reads go through.
+const QUICK_CACHE_KIBIBYTES: i32 = 64;
 const STATEMENTS_CACHED: usize = 32;
 
 pub(crate) struct Sqlite {
     writer: Writer,
     readers: Readers,
+    quick: Quick,
     faults: Faults,
     counters: Arc<Counters>,
     /// The writer's thread has it too, so that it is held for as long as the file can change.
@@ -73,18 +79,21 @@ impl Sqlite {
         if let Some(bytes) = options.database_bytes_max {
             limit(&connection, bytes).map_err(refused)?;
         }
-        let readers = Readers::start(options.readers, options.at_rest, || {
-            let reader =
-                Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY)).map_err(refused)?;
-            cache(&reader, READER_CACHE_KIBIBYTES).map_err(refused)?;
+        let reader = |cache_kibibytes| {
+            let reader = Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+            cache(&reader, cache_kibibytes)?;
             Ok(reader)
-        })?;
+        };
+        let readers =
+            Readers::start(options.readers, options.at_rest, || reader(READER_CACHE_KIBIBYTES).map_err(refused))?;
+        let quick = reader(QUICK_CACHE_KIBIBYTES).and_then(|quick| quick.busy_timeout(Duration::ZERO).map(|()| quick));
+        let quick = Quick::new(quick.map_err(refused)?);
 
         let counters = Arc::<Counters>::default();
         let (commit, ids) = SqliteCommit::new(connection, counters.clone(), lock.clone()).map_err(refused)?;
         let writer = Writer::start(Box::new(commit), options.bounds(), options.faults.clone(), counters.clone())?;
         let lock = Mutex::new(Some(lock));
-        Ok((Self { writer, readers, faults: options.faults, counters, lock }, ids))
+        Ok((Self { writer, readers, quick, faults: options.faults, counters, lock }, ids))
     }
 
     fn read<T: Send + 'static>(
@@ -94,6 +103,21 @@ impl Sqlite {
         self.counters.begin_read();
         match self.faults.fail_read() {
             Some(fault) => Reading::ready(Err(fault)),
+            None => self.readers.read(query),
+        }
+    }
+
+    /// A read of a few rows.
+    fn read_quickly<T: Send + 'static>(
+        &self,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Reading<T> {
+        self.counters.begin_read();
+        if let Some(fault) = self.faults.fail_read() {
+            return Reading::ready(Err(fault));
+        }
+        match self.quick.read(&query) {
+            Some(answer) => Reading::ready(answer.map_err(failure)),
             None => self.readers.read(query),
         }
     }
@@ -114,7 +138,7 @@ impl Backend for Sqlite {
 
     fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {
         let owner = owner.to_string();
-        self.read(move |connection| queries::value(connection, name, &owner))
+        self.read_quickly(move |connection| queries::value(connection, name, &owner))
     }
 
     fn owners(&self, name: &'static str, prefix: &str, after: Option<&str>, limit: usize) -> Reading<Vec<String>> {
@@ -129,7 +153,7 @@ impl Backend for Sqlite {
 
     fn entry(&self, name: &'static str, owner: &str, key: &str) -> Reading<Option<Vec<u8>>> {
         let (owner, key) = (owner.to_string(), key.to_string());
-        self.read(move |connection| queries::entry(connection, name, &owner, &key))
+        self.read_quickly(move |connection| queries::entry(connection, name, &owner, &key))
     }
 
     fn entries(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Vec<u8>)>> {
@@ -154,7 +178,7 @@ impl Backend for Sqlite {
 
     fn rows(&self, owner: &str, wanted: &[Wanted]) -> Reading<Vec<Found>> {
         let (owner, wanted) = (owner.to_string(), wanted.to_vec());
-        self.read(move |connection| queries::rows(connection, &owner, &wanted))
+        self.read_quickly(move |connection| queries::rows(connection, &owner, &wanted))
     }
 
     fn settled(&self) -> Ticket {
@@ -169,6 +193,7 @@ impl Backend for Sqlite {
         // The readers first: the last connection to go copies the write-ahead log into the database, and only the
         // writer's can.
         self.readers.close();
+        self.quick.close();
         self.writer.close();
         self.lock.lock().take();
     }

@@ -50,7 +50,7 @@ fn handshake(
     client.enable_sni = server_name;
     client.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from(asked.to_owned()).unwrap()).unwrap();
-    let mut server = TlsConnection::accept(config).unwrap();
+    let mut server = TlsConnection::accept(config);
     for _ in 0..3 {
         let (mut input, mut plain, mut out) = (Vec::new(), Vec::new(), Vec::new());
         while client.wants_write() {
@@ -311,6 +311,21 @@ fn the_end_point_binding_of_weak_and_of_pss_signatures_is_that_of_rfc_5929() {
         let expected = hash.map(|hash| digest(hash, &certificate).as_ref().to_vec());
         assert_eq!(end_point_binding(&certificate), expected, "{algorithm:x?}");
     }
+}
+
+#[test]
+fn a_connection_is_bound_to_the_certificate_it_was_shown_though_another_took_its_place() {
+    let folder = TempDir::new().unwrap();
+    let certificates = load(&folder, &["a.example", "b.example"]);
+    let old = leaf(&certificates, "b.example");
+    assert_eq!(certificates.binding_of(&old), end_point_binding(&old));
+    assert_eq!(certificates.binding_of(&old), certificates.end_point_binding("b.example"));
+    put(&folder, "b.example", (2100, 1, 1));
+    certificates.reload();
+    let new = leaf(&certificates, "b.example");
+    assert_ne!(new, old);
+    assert_eq!(certificates.end_point_binding("b.example"), end_point_binding(&new));
+    assert_eq!(certificates.binding_of(&old), end_point_binding(&old));
 }
 
 /// The certificate with another algorithm beside its signature.

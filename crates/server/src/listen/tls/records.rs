@@ -60,7 +60,7 @@ pub(super) struct Records {
 
 /// §7.3: what protects the records of one direction.
 struct Direction {
-    /// No other key of this process has it.
+    /// See [`next_number`].
     number: u64,
     secret: OkmBlock,
     key: Zeroizing<[u8; KEY_BYTES_MAX]>,
@@ -85,22 +85,21 @@ impl Records {
     ) -> Option<Self> {
         let algorithm = algorithm_of(suite)?;
         let direction = |secret: OkmBlock, (sequence, keys): &(u64, ConnectionTrafficSecrets)| {
-            let direction = Direction::new(suite, algorithm, secret, *sequence);
-            let (key, iv) = match keys {
+            let (of_suite, iv) = match keys {
                 ConnectionTrafficSecrets::Aes128Gcm { key, iv }
                 | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-                | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key, iv),
+                | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (key.as_ref(), iv.as_ref()),
                 _ => return None,
             };
-            (direction.key[..algorithm.key_len()] == *key.as_ref() && direction.iv == iv.as_ref()).then_some(direction)
+            let mut key = Zeroizing::new([0; KEY_BYTES_MAX]);
+            key.get_mut(..of_suite.len())?.copy_from_slice(of_suite);
+            Some(Direction { number: next_number(), secret, key, iv: iv.try_into().ok()?, sequence: *sequence })
         };
-        Some(Self {
-            suite,
-            algorithm,
-            read: direction(client, &extracted.rx)?,
-            write: direction(server, &extracted.tx)?,
-            idle: 0,
-        })
+        let (read, write) = (direction(client, &extracted.rx)?, direction(server, &extracted.tx)?);
+        // A peer that has changed its keys has other ones for what it sends, whatever it asked of us.
+        let mut iv = [0; NONCE_BYTES];
+        expand_label(&*suite.hkdf_provider.expander_for_okm(&read.secret), b"tls13 iv", &mut iv);
+        (iv == read.iv).then_some(Self { suite, algorithm, read, write, idle: 0 })
     }
 
     /// Whether this record layer knows the suite.
@@ -219,7 +218,7 @@ impl Records {
 }
 
 impl Direction {
-    fn new(suite: &'static Tls13CipherSuite, algorithm: &'static Algorithm, secret: OkmBlock, sequence: u64) -> Self {
+    fn new(suite: &'static Tls13CipherSuite, algorithm: &'static Algorithm, secret: OkmBlock) -> Self {
         let expander = suite.hkdf_provider.expander_for_okm(&secret);
         let mut key = Zeroizing::new([0; KEY_BYTES_MAX]);
         let mut iv = [0; NONCE_BYTES];
@@ -227,9 +226,7 @@ impl Direction {
         expand_label(&*expander, b"tls13 key", &mut key[..length]);
         expand_label(&*expander, b"tls13 iv", &mut iv);
         drop(expander);
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Self { number, secret, key, iv, sequence }
+        Self { number: next_number(), secret, key, iv, sequence: 0 }
     }
 
     /// §7.2: the next secret, and the keys from it.
@@ -238,7 +235,7 @@ impl Direction {
         let expander = suite.hkdf_provider.expander_for_okm(&self.secret);
         let secret = expander.expand_block(&[&lengths(expander.hash_len(), label), label, &[0]]);
         drop(expander);
-        *self = Self::new(suite, algorithm, secret, 0);
+        *self = Self::new(suite, algorithm, secret);
     }
 
     fn cipher(&self, algorithm: &'static Algorithm) -> Cipher {
@@ -388,6 +385,12 @@ fn asks_for_update(content: &[u8]) -> Result<bool, Fatal> {
         }
         _ => Err(unexpected("a message that has no place after the handshake")),
     }
+}
+
+/// One that no other key of this process has.
+fn next_number() -> u64 {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn fatal(alert: AlertDescription, error: rustls::Error) -> Fatal {

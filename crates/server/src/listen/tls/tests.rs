@@ -52,8 +52,7 @@ fn server_config() -> Arc<ServerConfig> {
     Arc::clone(CONFIG.get_or_init(|| {
         let Generated { cert, signing_key } = generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
@@ -65,15 +64,21 @@ fn server_config() -> Arc<ServerConfig> {
 }
 
 fn client_config(versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = client_config_of(rustls::crypto::aws_lc_rs::default_provider(), versions);
+    config.resumption = Resumption::disabled();
+    config
+}
+
+fn client_config_of(
+    provider: rustls::crypto::CryptoProvider,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    config
+        .with_no_client_auth()
 }
 
 fn client(config: ClientConfig) -> ClientConnection {
@@ -97,7 +102,7 @@ impl Pair {
     fn new(config: ClientConfig) -> Self {
         Self {
             client: client(config),
-            server: TlsConnection::accept(server_config()).unwrap(),
+            server: TlsConnection::accept(server_config()),
             input: Vec::new(),
             plain: Vec::new(),
             client_plain: Vec::new(),
@@ -232,16 +237,45 @@ fn the_exporter_is_right_for_either_hash() {
             cipher_suites: vec![suite],
             ..rustls::crypto::aws_lc_rs::default_provider()
         };
-        let config = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone))
-            .with_no_client_auth();
-        let mut pair = Pair::new(config);
+        let mut pair = Pair::new(client_config_of(provider, &[&version::TLS13]));
         pair.settle();
         let expected = pair.client.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).unwrap();
         assert_eq!(pair.server.tls_exporter(), Some(expected), "{suite:?}");
+    }
+}
+
+#[test]
+fn aes_128_comes_first_but_for_who_asks_for_chacha20() {
+    use rustls::CipherSuite as Suite;
+    use rustls::crypto::aws_lc_rs::cipher_suite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384,
+        TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    let (aes_256, aes_128, chacha20) =
+        (TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256);
+    let older = (
+        TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    );
+    for (asked, got) in [
+        // As OpenSSL and GnuTLS ask, and as rustls does.
+        (vec![aes_256, chacha20, aes_128], Suite::TLS13_AES_128_GCM_SHA256),
+        (vec![aes_256, aes_128, chacha20], Suite::TLS13_AES_128_GCM_SHA256),
+        // A telephone without instructions for AES.
+        (vec![chacha20, aes_128, aes_256], Suite::TLS13_CHACHA20_POLY1305_SHA256),
+        // Who will not have AES-128.
+        (vec![aes_256, chacha20], Suite::TLS13_AES_256_GCM_SHA384),
+        (vec![older.0, older.2, older.1], Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        (vec![older.2, older.0, older.1], Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+    ] {
+        let versions = [asked[0].version()];
+        let provider = rustls::crypto::CryptoProvider { cipher_suites: asked.clone(), ..provider() };
+        let mut pair = Pair::new(client_config_of(provider, &versions));
+        pair.pieces = vec![11];
+        pair.settle();
+        assert_eq!(pair.client.negotiated_cipher_suite().map(|suite| suite.suite()), Some(got), "{asked:?}");
     }
 }
 
@@ -328,7 +362,7 @@ fn a_key_update_is_answered() {
 
 #[test]
 fn nothing_is_sent_before_the_handshake_is_done() {
-    let mut server = TlsConnection::accept(server_config()).unwrap();
+    let mut server = TlsConnection::accept(server_config());
     let mut out = Vec::new();
     assert!(matches!(server.send(b"<stream>", &mut out), Err(TlsError::Handshaking)));
     server.close_notify(&mut out);
@@ -356,7 +390,7 @@ fn is_clear_alert(bytes: &[u8]) -> bool {
 fn what_is_not_tls_gets_an_alert() {
     for garbage in ["GET / HTTP/1.1\r\n\r\n", "<?xml version='1.0'?><stream:stream>", "\u{16}\u{3}\u{1}\u{0}\u{5}hello"]
     {
-        let mut server = TlsConnection::accept(server_config()).unwrap();
+        let mut server = TlsConnection::accept(server_config());
         let (_, out) = refused(&mut server, garbage.as_bytes(), 1000).unwrap();
         assert!(is_clear_alert(&out), "{garbage:?}: {out:?}");
         assert!(matches!(server.receive(&mut vec![0], &mut Vec::new(), &mut Vec::new()), Err(TlsError::Closed)));
@@ -375,7 +409,7 @@ fn an_endless_handshake_message_is_refused_while_it_is_small() {
             bytes.extend_from_slice(&(part.len() as u16).to_be_bytes());
             bytes.extend_from_slice(part);
         }
-        let mut server = TlsConnection::accept(server_config()).unwrap();
+        let mut server = TlsConnection::accept(server_config());
         let (error, out) = refused(&mut server, &bytes, 1000).unwrap();
         assert!(matches!(error, TlsError::HandshakeTooLong), "{error}");
         assert!(is_clear_alert(&out));
@@ -384,7 +418,7 @@ fn an_endless_handshake_message_is_refused_while_it_is_small() {
 
 #[test]
 fn an_oversized_record_is_refused_by_its_header() {
-    let mut server = TlsConnection::accept(server_config()).unwrap();
+    let mut server = TlsConnection::accept(server_config());
     let (error, out) = refused(&mut server, &[22, 3, 1, 0xff, 0xff, 1], 1000).unwrap();
     assert!(matches!(error, TlsError::Protocol(_)));
     assert!(is_clear_alert(&out));
@@ -396,7 +430,7 @@ fn an_oversized_record_is_refused_by_its_header() {
 
 #[test]
 fn empty_records_do_not_keep_the_server_busy_for_ever() {
-    let mut server = TlsConnection::accept(server_config()).unwrap();
+    let mut server = TlsConnection::accept(server_config());
     let bytes = [22, 3, 1, 0, 0].repeat(1000);
     let (_, out) = refused(&mut server, &bytes, 1000).unwrap();
     assert!(is_clear_alert(&out));
@@ -470,7 +504,7 @@ proptest! {
 
     #[test]
     fn garbage_never_panics(garbage in proptest::collection::vec(any::<u8>(), 0..400), piece in 1_usize..400) {
-        let mut server = TlsConnection::accept(server_config()).unwrap();
+        let mut server = TlsConnection::accept(server_config());
         if let Some((_, out)) = refused(&mut server, &garbage, piece) {
             prop_assert!(is_clear_alert(&out));
         }
@@ -518,12 +552,7 @@ proptest! {
 fn open_pair(suite: rustls::SupportedCipherSuite) -> Pair {
     let provider =
         rustls::crypto::CryptoProvider { cipher_suites: vec![suite], ..rustls::crypto::aws_lc_rs::default_provider() };
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
+    let mut config = client_config_of(provider, &[&version::TLS13]);
     config.resumption = Resumption::disabled();
     config.enable_secret_extraction = true;
     let mut pair = Pair::new(config);

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::listen::Certificates;
+use crate::listen::certificates::{Certificates, end_point_binding};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -79,7 +79,8 @@ async fn clear_bytes_go_both_ways_and_the_end_is_seen() {
     let mut heard = [0; 11];
     client.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"<features/>");
-    assert!(transport.bindings() == ChannelBindings::default() && !transport.is_encrypted());
+    let (certificates, _) = certificates(&[&rustls::version::TLS13]);
+    assert!(transport.bindings(&certificates) == ChannelBindings::default() && !transport.is_encrypted());
     client.shutdown(Shutdown::Write).unwrap();
     transport.ready(true).await.unwrap();
     assert_eq!(transport.try_read(&mut plain).unwrap(), ReadOutcome::Closed);
@@ -178,7 +179,7 @@ async fn starttls_then_tls_and_the_bindings_of_both_ends_agree() {
         transport.queue_with(|out| out.extend_from_slice(b"<features/>"));
         assert!(transport.unsent_bytes() > 11);
         flush(&mut transport).await;
-        let bindings = transport.bindings();
+        let bindings = transport.bindings(&certificates);
         loop {
             transport.ready(true).await.unwrap();
             match transport.try_read(&mut Vec::new()).unwrap() {
@@ -201,7 +202,7 @@ async fn an_idle_tls_connection_holds_no_buffer_but_for_half_a_record() {
     let buffers = Buffers::default();
     let (transport, socket) = pair(&buffers).await;
     let (socket_, peer) = (transport.socket, transport.peer);
-    let mut transport = Transport::tls(socket_, peer, buffers.clone(), certificates.direct_tls_config()).unwrap();
+    let mut transport = Transport::tls(socket_, peer, buffers.clone(), certificates.direct_tls_config());
     let mut tls = tls_client(socket, &client_config);
     let client = thread::spawn(move || {
         tls.write_all(b"<stream>").unwrap();
