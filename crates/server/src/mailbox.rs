@@ -350,10 +350,12 @@ mod tests {
         assert!(mailbox.deliver(Delivery::new(stanza())));
         assert_eq!(mailbox.take(usize::MAX, &waker).mail.len(), 1);
 
-        let woken_by_each: Vec<usize> = (0..6).map(|_| {
-            assert!(mailbox.deliver(Delivery::new(stanza())));
-            woken()
-        }).collect();
+        let woken_by_each: Vec<usize> = (0..6)
+            .map(|_| {
+                assert!(mailbox.deliver(Delivery::new(stanza())));
+                woken()
+            })
+            .collect();
         assert_eq!(woken_by_each, [1, 0, 0, 0, 1, 0]);
         mailbox.put(Mail::End(magpie_proto::StreamCondition::Reset.into())).unwrap();
         assert_eq!(woken(), 1);

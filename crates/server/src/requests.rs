@@ -1,6 +1,7 @@
 //! THE owners: which module answers which IQ. Two owners of one request are a start-up error.
 
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use crate::registry::SessionHandle;
 use crate::server::Server;
 
 /// Whom an IQ must address for its owner to be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     /// The sender's own account: no `to`, or its own bare JID.
     OwnAccount,
@@ -24,7 +25,7 @@ pub enum To {
 }
 
 /// Get or set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// `type='get'`
     Get,
@@ -147,8 +148,21 @@ pub struct TwoOwners {
     ns: &'static str,
 }
 
-/// By what an owner is found: whom the request is for, get or set, and name and namespace of its payload.
-type Key<'a> = (To, Verb, &'a str, &'a str);
+/// By what an owner is found.
+#[derive(Debug, PartialEq, Eq)]
+struct Key<'a> {
+    target: To,
+    verb: Verb,
+    name: &'a str,
+    ns: &'a str,
+}
+
+impl Hash for Key<'_> {
+    /// A namespace has few owners: the rest is for the comparison.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.ns.hash(state);
+    }
+}
 
 /// A key whose text lives no longer than the stanza.
 #[derive(Hash)]
@@ -205,7 +219,7 @@ impl Requests {
     }
 
     fn insert(&mut self, target: To, verb: Verb, (name, ns): (&'static str, &'static str), owner: Owner) {
-        if self.owners.insert((target, verb, name, ns), owner).is_some() {
+        if self.owners.insert(Key { target, verb, name, ns }, owner).is_some() {
             self.conflicts.push(TwoOwners { target, verb, name, ns });
         }
     }
@@ -257,7 +271,8 @@ impl Requests {
         let (Some(payload), None, true) = (children.next(), children.next(), iq.has(Attr::Id)) else {
             return refuse(StanzaCondition::BadRequest);
         };
-        match self.owners.get(&Wanted((query.target(), verb, payload.name, payload.ns))) {
+        let key = Key { target: query.target(), verb, name: payload.name, ns: payload.ns };
+        match self.owners.get(&Wanted(key)) {
             Some(owner) => Ok(owner),
             None => refuse(StanzaCondition::ServiceUnavailable),
         }

@@ -261,12 +261,7 @@ impl Session {
     }
 
     /// Each read moves the deadline: a timer that ends too soon looks again, so that a turn need not set it anew.
-    fn poll_timer(
-        &mut self,
-        context: &mut Context<'_>,
-        timer: &mut Timer<'_>,
-        pause: Option<Instant>,
-    ) -> Poll<Flow> {
+    fn poll_timer(&mut self, context: &mut Context<'_>, timer: &mut Timer<'_>, pause: Option<Instant>) -> Poll<Flow> {
         if timer.armed && pause.is_none() && !timer.sleep.is_elapsed() {
             return Poll::Pending;
         }
