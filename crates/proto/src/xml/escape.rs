@@ -137,7 +137,12 @@ static ESCAPE: [u8; 256] = {
 
 /// Undoes the escapes of canonical bytes, text and attribute values alike.
 pub(super) fn unescape(canonical: &str) -> Cow<'_, str> {
-    let Some(first) = memchr::memchr(b'&', canonical.as_bytes()) else {
+    let first = match canonical.len() {
+        // As most attributes are: less than the way into a search.
+        ..16 => canonical.bytes().position(|b| b == b'&'),
+        _ => memchr::memchr(b'&', canonical.as_bytes()),
+    };
+    let Some(first) = first else {
         return Cow::Borrowed(canonical);
     };
     let mut text = String::with_capacity(canonical.len());
