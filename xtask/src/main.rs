@@ -1,5 +1,6 @@
 //! What the project does to itself: `cargo xtask test` is what CI runs, and its parts can be run alone.
 
+mod instructions;
 mod needs;
 mod parts;
 mod tidy;
@@ -14,6 +15,7 @@ cargo xtask test [--only PART]…   everything that must hold, with a summary
 cargo xtask conversations [--against prosody] [NAME…]
 cargo xtask clients [--against prosody] [NAME…]
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]
+cargo xtask instructions SCENARIO what an operation costs the server, function by function
 cargo xtask tidy                  what the compiler does not check: arrows, names, licences
 cargo xtask generate              docs/xeps.md, docs/doap.xml and docs/configuration.toml from the code
 cargo xtask deny                  cargo-deny, where it is installed";
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         "conversations" => parts::conversations(&workspace, rest),
         "clients" => parts::clients(&workspace, rest),
         "kill" => parts::kill(&workspace, rest),
+        "instructions" => instructions::instructions(&workspace, rest),
         "tidy" => tidy::tidy(&workspace),
         "generate" => generate(&workspace),
         "deny" => deny(&workspace),

@@ -17,6 +17,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tmux", "tmux"),
     ("openssl", "openssl"),
     ("python3", "python3"),
+    ("valgrind", "valgrind"),
 ];
 
 /// Sees to it that these commands are there.

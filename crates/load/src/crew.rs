@@ -179,7 +179,11 @@ impl Crew {
             together.wait()?;
         }
         let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.progress.phase(Phase::Measuring { seconds: warmup + seconds });
+        let mut counts = warmup == 0.0;
+        self.progress.phase(match counts {
+            true => Phase::Measuring { seconds },
+            false => Phase::WarmingUp { seconds: warmup },
+        });
         self.say(&Command::Measure { warmup, seconds })?;
         let start = Instant::now();
         let mut measured = Vec::new();
@@ -207,12 +211,16 @@ impl Crew {
                     // The worst of the workers: their distributions are put together only at the end.
                     sample.p99_us = sample.p99_us.into_iter().chain(p99_us).reduce(f64::max);
                     self.progress.now(Now {
-                        seconds: sample.second,
+                        seconds: if counts { sample.second - warmup } else { sample.second },
                         sessions: sample.sessions,
                         rate: sample.operations as f64,
                         p99_us: sample.p99_us,
                         ..Now::default()
                     });
+                    if !counts && sample.second >= warmup {
+                        counts = true;
+                        self.progress.phase(Phase::Measuring { seconds });
+                    }
                 }
                 Event::Measured(of_one) => measured.push(*of_one),
                 _ => {}
