@@ -129,7 +129,7 @@ impl ClientStream {
                 Err(error) => return Some(self.failed(error.into())),
             };
             let event = match token {
-                Token::StreamStart(header) => Some(self.header(header)),
+                Token::StreamStart(header) => Some(self.header(*header)),
                 Token::StreamEnd => Some(self.close()),
                 Token::Stanza(stanza) if self.state == State::Bound => Some(self.established(stanza)),
                 Token::Stanza(stanza) => self.negotiate(&stanza, nonce),

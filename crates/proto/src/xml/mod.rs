@@ -4,10 +4,12 @@
 //! tree. A [`Stanza`] is one canonical text with a shallow index. [`Element`] is the small tree
 //! that the owner of a payload parses or builds.
 
+mod buffer;
 mod canon;
 mod element;
 mod escape;
 mod fast;
+mod groups;
 mod index;
 #[cfg(test)]
 mod properties;

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use smallvec::SmallVec;
 use triomphe::{Arc, HeaderSlice};
 
+use super::buffer::with_buffer;
 use super::canon::{Scope, push_attribute};
 use super::escape::unescape;
 use super::index::{ChildPlace, Index};
@@ -123,9 +124,10 @@ impl Stanza {
 
     /// What `write` writes, in canonical form.
     fn written(claimed_from: Option<Box<str>>, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        Self::from_canonical(as_text(&bytes), claimed_from)
+        with_buffer(|out| {
+            write(out);
+            Self::from_canonical(as_text(out), claimed_from)
+        })
     }
 
     fn changed(&self, write: impl FnOnce(&mut Vec<u8>)) -> Self {

@@ -34,7 +34,7 @@ impl Default for XmlLimits {
 #[derive(Clone, Debug)]
 pub enum Token {
     /// The opening tag of the root element.
-    StreamStart(StreamHeader),
+    StreamStart(Box<StreamHeader>),
     /// A whole child of the root element.
     Stanza(Stanza),
     /// The closing tag of the root element.
@@ -328,7 +328,7 @@ impl Tokenizer {
         let root = Tag::parse(raw)?;
         let (header, scope) = StreamHeader::read(&root)?;
         self.phase = if root.empty { Phase::EndDue } else { Phase::Between(scope) };
-        Ok(Some(Token::StreamStart(header)))
+        Ok(Some(Token::StreamStart(Box::new(header))))
     }
 }
 

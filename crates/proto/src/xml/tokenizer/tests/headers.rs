@@ -6,7 +6,7 @@ use super::*;
 
 fn header(xml: &str) -> StreamHeader {
     match Tokenizer::new(XmlLimits::default()).next(&mut xml.as_bytes()) {
-        Ok(Some(Token::StreamStart(header))) => header,
+        Ok(Some(Token::StreamStart(header))) => *header,
         other => panic!("{other:?}"),
     }
 }
