@@ -20,13 +20,13 @@ impl Stanza {
         text.push('<');
         text.push_str(self.name());
         let mut index = Index::empty();
-        let mut fits = index.set_tag(self.kind(), Span::new(1, text.len()), Span::default(), text.len() as u32);
+        let fits = index.set_tag(self.kind(), Span::new(1, text.len()), Span::default(), text.len() as u32);
         for (attr, opening, value) in attributes {
             if let Some(value) = value {
                 text.push_str(opening);
                 let start = text.len();
                 text.push_str(value);
-                fits &= index.set_attr(attr, Span::new(start, text.len()));
+                index.set_attr(attr, Span::new(start, text.len()));
                 text.push('\'');
             }
         }
@@ -38,7 +38,7 @@ impl Stanza {
             return Self::from_canonical(as_text(&bytes), None);
         }
         text.push_str("/>");
-        match fits {
+        match fits && text.len() <= Index::BYTES_MAX {
             true => Self::indexed(&text, index, None),
             false => Self::from_canonical(&text, None),
         }
