@@ -35,10 +35,19 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<(), Failure> {
     let files_max = raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_io_events_per_tick(EVENTS_MAX)
+        .event_interval(TURNS_MAX)
         .build()
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     runtime.block_on(Serving { global, serve, config, log, files_max }.run())
 }
+
+/// Sockets that a look at them reports at once: no more than a thread's queue of tasks has room for, so that they are not
+/// handed to the queue that all threads share.
+const EVENTS_MAX: usize = 128;
+
+/// Turns of tasks between two looks at the sockets, where there is always a task to run.
+const TURNS_MAX: u32 = 255;
 
 /// Raises the soft limit of open files to the hard one, and gives it. A connection is an open file.
 fn raise_open_files() -> Option<u64> {
