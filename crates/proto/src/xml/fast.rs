@@ -128,6 +128,8 @@ struct Value {
     out_start: u32,
     /// Where its last quote stands in the input.
     end: usize,
+    /// Whether it stands escaped in the canonical form.
+    escaped: bool,
 }
 
 impl<'a> Fast<'a> {
@@ -326,7 +328,8 @@ impl<'a> Fast<'a> {
     fn value_of<const TOP: bool>(&mut self, attr: Option<Attr>, equals: usize) -> Result<usize, Stop> {
         let value = self.value(equals)?;
         if let (Some(attr), true) = (attr, TOP) {
-            self.index.set_attr(attr, Span { start: value.out_start, end: self.place(value.end) });
+            let span = Span { start: value.out_start, end: self.place(value.end) };
+            self.index.set_attr(attr, span, value.escaped);
         }
         Ok(value.end)
     }
@@ -351,25 +354,29 @@ impl<'a> Fast<'a> {
     fn quoted(&mut self, quote: u8, start: usize) -> Result<Value, Stop> {
         let out_start = self.place(start);
         let mut at = start;
+        let mut escaped = false;
         loop {
             let end = at + value_len(&self.input[at..], &mut self.seen).ok_or(Stop::Cut)?;
             if self.input[end] == quote {
-                return Ok(Value { out_start, end });
+                return Ok(Value { out_start, end, escaped });
             }
-            at = self.special_in_value(end)?;
+            let after = self.special_in_value(end)?;
+            escaped |= after.1;
+            at = after.0;
         }
     }
 
+    /// Goes on behind a byte that may be special; whether there is an escape in its place.
     #[inline(never)]
-    fn special_in_value(&mut self, at: usize) -> Result<usize, Stop> {
+    fn special_in_value(&mut self, at: usize) -> Result<(usize, bool), Stop> {
         match self.input[at] {
             b'\'' => self.edit(at, 1, b"&apos;"),
             b'>' => self.edit(at, 1, b"&gt;"),
-            b'&' => return self.reference::<true>(at),
-            b' '..b'-' | b'=' | b'?' => {}
+            b'&' => return Ok((self.reference::<true>(at)?, self.input[at + 1] != b'q')),
+            b' '..b'-' | b'=' | b'?' => return Ok((at + 1, false)),
             _ => return Err(Stop::Unusual),
         }
-        Ok(at + 1)
+        Ok((at + 1, true))
     }
 
     /// Text up to the next `<`.

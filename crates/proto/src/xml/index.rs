@@ -44,6 +44,8 @@ impl Span {
 #[derive(Clone, Debug)]
 pub(super) struct Index {
     kind: Kind,
+    /// A bit for each attribute whose value stands escaped.
+    escaped: u8,
     name_len: u8,
     /// One more than the length of the namespace as it stands; zero means the content namespace.
     ns_len: u8,
@@ -107,6 +109,7 @@ impl Index {
     pub(super) fn empty() -> Self {
         Self {
             kind: Kind::Other,
+            escaped: 0,
             name_len: 0,
             ns_len: 0,
             declarations_len: 0,
@@ -119,14 +122,17 @@ impl Index {
 
     pub(super) fn of(text: &str) -> Self {
         let places = Places::of(text);
-        let is_escaped = |ns: &Span| memchr::memchr(b'&', ns.of(text).as_bytes()).is_some();
+        let is_escaped = |span: Span| memchr::memchr(b'&', span.of(text).as_bytes()).is_some();
         let namespaces = std::iter::once(places.ns).chain(places.children.iter().map(|child| child.ns));
-        let namespaces = namespaces.filter(is_escaped).map(|ns| (ns.start, unescape(ns.of(text)).into()));
+        let namespaces = namespaces.filter(|&ns| is_escaped(ns)).map(|ns| (ns.start, unescape(ns.of(text)).into()));
         let namespaces: Vec<_> = namespaces.collect();
         let kind = if places.ns.is_none() { kind_of(places.name.of(text).as_bytes()) } else { Kind::Other };
         let mut index = Self::empty();
+        for (attr, value) in Attr::ALL.into_iter().zip(places.attrs) {
+            index.set_attr(attr, value, is_escaped(value));
+        }
         if text.len() > Self::BYTES_MAX || !index.take(kind, &places) {
-            index = Self { kind, ..Self::empty() };
+            index = Self { kind, escaped: index.escaped, ..Self::empty() };
             index.rare_mut().places = Some(places);
         }
         if !namespaces.is_empty() {
@@ -136,7 +142,6 @@ impl Index {
     }
 
     fn take(&mut self, kind: Kind, places: &Places) -> bool {
-        Attr::ALL.into_iter().zip(places.attrs).for_each(|(attr, value)| self.set_attr(attr, value));
         self.set_tag(kind, places.name, places.ns, places.attrs_start)
             && places.children.iter().all(|&child| self.push_child(child))
     }
@@ -152,9 +157,10 @@ impl Index {
         name.len().max(declarations_len) <= u8::MAX.into()
     }
 
-    /// Sets where an attribute's value stands.
-    pub(super) fn set_attr(&mut self, attr: Attr, value: Span) {
+    /// Sets where an attribute's value stands, and whether it stands escaped.
+    pub(super) fn set_attr(&mut self, attr: Attr, value: Span, escaped: bool) {
         self.attrs[attr as usize] = (value.start as u16, value.end as u16);
+        self.escaped |= u8::from(escaped) << attr as u8;
     }
 
     /// Moves all attributes forward that are set, by as much as was taken out before them.
@@ -206,6 +212,11 @@ impl Index {
             }
             Some(places) => places.attrs[attr as usize],
         }
+    }
+
+    /// Whether an attribute's value stands escaped.
+    pub(super) fn is_escaped(&self, attr: Attr) -> bool {
+        self.escaped & 1 << attr as u8 != 0
     }
 
     /// Where the first attribute stands or would stand: after the declarations.

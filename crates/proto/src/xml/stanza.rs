@@ -167,7 +167,11 @@ impl Stanza {
     /// An attribute's value, unescaped.
     pub fn attr(&self, attr: Attr) -> Option<Cow<'_, str>> {
         let span = self.index().attr(attr);
-        (!span.is_none()).then(|| unescape(span.of(self.text())))
+        if span.is_none() {
+            return None;
+        }
+        let value = span.of(self.text());
+        Some(if self.index().is_escaped(attr) { unescape(value) } else { Cow::Borrowed(value) })
     }
 
     /// Whether it has the attribute.

@@ -132,7 +132,8 @@ impl<'a> Fast<'a> {
     fn put_stamp(&mut self, stamp: FastStamp<'a>) {
         let start = self.out.len();
         self.put(stamp.escaped.as_bytes());
-        self.index.set_attr(Attr::From, Span::new(start, self.out.len()));
+        let is_escaped = stamp.escaped.len() != stamp.value.len();
+        self.index.set_attr(Attr::From, Span::new(start, self.out.len()), is_escaped);
     }
 
     /// The sender wrote a `from`: the stamp goes there, and not first. Where the value's last quote stands.

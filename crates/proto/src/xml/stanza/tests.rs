@@ -197,3 +197,32 @@ fn what_does_not_fit_into_the_index_is_found_too() {
         assert_eq!(it.without_children(|child| child.name == "e").children().count(), children.len() - 1);
     }
 }
+
+#[test]
+fn values_are_unescaped_where_they_stand_escaped_and_nowhere_else() {
+    let escaped = [
+        ("&amp;", "&"),
+        ("a&apos;", "a'"),
+        ("&lt;b", "<b"),
+        ("c>d", "c>d"),
+        ("&#9;", "\t"),
+        ("&quot;&gt;", "\">"),
+        ("&amp;quot;", "&quot;"),
+    ];
+    let plain = [("", ""), ("a b+c=?\"", "a b+c=?\""), ("&quot;", "\""), ("\u{1F339}", "\u{1F339}")];
+    let values = escaped.iter().map(|&(xml, value)| (xml, value, true));
+    for (xml, value, is_escaped) in values.chain(plain.iter().map(|&(xml, value)| (xml, value, false))) {
+        // By the way of ordinary stanzas, by the other one (a prefix), and too large for the index.
+        for child in ["", "<p:x xmlns:p='urn:p'/>", "<c/><c/><c/><c/><c/><c/>"] {
+            let it = stanza(&format!("<iq to='a' id='{xml}' from='b'>{child}</iq>"));
+            assert_eq!(
+                (it.to().unwrap(), it.id().unwrap(), it.from().unwrap()),
+                ("a".into(), value.into(), "b".into())
+            );
+            assert_eq!(matches!(it.id(), Some(Cow::Owned(_))), is_escaped, "{xml} {child}");
+            assert!(matches!(it.to(), Some(Cow::Borrowed(_))), "{xml} {child}");
+            assert_eq!(it.with(Attr::Id, Some("x")).id().unwrap(), "x");
+            assert_eq!(it.with(Attr::To, Some(value)).to().unwrap(), value);
+        }
+    }
+}
