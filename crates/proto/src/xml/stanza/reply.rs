@@ -26,7 +26,7 @@ impl Stanza {
                 text.push_str(opening);
                 let start = text.len();
                 text.push_str(value);
-                index.set_attr(attr, Span::new(start, text.len()));
+                index.set_attr(attr, Span::new(start, text.len()), value.contains('&'));
                 text.push('\'');
             }
         }
