@@ -76,7 +76,7 @@ impl Delivery {
 
     /// Bytes that it takes while it waits.
     pub fn cost(&self) -> usize {
-        self.stanza.bytes().len() + size_of::<Mail>()
+        self.stanza.memory() + size_of::<Mail>()
     }
 
     /// A stanza for another address than the one it names.

@@ -281,7 +281,9 @@ impl Session {
 
     /// Reads where there is something to read. Whether there is nothing and the session will be woken when there is.
     fn poll_read(&mut self, context: &mut Context<'_>) -> (Flow, bool) {
-        if !self.may_take_input() || self.allowance.wait(self.since).is_some() {
+        // What was read before comes first: a session that had to give way in the midst of it has the rest.
+        let has_input = self.connection.as_ref().is_some_and(Connection::has_input);
+        if has_input || !self.may_take_input() || self.allowance.wait(self.since).is_some() {
             return (Flow::On, false);
         }
         match self.connection.as_ref().map(|connection| connection.poll_ready(context, true)) {

@@ -144,6 +144,11 @@ impl Stanza {
         self.text().as_bytes()
     }
 
+    /// Bytes of memory that it takes, shared by all its copies.
+    pub fn memory(&self) -> usize {
+        size_of::<usize>() + size_of::<Index>() + self.text().len()
+    }
+
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.index().kind()

@@ -68,6 +68,11 @@ impl Connection {
         }
     }
 
+    /// Whether something was read that the stream has not taken yet.
+    pub fn has_input(&self) -> bool {
+        self.input.is_some()
+    }
+
     /// The next event in what was read.
     pub fn next_event(&mut self) -> Option<Event> {
         let input = self.input.as_deref()?;
