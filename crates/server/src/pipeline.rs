@@ -163,7 +163,7 @@ fn send_message(
         false => server.registry().with(&session.account, |account| {
             // Before anything is stored or copied: a message to a blocked contact never happened (XEP-0191 §3.3).
             blocking::refuse_sent_by(account.as_deref(), session, to)?;
-            Ok::<_, Stop>(account.is_some_and(|account| account.look_at_sender(session)))
+            Ok::<_, Stop>(account.is_some_and(|account| look_at_sender(account, session)))
         })?,
     };
     // Before anybody reads it: an id in the sender's name is the server's to give (XEP-0359 §3).
@@ -180,6 +180,16 @@ fn send_message(
         carbons::copy_sent(server, session, stanza, to);
     }
     Ok(promise)
+}
+
+/// Whether other sessions of the sender's account want copies. Where they do not and it blocks nobody, its next message need not
+/// ask.
+pub(crate) fn look_at_sender(account: &Account, sender: &SessionHandle) -> bool {
+    let copies = carbons::are_wanted(account, sender);
+    if !copies && blocking::blocks_nobody(account) {
+        account.remember_unobserved(sender);
+    }
+    copies
 }
 
 /// A message reaches a local account, from a local session or from elsewhere.

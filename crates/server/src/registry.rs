@@ -39,7 +39,7 @@ pub struct SessionHandle {
     /// Whether the account is made up and ends with the session (RFC 4505).
     pub anonymous: bool,
     /// Whether its account has no part in the messages it sends, so that it need not be looked up for each: see
-    /// [`Account::look_at_sender`].
+    /// [`Account::remember_unobserved`].
     unobserved: AtomicBool,
 }
 
@@ -50,7 +50,7 @@ impl SessionHandle {
         Self { id, account: jid.to_bare(), jid, mailbox, anonymous, unobserved: AtomicBool::new(false) }
     }
 
-    /// Whether its account blocks nobody, and no other session of it wants copies (XEP-0191, XEP-0280), as far as was seen last.
+    /// Whether its account has no part in the messages it sends, as was remembered and has not changed.
     pub fn is_unobserved(&self) -> bool {
         self.unobserved.load(Ordering::Acquire)
     }
@@ -177,18 +177,15 @@ impl Account {
         self.observe();
     }
 
-    /// Whether another session than the sender wants copies. Remembers with the sender whether the account has any part in what it
-    /// sends.
-    pub fn look_at_sender(&self, sender: &SessionHandle) -> bool {
-        let copies = self.resources.iter().any(|resource| resource.carbons && resource.session.id != sender.id);
-        let blocks_nobody = self.blocked.as_ref().is_some_and(|blocked| blocked.is_empty());
+    /// Remembers with one of its sessions that the account has no part in the messages that it sends, until its block list, what its
+    /// sessions ask for, or the sessions change.
+    pub fn remember_unobserved(&self, sender: &SessionHandle) {
         // A session that was replaced is told of no change any more.
         let is_here = self.resources.iter().any(|resource| resource.session.id == sender.id);
-        sender.unobserved.store(is_here && blocks_nobody && !copies, Ordering::Release);
-        copies
+        sender.unobserved.store(is_here, Ordering::Release);
     }
 
-    /// What [`Account::look_at_sender`] asks may have changed.
+    /// See [`Account::remember_unobserved`].
     fn observe(&self) {
         self.resources.iter().for_each(|resource| resource.session.unobserved.store(false, Ordering::Release));
     }
@@ -378,6 +375,7 @@ impl Drop for Pin {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::pipeline;
 
     #[test]
     fn what_many_accounts_took_is_given_back_when_they_are_gone() {
@@ -398,7 +396,9 @@ mod tests {
         };
         let (one, other) = (session("a@capulet.example/1"), session("a@capulet.example/2"));
         let look = |session: &SessionHandle| {
-            registry.with(&session.account, |account| account.is_some_and(|account| account.look_at_sender(session)))
+            registry.with(&session.account, |account| {
+                account.is_some_and(|account| pipeline::look_at_sender(account, session))
+            })
         };
         registry.add(&one, 9).unwrap();
         assert!(!look(&one) && !one.is_unobserved(), "the block list is not known");

@@ -144,7 +144,8 @@ impl Stanza {
         self.text().as_bytes()
     }
 
-    /// Bytes of memory that it takes, shared by all its copies.
+    /// Bytes of memory that it takes, shared by all its copies; for one with more than five children or 64 KiB, without what its
+    /// index takes beyond its own size.
     pub fn memory(&self) -> usize {
         size_of::<usize>() + size_of::<Index>() + self.text().len()
     }

@@ -243,6 +243,11 @@ fn of_rows(rows: Vec<(String, String)>) -> Arc<BlockList> {
     Arc::new(BlockList(rows.iter().filter_map(|(jid, _)| Jid::parse(jid).ok()).collect()))
 }
 
+/// Whether the account is known to block nobody, so that [`refuse_sent_by`] has nothing to say.
+pub fn blocks_nobody(account: &Account) -> bool {
+    account.blocked().is_some_and(|list| list.is_empty())
+}
+
 /// As [`Blocking::refuse_sent`], where the sender's account is at hand.
 pub fn refuse_sent_by(account: Option<&Account>, session: &SessionHandle, to: &Jid) -> Result<(), StanzaError> {
     let blocks = account.and_then(Account::blocked).is_some_and(|blocked| blocked.blocks(to));

@@ -62,6 +62,11 @@ impl Carbons {
     }
 }
 
+/// Whether another session of the sender's account asked for copies, so that [`copy_sent`] has something to do.
+pub fn are_wanted(account: &Account, sender: &SessionHandle) -> bool {
+    account.resources.iter().any(|resource| resource.wants_carbons() && resource.session.id != sender.id)
+}
+
 /// A step: a message that a session sent, to the sender's other sessions.
 pub fn copy_sent(server: &Server, sender: &SessionHandle, message: &Stanza, to: &Jid) {
     server.registry().with(&sender.account, |account| {
