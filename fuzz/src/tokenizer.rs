@@ -156,7 +156,7 @@ fn check_canonical(stanza: &Stanza) {
     assert_eq!(describe(stanza), describe(&Stanza::new(&tree)), "written from a tree");
     for child in stanza.children() {
         assert_eq!(
-            Element::parse(child.text.as_bytes(), child.ns).as_ref(),
+            Element::parse(child.text().as_bytes(), child.ns).as_ref(),
             Ok(&child.element()),
             "a child of {shown}"
         );

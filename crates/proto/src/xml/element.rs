@@ -2,8 +2,9 @@
 
 use super::XmlError;
 use super::canon::{Scope, push_attribute};
+use super::canon_tag::CanonTag;
 use super::escape::{Place, push_escaped, unescape};
-use super::index::{CanonTag, Span};
+use super::index::Span;
 use super::reader::read_whole;
 use super::scan::{QName, is_ncname};
 use super::stanza::as_text;
@@ -78,9 +79,10 @@ impl Element {
             attrs: Vec::new(),
             nodes: Vec::new(),
         };
-        for (name, value) in tag.attributes(text) {
-            let name = name.of(text);
-            let value = unescape(value.of(text)).into();
+        for attribute in tag.attributes(text) {
+            let name = attribute.name.of(text);
+            let value = attribute.value.of(text);
+            let value: Box<str> = if attribute.escaped { unescape(value).into() } else { value.into() };
             match name.strip_prefix("xmlns") {
                 Some("") => element.ns = value,
                 Some(prefix) if prefix.starts_with(':') => element.prefixes.push((prefix[1..].into(), value)),

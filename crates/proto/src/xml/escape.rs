@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::XmlError;
+use super::groups::{HIGH, text_len};
 use super::scan::{is_char, is_ncname, is_space};
 
 /// The character that a reference stands for; `name` is what stands between `&` and `;`.
@@ -79,8 +80,13 @@ pub(super) enum Place {
 /// ourselves must never break a stream.
 pub(super) fn push_escaped(text: &str, place: Place, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
-    // As most are: a fold without a branch a byte is a third of the loop.
-    if bytes.iter().fold(0, |seen, &b| seen | ESCAPE[b as usize]) == 0 {
+    // As most are. Values are short: a fold without a branch a byte is a third of the loop, and less than the way into a search.
+    let mut seen = 0;
+    let is_plain = match place {
+        Place::Attribute => bytes.iter().fold(0, |seen, &b| seen | ESCAPE[b as usize]) == 0,
+        Place::Text => text_len(bytes, &mut seen).is_none() && seen & HIGH == 0,
+    };
+    if is_plain {
         out.extend_from_slice(bytes);
         return;
     }

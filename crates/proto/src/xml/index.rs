@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use super::canon_tag::{CanonAttr, CanonTag};
 use super::escape::unescape;
 use super::{Attr, Kind};
 use crate::ns;
@@ -90,6 +91,9 @@ struct Places {
     attrs: [Span; 5],
     attrs_start: u32,
     children: SmallVec<[ChildPlace; CHILDREN_MAX]>,
+    /// A bit for each attribute whose value stands escaped.
+    escaped: u8,
+    escaped_namespaces: Vec<Span>,
 }
 
 /// Where a child is.
@@ -122,17 +126,12 @@ impl Index {
 
     pub(super) fn of(text: &str) -> Self {
         let places = Places::of(text);
-        let is_escaped = |span: Span| memchr::memchr(b'&', span.of(text).as_bytes()).is_some();
-        let namespaces = std::iter::once(places.ns).chain(places.children.iter().map(|child| child.ns));
-        let namespaces = namespaces.filter(|&ns| is_escaped(ns)).map(|ns| (ns.start, unescape(ns.of(text)).into()));
-        let namespaces: Vec<_> = namespaces.collect();
         let kind = if places.ns.is_none() { kind_of(places.name.of(text).as_bytes()) } else { Kind::Other };
         let mut index = Self::empty();
-        for (attr, value) in Attr::ALL.into_iter().zip(places.attrs) {
-            index.set_attr(attr, value, is_escaped(value));
-        }
+        let namespaces = places.escaped_namespaces.iter().map(|ns| (ns.start, unescape(ns.of(text)).into()));
+        let namespaces: Vec<_> = namespaces.collect();
         if text.len() > Self::BYTES_MAX || !index.take(kind, &places) {
-            index = Self { kind, escaped: index.escaped, ..Self::empty() };
+            index = Self { kind, escaped: places.escaped, ..Self::empty() };
             index.rare_mut().places = Some(places);
         }
         if !namespaces.is_empty() {
@@ -142,6 +141,8 @@ impl Index {
     }
 
     fn take(&mut self, kind: Kind, places: &Places) -> bool {
+        self.escaped = places.escaped;
+        self.attrs = places.attrs.map(|value| (value.start as u16, value.end as u16));
         self.set_tag(kind, places.name, places.ns, places.attrs_start)
             && places.children.iter().all(|&child| self.push_child(child))
     }
@@ -236,6 +237,17 @@ impl Index {
         })
     }
 
+    /// The first child that is as wanted.
+    #[inline]
+    pub(super) fn find_child(&self, mut is_wanted: impl FnMut(&ChildPlace) -> bool) -> Option<ChildPlace> {
+        match self.places() {
+            None => {
+                self.children[..usize::from(self.children_len)].iter().map(Child::place).find(|place| is_wanted(place))
+            }
+            Some(places) => places.children.iter().copied().find(|place| is_wanted(place)),
+        }
+    }
+
     pub(super) fn claimed_from(&self) -> Option<&str> {
         self.rare.as_ref()?.claimed_from.as_deref()
     }
@@ -296,16 +308,19 @@ impl Places {
             attrs: [Span::default(); 5],
             attrs_start: top.name.end,
             children: SmallVec::new(),
+            escaped: 0,
+            escaped_namespaces: Vec::new(),
         };
-        for (name, value) in top.attributes(text) {
-            let name = name.of(text).as_bytes();
-            if name.starts_with(b"xmlns") && matches!(name.get(5), None | Some(b':')) {
-                places.attrs_start = value.end + 1;
+        for attribute in top.attributes(text) {
+            let name = attribute.name.of(text).as_bytes();
+            if let Some(attr) = attr_of(name) {
+                places.attrs[attr as usize] = attribute.value;
+                places.escaped |= u8::from(attribute.escaped) << attr as u8;
+            } else if name.starts_with(b"xmlns") && matches!(name.get(5), None | Some(b':')) {
+                places.attrs_start = attribute.value.end + 1;
                 if name.len() == 5 {
-                    places.ns = value;
+                    places.ns = places.note_namespace(&attribute);
                 }
-            } else if let Some(attr) = attr_of(name) {
-                places.attrs[attr as usize] = value;
             }
         }
         let bytes = text.as_bytes();
@@ -319,12 +334,19 @@ impl Places {
                 return places;
             }
             let tag = CanonTag::read(text, at);
-            let ns = tag.attributes(text).next().filter(|(name, _)| name.of(text) == "xmlns");
+            let declaration = tag.attributes(text).next().filter(|first| first.name.is("xmlns", text));
+            let ns = declaration.map_or(Span::default(), |declaration| places.note_namespace(&declaration));
             let end = tag.element_end(text);
-            let ns = ns.map_or(Span::default(), |(_, value)| value);
             places.children.push(ChildPlace { whole: Span::new(at, end), name: tag.name, ns });
             at = end;
         }
+    }
+
+    fn note_namespace(&mut self, declaration: &CanonAttr) -> Span {
+        if declaration.escaped {
+            self.escaped_namespaces.push(declaration.value);
+        }
+        declaration.value
     }
 }
 
@@ -343,66 +365,12 @@ pub(super) fn kind_of(name: &[u8]) -> Kind {
 }
 
 pub(super) fn attr_of(name: &[u8]) -> Option<Attr> {
-    Some(match name {
-        b"to" => Attr::To,
-        b"from" => Attr::From,
-        b"id" => Attr::Id,
-        b"type" => Attr::Type,
-        b"xml:lang" => Attr::Lang,
+    Some(match name.len() {
+        2 if name == b"to" => Attr::To,
+        2 if name == b"id" => Attr::Id,
+        4 if name == b"from" => Attr::From,
+        4 if name == b"type" => Attr::Type,
+        8 if name == b"xml:lang" => Attr::Lang,
         _ => return None,
     })
-}
-
-/// An opening tag in canonical form.
-pub(super) struct CanonTag {
-    pub(super) name: Span,
-    /// After its `>`.
-    pub(super) end: u32,
-    pub(super) empty: bool,
-}
-
-impl CanonTag {
-    /// Reads the tag whose `<` stands at `at`.
-    pub(super) fn read(text: &str, at: usize) -> Self {
-        let rest = &text.as_bytes()[at..];
-        let name_len = rest.iter().position(|b| matches!(b, b' ' | b'/' | b'>')).unwrap_or(rest.len());
-        // Attribute values keep `>` escaped, so that the first one ends the tag.
-        let end = name_len + memchr::memchr(b'>', &rest[name_len..]).expect("a tag has its end");
-        Self { name: Span::new(at + 1, at + name_len), end: (at + end + 1) as u32, empty: rest[end - 1] == b'/' }
-    }
-
-    /// Names and values of the attributes as they stand, declarations among them and first.
-    pub(super) fn attributes<'a>(&self, text: &'a str) -> impl Iterator<Item = (Span, Span)> + use<'a> {
-        let bytes = text.as_bytes();
-        let mut at = self.name.end as usize;
-        std::iter::from_fn(move || {
-            if bytes.get(at) != Some(&b' ') {
-                return None;
-            }
-            let name = at + 1;
-            let equals = name + memchr::memchr(b'=', &bytes[name..])?;
-            let value = equals + 2;
-            let end = value + memchr::memchr(b'\'', bytes.get(value..)?)?;
-            at = end + 1;
-            Some((Span::new(name, equals), Span::new(value, end)))
-        })
-    }
-
-    /// Where the element ends that begins with this tag.
-    fn element_end(&self, text: &str) -> usize {
-        let bytes = text.as_bytes();
-        let mut at = self.end as usize;
-        let mut depth = u32::from(!self.empty);
-        while depth > 0 {
-            at += memchr::memchr(b'<', &bytes[at..]).expect("an element has its end");
-            let end = at + memchr::memchr(b'>', &bytes[at..]).expect("a tag has its end");
-            if bytes[at + 1] == b'/' {
-                depth -= 1;
-            } else if bytes[end - 1] != b'/' {
-                depth += 1;
-            }
-            at = end + 1;
-        }
-        at
-    }
 }

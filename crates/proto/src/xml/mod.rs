@@ -6,6 +6,7 @@
 
 mod buffer;
 mod canon;
+mod canon_tag;
 mod element;
 mod escape;
 mod fast;

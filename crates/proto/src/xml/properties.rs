@@ -195,7 +195,7 @@ proptest! {
         prop_assert_eq!(described(&Stanza::parse(stanza.bytes()).unwrap()), described(&stanza));
         for (child, tree) in stanza.children().zip(element.children()) {
             prop_assert_eq!(&child.element(), tree);
-            prop_assert_eq!(&Element::parse(child.text.as_bytes(), child.ns).unwrap(), tree);
+            prop_assert_eq!(&Element::parse(child.text().as_bytes(), child.ns).unwrap(), tree);
             prop_assert!(child.is(tree.name(), tree.ns()));
         }
 

@@ -12,7 +12,7 @@ use triomphe::{Arc, HeaderSlice};
 use super::buffer::with_buffer;
 use super::canon::{Scope, push_attribute};
 use super::escape::unescape;
-use super::index::{ChildPlace, Index};
+use super::index::{ChildPlace, Index, Span};
 use super::reader::{PARSE_LIMITS, read_whole};
 use super::{Element, XmlError, fast};
 use crate::ns;
@@ -61,17 +61,23 @@ pub enum Attr {
 pub struct Stanza(Arc<HeaderSlice<Index, str>>);
 
 /// A child element of a stanza's top-level element.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Child<'a> {
     /// Local name.
     pub name: &'a str,
     /// Namespace; the content namespace is given as `jabber:client`.
     pub ns: &'a str,
-    /// Its canonical text, from `<` to `>`, which says the namespace only where it is not the stanza's own.
-    pub text: &'a str,
+    /// Where its text stands in that of the stanza.
+    whole: Span,
+    stanza: &'a str,
 }
 
-impl Child<'_> {
+impl<'a> Child<'a> {
+    /// Its canonical text, from `<` to `>`, which says the namespace only where it is not the stanza's own.
+    pub fn text(&self) -> &'a str {
+        self.whole.of(self.stanza)
+    }
+
     /// Is it this element?
     pub fn is(&self, name: &str, ns: &str) -> bool {
         self.name == name && self.ns == ns
@@ -80,7 +86,7 @@ impl Child<'_> {
     /// Parses it into a tree.
     pub fn element(&self) -> Element {
         // Its own namespace is right whether the text inherits it or declares it.
-        Element::from_canonical(self.text, self.ns)
+        Element::from_canonical(self.text(), self.ns)
     }
 }
 
@@ -217,8 +223,9 @@ impl Stanza {
 
     /// The first child with this name and namespace.
     pub fn child(&self, name: &str, ns: &str) -> Option<Child<'_>> {
-        let named = self.index().children().filter(|place| place.name.is(name, self.text()));
-        named.map(|place| self.child_at(place)).find(|child| child.ns == ns)
+        let text = self.text();
+        let is_wanted = |place: &ChildPlace| place.name.is(name, text) && self.child_ns(*place) == ns;
+        self.index().find_child(is_wanted).map(|place| self.child_at(place))
     }
 
     /// The whole stanza as a tree.
@@ -306,12 +313,13 @@ impl Stanza {
     }
 
     fn child_at(&self, place: ChildPlace) -> Child<'_> {
+        let text = self.text();
+        Child { name: place.name.of(text), ns: self.child_ns(place), whole: place.whole, stanza: text }
+    }
+
+    fn child_ns(&self, place: ChildPlace) -> &str {
         let ns = if place.ns.is_none() { self.index().ns() } else { place.ns };
-        Child {
-            name: place.name.of(self.text()),
-            ns: self.index().ns_name(ns, self.text()),
-            text: place.whole.of(self.text()),
-        }
+        self.index().ns_name(ns, self.text())
     }
 
     fn index(&self) -> &Index {
@@ -320,9 +328,6 @@ impl Stanza {
 }
 
 impl Attr {
-    /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 5] = [Self::To, Self::From, Self::Id, Self::Type, Self::Lang];
-
     fn name(self) -> &'static str {
         match self {
             Self::To => "to",
@@ -331,6 +336,12 @@ impl Attr {
             Self::Type => "type",
             Self::Lang => "xml:lang",
         }
+    }
+}
+
+impl fmt::Debug for Child<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child").field("name", &self.name).field("ns", &self.ns).field("text", &self.text()).finish()
     }
 }
 

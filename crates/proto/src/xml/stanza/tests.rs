@@ -41,7 +41,7 @@ fn only_the_content_namespace_makes_a_routed_kind() {
 #[test]
 fn children_have_their_namespaces_and_bytes() {
     let it = stanza("<message>text<body>a<b/></body><x xmlns='urn:x'><x/><y xmlns=''/></x><z xmlns=''/></message>");
-    let children: Vec<_> = it.children().map(|child| (child.name, child.ns, child.text)).collect();
+    let children: Vec<_> = it.children().map(|child| (child.name, child.ns, child.text())).collect();
     let expected: [(&str, &str, &str); 3] = [
         ("body", "jabber:client", "<body>a<b/></body>"),
         ("x", "urn:x", "<x xmlns='urn:x'><x/><y xmlns=''/></x>"),
@@ -149,7 +149,7 @@ fn a_tree_becomes_a_stanza_and_comes_back() {
 fn a_child_in_the_content_namespace_parses_on_its_own() {
     let it = stanza("<message><body>hi</body></message>");
     let body = it.child("body", ns::CLIENT).unwrap();
-    assert_eq!(Element::parse(body.text.as_bytes(), body.ns).unwrap(), body.element());
+    assert_eq!(Element::parse(body.text().as_bytes(), body.ns).unwrap(), body.element());
     assert_eq!(body.element().ns(), ns::CLIENT);
 }
 
@@ -190,8 +190,8 @@ fn what_does_not_fit_into_the_index_is_found_too() {
         assert_eq!((it.name(), it.ns()), (tree.name(), tree.ns()));
         let children: Vec<Element> = it.children().map(|child| child.element()).collect();
         assert_eq!(children.iter().collect::<Vec<_>>(), tree.children().collect::<Vec<_>>());
-        assert_eq!(it.child("e", "urn:e&").unwrap().text, "<e xmlns='urn:e&amp;'><d/></e>");
-        assert_eq!(it.child("d", it.ns()).unwrap().text, "<d>&lt;</d>");
+        assert_eq!(it.child("e", "urn:e&").unwrap().text(), "<e xmlns='urn:e&amp;'><d/></e>");
+        assert_eq!(it.child("d", it.ns()).unwrap().text(), "<d>&lt;</d>");
         assert_eq!(it.with(Attr::To, Some("c")).with(Attr::To, Some("a@b")), it);
         assert_eq!(it.with(Attr::From, Some("c")).with(Attr::From, None), it);
         assert_eq!(it.without_children(|child| child.name == "e").children().count(), children.len() - 1);
