@@ -2,6 +2,8 @@
 //!
 //! Canonical text is trusted here: it comes from the reader or from a tree.
 
+use std::slice;
+
 use smallvec::SmallVec;
 
 use super::canon_tag::{CanonAttr, CanonTag};
@@ -228,23 +230,11 @@ impl Index {
         }
     }
 
-    pub(super) fn children(&self) -> impl Iterator<Item = ChildPlace> {
-        let places = self.places();
-        let len = places.map_or(usize::from(self.children_len), |places| places.children.len());
-        (0..len).map(move |nth| match places {
-            None => self.children[nth].place(),
-            Some(places) => places.children[nth],
-        })
-    }
-
-    /// The first child that is as wanted.
     #[inline]
-    pub(super) fn find_child(&self, mut is_wanted: impl FnMut(&ChildPlace) -> bool) -> Option<ChildPlace> {
+    pub(super) fn children(&self) -> ChildPlaces<'_> {
         match self.places() {
-            None => {
-                self.children[..usize::from(self.children_len)].iter().map(Child::place).find(|place| is_wanted(place))
-            }
-            Some(places) => places.children.iter().copied().find(|place| is_wanted(place)),
+            None => ChildPlaces { small: self.children[..usize::from(self.children_len)].iter(), large: [].iter() },
+            Some(places) => ChildPlaces { small: [].iter(), large: places.children.iter() },
         }
     }
 
@@ -269,6 +259,24 @@ impl Index {
 
     fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+}
+
+/// Where the children are, in order: either all in the index, or none.
+pub(super) struct ChildPlaces<'a> {
+    small: slice::Iter<'a, Child>,
+    large: slice::Iter<'a, ChildPlace>,
+}
+
+impl Iterator for ChildPlaces<'_> {
+    type Item = ChildPlace;
+
+    #[inline]
+    fn next(&mut self) -> Option<ChildPlace> {
+        match self.small.next() {
+            Some(child) => Some(child.place()),
+            None => self.large.next().copied(),
+        }
     }
 }
 

@@ -223,9 +223,8 @@ impl Stanza {
 
     /// The first child with this name and namespace.
     pub fn child(&self, name: &str, ns: &str) -> Option<Child<'_>> {
-        let text = self.text();
-        let is_wanted = |place: &ChildPlace| place.name.is(name, text) && self.child_ns(*place) == ns;
-        self.index().find_child(is_wanted).map(|place| self.child_at(place))
+        let is_wanted = |place: &ChildPlace| place.name.is(name, self.text()) && self.child_ns(*place) == ns;
+        self.index().children().find(is_wanted).map(|place| self.child_at(place))
     }
 
     /// The whole stanza as a tree.
