@@ -32,7 +32,7 @@ cargo xtask instructions SCENARIO [--top N] [--inclusive] [--json] [--per NAME] 
 /// A scenario of magpie-load, how many sessions it has here, and functions that are called once for each of its operations: the first
 /// that was called counts.
 const SCENARIOS: [(&str, &str, &[&str]); 4] = [
-    ("pairs", "100", &["pipeline::user_sends_now", "pipeline::user_sends_message"]),
+    ("pairs", "100", &["pipeline::user_sends_now", "pipeline::send_message", "pipeline::user_sends_message"]),
     ("ping", "100", &["ping::Ping::answer", "requests::Requests::find"]),
     ("presence", "42", &["mailbox::Mailbox::deliver"]),
     ("login", "50", &["ClientStream::bound", "Modules::stream_features"]),

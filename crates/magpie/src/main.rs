@@ -19,11 +19,6 @@ use clap::Parser;
 use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
 
-// Heap profilers see the system's allocator alone.
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -82,3 +82,18 @@ async fn give_back_everywhere() {
     // Pages go back to the system by one thread at a time: the others passed by, and left theirs to this one.
     give_back();
 }
+
+#[cfg(all(test, feature = "mimalloc"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn what_the_program_allocates_comes_from_the_allocator_that_gives_back() {
+        let text = String::from("a session");
+        // SAFETY: any pointer may be asked about; it is compared, not followed.
+        assert!(unsafe { libmimalloc_sys::mi_is_in_heap_region(text.as_ptr().cast()) });
+        give_back();
+        assert_eq!(text, "a session");
+    }
+}
