@@ -1,7 +1,11 @@
 //! The floor: `magpie-load relay`, which passes the same bytes on without looking at them.
+//!
+//! It has as many threads as Magpie has for its sessions: where servers and client share the processors, a second thread costs each message
+//! something, whoever runs it.
 
 use std::net::TcpStream;
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use super::CompareError;
 use super::place::Place;
@@ -36,6 +40,7 @@ impl Server for Relay {
         let program = std::env::current_exe().map_err(|error| CompareError::Setup(error.to_string()))?;
         let mut command = Command::new(program);
         command.args(["relay", "--listen"]).arg(place.address().to_string());
+        command.args(["--threads", &available_parallelism().map_or(1, usize::from).to_string()]);
         Ok(vec![command])
     }
 

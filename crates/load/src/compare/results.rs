@@ -106,7 +106,7 @@ fn page(runs: &[Run], plots: &[String]) -> String {
 }
 
 const GOALS_EXPLAINED: &str = "A figure is the median of its runs, with the least and the greatest behind it. The floor is \
-    `magpie-load relay`, which passes\nthe same bytes on without looking at them. It has no TLS, acks or accounts: in rows with \
+    `magpie-load relay`, which passes\nthe same bytes on without looking at them, with a thread for each processor, as Magpie has. It has no TLS, acks or accounts: in rows with \
     TLS or acks it passes plain bytes of the\nsame size on, in turns with the others, and a case is judged by the floor of its own \
     row, or of the plain row where its own has none.\nPeers are ejabberd, Prosody and jabberd2, the best of them in each case. \
     Runs of peers in which more than 1 % went wrong do not\ncount. TLS, acks and carbons are judged at 200 connections. What \

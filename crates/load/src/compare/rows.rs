@@ -178,7 +178,7 @@ pub const ROWS: &[Row] = &[
             ("ejabberd", "the goal is about Magpie alone"),
             ("Prosody", "has one thread"),
             ("jabberd2", "has one thread for each process"),
-            ("relay", "is measured with one thread"),
+            ("relay", "the goal is about Magpie alone"),
         ],
         special: Special::Cores,
         ..PAIRS
