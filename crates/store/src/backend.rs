@@ -1,7 +1,8 @@
 //! What a backend does: carry out batches, and read each shape.
 
+use crate::archive::{Page, Topic};
 use crate::batch::Batch;
-use crate::ids::LogId;
+use crate::ids::{Ids, LogId};
 use crate::reading::Reading;
 use crate::rows::{Found, Wanted};
 use crate::statistics::Statistics;
@@ -9,6 +10,8 @@ use crate::ticket::{Ticket, Withdrawal};
 
 /// Implements each shape once. Records are bytes here; their types are the shapes' business.
 pub(crate) trait Backend: Send + Sync {
+    /// As `commit`, after the entries that have no id yet were given one. Ids and batches have the same order.
+    fn commit_placed(&self, batch: Batch, ids: &Ids) -> (LogId, Ticket);
     /// Queues the batch. Never blocks for long; batches become durable in the order of this call.
     fn commit(&self, batch: Batch) -> Ticket;
     /// As `commit`, without hurry.
@@ -30,6 +33,14 @@ pub(crate) trait Backend: Send + Sync {
     /// Entries of a log before an id, newest first.
     fn range_back(&self, name: &'static str, owner: &str, before: Option<LogId>, limit: usize) -> Reading<Entries>;
     fn count_entries(&self, name: &'static str, owner: &str) -> Reading<u64>;
+
+    /// A page of an archive.
+    fn page(&self, name: &'static str, owner: &str, page: Page) -> Reading<Entries>;
+    /// Entries of an archive by their ids; those that are not there are left out.
+    fn archived(&self, name: &'static str, owner: &str, ids: Vec<LogId>) -> Reading<Entries>;
+    /// The topics of an owner's archive.
+    fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>>;
+    fn topic(&self, name: &'static str, owner: &str, topic: &str) -> Reading<Option<Topic>>;
 
     /// Several things of one owner, in the order in which they are wanted, all of one moment.
     fn rows(&self, owner: &str, wanted: &[Wanted]) -> Reading<Vec<Found>>;

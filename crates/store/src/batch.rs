@@ -4,6 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use crate::archive::Filing;
 use crate::ids::LogId;
 use crate::record::Record;
 
@@ -21,6 +22,21 @@ pub struct Batch {
     out_of_range: bool,
 }
 
+/// What an entry of an archive does to its topic's count of what is new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is new itself.
+    New,
+    /// Nothing up to it is new any more.
+    Read,
+}
+
+/// Stands for the id that [`Store::commit_placed`](crate::Store::commit_placed) gives.
+const PLACE: LogId = LogId(u64::MAX);
+
 /// Where an operation's parts lie in the bytes of its batch.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -29,6 +45,7 @@ struct Entry {
     id: LogId,
     owner: usize,
     key: usize,
+    text_end: usize,
     record: usize,
     end: usize,
 }
@@ -47,6 +64,10 @@ enum Kind {
     LogAppend,
     LogDelete,
     LogClear,
+    ArchiveAppend(Effect),
+    ArchiveReplace,
+    ArchiveRead,
+    ArchiveForget,
     Erase,
 }
 
@@ -59,6 +80,10 @@ pub(crate) enum Operation<'a> {
     LogAppend { name: &'static str, owner: &'a str, id: LogId, record: &'a [u8] },
     LogDelete { name: &'static str, owner: &'a str, id: LogId },
     LogClear { name: &'static str, owner: &'a str },
+    ArchiveAppend { name: &'static str, owner: &'a str, topic: &'a str, id: LogId, effect: Effect, record: &'a [u8] },
+    ArchiveReplace { name: &'static str, owner: &'a str, id: LogId, record: &'a [u8] },
+    ArchiveRead { name: &'static str, owner: &'a str, topic: &'a str, id: LogId },
+    ArchiveForget { name: &'static str, space: &'a str, id: LogId },
     Erase { owner: &'a str },
 }
 
@@ -110,11 +135,16 @@ impl Batch {
         self.entries.iter().map(|entry| self.operation(entry))
     }
 
+    /// Gives the entries that have no id yet theirs.
+    pub(crate) fn place(&mut self, id: LogId) {
+        self.entries.iter_mut().filter(|entry| entry.id == PLACE).for_each(|entry| entry.id = id);
+    }
+
     fn operation(&self, entry: &Entry) -> Operation<'_> {
         let text =
             |from: usize, to: usize| std::str::from_utf8(&self.bytes[from..to]).expect("owners and keys came as &str");
         let owner = text(entry.owner, entry.key);
-        let key = || text(entry.key, entry.record);
+        let key = || text(entry.key, entry.text_end);
         let record = &self.bytes[entry.record..entry.end];
         let Entry { name, id, .. } = *entry;
         let value = |change| Operation::Value { name, owner, change };
@@ -132,6 +162,10 @@ impl Batch {
             Kind::LogAppend => Operation::LogAppend { name, owner, id, record },
             Kind::LogDelete => Operation::LogDelete { name, owner, id },
             Kind::LogClear => Operation::LogClear { name, owner },
+            Kind::ArchiveAppend(effect) => Operation::ArchiveAppend { name, owner, topic: key(), id, effect, record },
+            Kind::ArchiveReplace => Operation::ArchiveReplace { name, owner, id, record },
+            Kind::ArchiveRead => Operation::ArchiveRead { name, owner, topic: key(), id },
+            Kind::ArchiveForget => Operation::ArchiveForget { name, space: owner, id },
             Kind::Erase => Operation::Erase { owner },
         }
     }
@@ -145,7 +179,7 @@ impl Batch {
         self.bytes.extend_from_slice(owner.as_bytes());
         self.bytes.extend_from_slice(key.as_bytes());
         let (key, end) = (start + owner.len(), self.bytes.len());
-        self.entries.push(Entry { kind, name, id: LogId(0), owner: start, key, record: end, end });
+        self.entries.push(Entry { kind, name, id: LogId(0), owner: start, key, text_end: end, record: end, end });
         self.entries.last_mut().expect("was just pushed")
     }
 
@@ -204,6 +238,44 @@ impl Batch {
 
     pub(crate) fn delete_from_log(&mut self, name: &'static str, owner: &str, id: LogId) {
         self.add(Kind::LogDelete, name, owner, "").id = id;
+    }
+
+    /// One entry for several owners, whose record is in the batch once.
+    pub(crate) fn append_to_archive<T: Record>(
+        &mut self,
+        name: &'static str,
+        id: Option<LogId>,
+        filings: &[Filing<'_>],
+        record: &T,
+    ) {
+        self.out_of_range |= id.is_some_and(|id| id > LogId::MAX);
+        let mut encoded = None;
+        for filing in filings {
+            self.add(Kind::ArchiveAppend(filing.effect), name, filing.owner, filing.topic).id = id.unwrap_or(PLACE);
+            match encoded {
+                None => {
+                    self.encode(record);
+                    encoded = self.entries.last().map(|entry| (entry.record, entry.end));
+                }
+                Some((start, end)) => {
+                    let entry = self.entries.last_mut().expect("was just added");
+                    (entry.text_end, entry.record, entry.end) = (entry.record, start, end);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn replace_in_archive<T: Record>(&mut self, name: &'static str, owner: &str, id: LogId, record: &T) {
+        self.add(Kind::ArchiveReplace, name, owner, "").id = id;
+        self.encode(record);
+    }
+
+    pub(crate) fn read_in_archive(&mut self, name: &'static str, owner: &str, topic: &str, id: LogId) {
+        self.add(Kind::ArchiveRead, name, owner, topic).id = id;
+    }
+
+    pub(crate) fn forget_in_archive(&mut self, name: &'static str, space: &str, before: LogId) {
+        self.add(Kind::ArchiveForget, name, space, "").id = before;
     }
 
     pub(crate) fn clear_log(&mut self, name: &'static str, owner: &str) {

@@ -29,6 +29,19 @@ impl LogId {
     }
 }
 
+/// The month of UTC in which an id was given, counted from January 1970.
+pub(crate) fn month(id: LogId) -> i64 {
+    // Days since 0000-03-01, in the Gregorian calendar's cycles of 400 years: the leap day is the last of such a year.
+    let day = i64::try_from(id.millis() / MILLIS_PER_DAY).expect("44 bits of milliseconds") + 719_468;
+    let (cycle, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    (cycle * 400 + year - 1970) * 12 + month + 2
+}
+
+const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+
 /// How far the ids may run ahead of what is stored of them. After a crash they go on from there, so this is also by how much
 /// their time can then be wrong.
 const AHEAD_MILLIS: u64 = 1000;
@@ -100,6 +113,25 @@ mod tests {
         assert_eq!(id, LogId::at_millis(1_800_000_000_000));
         assert_eq!(ids.next_at(0).0 - id.0, 1 << NODE_BITS);
         assert_eq!(LogId::at_millis(u64::MAX), LogId::MAX);
+    }
+
+    #[test]
+    fn months_begin_where_the_calendar_says() {
+        let of = |seconds: u64| month(LogId::at_millis(seconds * 1000));
+        for (seconds, expected) in [
+            (0, 0),
+            (31 * 86_400 - 1, 0),
+            (31 * 86_400, 1),
+            // 2000-02-29, 2000-03-01, 2026-12-31T23:59:59, 2027-01-01, 2100-02-28T23:59:59, 2100-03-01
+            (951_782_400, 361),
+            (951_868_800, 362),
+            (1_798_761_599, 683),
+            (1_798_761_600, 684),
+            (4_107_542_399, 1561),
+            (4_107_542_400, 1562),
+        ] {
+            assert_eq!(of(seconds), expected, "{seconds}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Four shapes (value, map, log, blob index) over few backends (memory, SQLite). Knows no XMPP.
+//! Shapes (value, map, log, archive; the blob index comes with media) over few backends (memory, SQLite). Knows no XMPP.
 //!
 //! Writes are collected in a [`Batch`] and given to a writer that commits in groups: [`Store::commit`] returns a
 //! [`Ticket`] that resolves when the batch is on disk. Reads run on a small pool of readers. Every row begins
@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! Value Map Log     the shapes: typed, by name        shapes.rs
+//! Archive           the shape for what is kept long   archive.rs
 //! Batch             what to write: operations and     batch.rs
 //!                   preconditions, as data
 //! Backend           each shape once                   backend.rs
@@ -24,10 +25,10 @@
 //!   holds, and all of them are told so.
 //! - What is withdrawn ([`Store::withdraw`]) before the writer has begun with it is never written, and its ticket says `Ok`.
 //! - With nothing to do the threads sleep.
+//! - Entries whose ids [`Store::commit_placed`] gave become readable in the order of their ids.
 //! - Preconditions are checked against what the batches before made, never against the own batch's writes.
-//!
-//! The blob index comes with media; it is not here yet.
 
+mod archive;
 mod backend;
 mod batch;
 mod cancel;
@@ -47,7 +48,8 @@ mod threads;
 mod ticket;
 mod writer;
 
-pub use batch::Batch;
+pub use archive::{Archive, Filing, Page, Topic};
+pub use batch::{Batch, Effect};
 pub use error::{OpenError, StoreError};
 pub use faults::Faults;
 pub use ids::LogId;

@@ -10,11 +10,12 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::archive::{self, Page, Topic};
 use crate::backend::{Backend, Entries};
-use crate::batch::{Batch, Change, Operation};
+use crate::batch::{Batch, Change, Effect, Operation};
 use crate::error::StoreError;
 use crate::faults::Faults;
-use crate::ids::LogId;
+use crate::ids::{Ids, LogId, month};
 use crate::reading::Reading;
 use crate::rows::{Found, Want, Wanted};
 use crate::statistics::{Counters, Statistics};
@@ -39,6 +40,19 @@ struct Rows {
     values: BTreeMap<&'static str, Vec<u8>>,
     maps: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
     logs: BTreeMap<&'static str, BTreeMap<LogId, Vec<u8>>>,
+    archives: BTreeMap<&'static str, Archived>,
+}
+
+#[derive(Default)]
+struct Archived {
+    entries: BTreeMap<LogId, Filed>,
+    topics: BTreeMap<String, Topic>,
+}
+
+struct Filed {
+    topic: String,
+    new: bool,
+    record: Vec<u8>,
 }
 
 impl Memory {
@@ -88,6 +102,15 @@ impl Backend for Memory {
         self.counters.outcome(batch.writes(), &outcome);
         self.counters.committed(since.elapsed());
         Ticket::settled(outcome)
+    }
+
+    fn commit_placed(&self, mut batch: Batch, ids: &Ids) -> (LogId, Ticket) {
+        if let Some(writer) = &self.writer {
+            return writer.commit_placed(batch, ids);
+        }
+        let id = ids.next();
+        batch.place(id);
+        (id, self.commit(batch))
     }
 
     fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal) {
@@ -157,6 +180,30 @@ impl Backend for Memory {
         self.read_owner(owner, |rows| rows.logs.get(name).map_or(0, BTreeMap::len) as u64)
     }
 
+    fn page(&self, name: &'static str, owner: &str, page: Page) -> Reading<Entries> {
+        self.read_owner(owner, |rows| rows.archives.get(name).map(|archive| archive.page(&page)).unwrap_or_default())
+    }
+
+    fn archived(&self, name: &'static str, owner: &str, mut ids: Vec<LogId>) -> Reading<Entries> {
+        ids.sort_unstable();
+        ids.dedup();
+        self.read_owner(owner, |rows| {
+            let Some(archive) = rows.archives.get(name) else { return Vec::new() };
+            ids.into_iter().filter_map(|id| Some((id, archive.entries.get(&id)?.record.clone()))).collect()
+        })
+    }
+
+    fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>> {
+        self.read_owner(owner, |rows| {
+            let topics = rows.archives.get(name).into_iter().flat_map(|archive| &archive.topics);
+            topics.map(|(topic, known)| (topic.clone(), *known)).collect()
+        })
+    }
+
+    fn topic(&self, name: &'static str, owner: &str, topic: &str) -> Reading<Option<Topic>> {
+        self.read_owner(owner, |rows| rows.archives.get(name)?.topics.get(topic).copied())
+    }
+
     fn rows(&self, owner: &str, wanted: &[Wanted]) -> Reading<Vec<Found>> {
         self.read(|tables| {
             let empty = Rows::default();
@@ -190,6 +237,41 @@ impl Rows {
                 Found::Map(map.map(|(key, record)| (key.clone(), record.clone())).collect())
             }
         }
+    }
+}
+
+impl Archived {
+    fn page(&self, page: &Page) -> Entries {
+        let from = page.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let to = page.before.map_or(Bound::Unbounded, Bound::Excluded);
+        if let (Some(after), Some(before)) = (page.after, page.before)
+            && after >= before
+        {
+            return Vec::new();
+        }
+        let matches = |filed: &Filed| page.topic.as_ref().is_none_or(|topic| *topic == filed.topic);
+        let entries = self.entries.range((from, to)).filter(|(_, filed)| matches(filed));
+        let entry = |(id, filed): (&LogId, &Filed)| (*id, filed.record.clone());
+        match page.backwards {
+            true => entries.rev().take(page.limit).map(entry).collect(),
+            false => entries.take(page.limit).map(entry).collect(),
+        }
+    }
+
+    /// Of the topic: how many after the id are new.
+    fn new_after(&self, topic: &str, id: LogId) -> u64 {
+        let after = self.entries.range((Bound::Excluded(id), Bound::Unbounded));
+        after.filter(|(_, filed)| filed.new && filed.topic == topic).count() as u64
+    }
+
+    fn forget(&mut self, before: i64) {
+        self.entries.retain(|id, _| month(*id) >= before);
+        let (entries, topics) = (&self.entries, &mut self.topics);
+        topics.retain(|topic, known| {
+            known.count = entries.values().filter(|filed| filed.topic == *topic).count() as u64;
+            known.new = known.new.min(known.count);
+            known.count > 0
+        });
     }
 }
 
@@ -253,6 +335,34 @@ impl Tables {
             }
             Operation::LogClear { name, owner } => {
                 self.rows(owner).logs.remove(name);
+            }
+            Operation::ArchiveAppend { name, owner, topic, id, effect, record } => {
+                let archive = self.rows(owner).archives.entry(name).or_default();
+                let filed = Filed { topic: topic.to_string(), new: effect == Effect::New, record: record.to_vec() };
+                if archive.entries.insert(id, filed).is_none() {
+                    let known = archive.topics.get(topic).copied();
+                    archive.topics.insert(topic.to_string(), Topic::appended(known, id, effect));
+                }
+            }
+            Operation::ArchiveReplace { name, owner, id, record } => {
+                if let Some(filed) =
+                    self.rows(owner).archives.get_mut(name).and_then(|archive| archive.entries.get_mut(&id))
+                {
+                    filed.record = record.to_vec();
+                }
+            }
+            Operation::ArchiveRead { name, owner, topic, id } => {
+                let archive = self.rows(owner).archives.entry(name).or_default();
+                let new = archive.new_after(topic, id);
+                if let Some(known) = archive.topics.get_mut(topic) {
+                    known.new = known.new.min(new);
+                }
+            }
+            Operation::ArchiveForget { name, space, id } => {
+                let owners = self.0.iter_mut().filter(|(owner, _)| archive::space(owner) == space);
+                owners
+                    .filter_map(|(_, rows)| rows.archives.get_mut(name))
+                    .for_each(|archive| archive.forget(month(id)));
             }
             Operation::Erase { owner } => {
                 self.0.remove(owner);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::archive::Archive;
 use crate::backend::Backend;
 use crate::batch::Batch;
 use crate::error::{OpenError, StoreError};
@@ -113,6 +114,11 @@ impl Store {
         Log::new(self.clone(), name)
     }
 
+    /// Entries that are kept for long, an owner, by topic.
+    pub fn archive<T: Record>(&self, name: &'static str) -> Archive<T> {
+        Archive::new(self.clone(), name)
+    }
+
     /// A new id, larger than every id given before, also across restarts (unless the clock went far back).
     ///
     /// What a restart cannot lose are ids of which something was committed; after a crash the next ids may be up to a
@@ -129,6 +135,12 @@ impl Store {
     /// Hands the batch to the writer. Never blocks. Batches become durable in the order of this call, each whole or not at all.
     pub fn commit(&self, batch: Batch) -> Ticket {
         self.inner.backend.commit(batch)
+    }
+
+    /// As [`Store::commit`], after giving a new id to what was appended to archives without one. Whoever reads up to an id that was
+    /// given so, and sees it, has missed none before it: ids become readable in their order.
+    pub fn commit_placed(&self, batch: Batch) -> (LogId, Ticket) {
+        self.inner.backend.commit_placed(batch, &self.inner.ids)
     }
 
     /// As [`Store::commit`], for a batch that may soon be of no more use, or that nobody waits for: it is written only after

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::batch::Batch;
 use crate::error::StoreError;
+use crate::ids::LogId;
 
 /// Resolves when its batch is durable or was withdrawn, or says why it is not durable. Dropping it cancels nothing.
 ///
@@ -134,6 +135,13 @@ impl Stage {
 impl Slot {
     pub(crate) fn new(batch: Batch) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Progress { stage: Stage::Queued(batch), waker: None })))
+    }
+
+    /// Gives the entries of the batch that have no id yet this one.
+    pub(crate) fn place(&self, id: LogId) {
+        if let Stage::Queued(batch) = &mut self.0.lock().stage {
+            batch.place(id);
+        }
     }
 
     /// Gives the batch to the writer, unless it was withdrawn.

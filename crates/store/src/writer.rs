@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::faults::Faults;
+use crate::ids::{Ids, LogId};
 use crate::statistics::{Counters, Statistics};
 use crate::threads::{self, REST};
 use crate::ticket::{Outcome, Slot, Ticket, Withdrawal};
@@ -149,12 +150,23 @@ impl Writer {
         }
     }
 
+    pub(crate) fn commit_placed(&self, batch: Batch, ids: &Ids) -> (LogId, Ticket) {
+        // An id where the batch is refused, too: it is used for what need not be stored.
+        let mut place = None;
+        let pushed = self.push_with(batch, true, |slot| slot.place(*place.insert(ids.next())));
+        (place.unwrap_or_else(|| ids.next()), pushed.map_or_else(|ticket| ticket, Ticket::pending))
+    }
+
     /// The batch's place in the queue, or the ticket of one that needs none.
     fn push(&self, batch: Batch, hurried: bool) -> Result<Arc<Slot>, Ticket> {
+        self.push_with(batch, hurried, |_| {})
+    }
+
+    fn push_with(&self, batch: Batch, hurried: bool, place: impl FnOnce(&Slot)) -> Result<Arc<Slot>, Ticket> {
         if batch.is_empty() {
             return Err(Ticket::done());
         }
-        self.shared.push(batch, hurried).map_err(|error| {
+        self.shared.push(batch, hurried, place).map_err(|error| {
             let refused = Err(error);
             self.shared.counters.outcome(0, &refused);
             Ticket::settled(refused)
@@ -194,7 +206,8 @@ impl Drop for Writer {
 }
 
 impl Shared {
-    fn push(&self, batch: Batch, hurried: bool) -> Result<Arc<Slot>, StoreError> {
+    /// `place` is called under the queue's lock, so that what it does has the queue's order.
+    fn push(&self, batch: Batch, hurried: bool, place: impl FnOnce(&Slot)) -> Result<Arc<Slot>, StoreError> {
         if batch.is_out_of_range() {
             return Err(StoreError::Backend("a log id is larger than LogId::MAX".into()));
         }
@@ -209,6 +222,7 @@ impl Shared {
         if before + bytes > self.bounds.bytes_max {
             return Err(StoreError::Full);
         }
+        place(&slot);
         self.load.add(1, bytes);
         self.put(queue, waiting, before + bytes > GROUP_BYTES_MAX);
         Ok(slot)
@@ -443,7 +457,6 @@ mod tests {
 
     use super::*;
     use crate::batch::Operation;
-    use crate::ids::LogId;
 
     const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, linger: Duration::from_millis(40), at_rest: None };
 

@@ -3,6 +3,7 @@
 //! The write-ahead log is synced with each commit (`synchronous=FULL`): what a ticket acknowledged survives a loss of
 //! power as far as the disk keeps its word.
 
+mod archive;
 mod queries;
 mod quick;
 mod readers;
@@ -24,6 +25,7 @@ use self::quick::Quick;
 use self::readers::Readers;
 use self::schema::refused;
 use self::writer::SqliteCommit;
+use crate::archive::{Page, Topic};
 use crate::backend::{Backend, Entries};
 use crate::batch::Batch;
 use crate::error::{OpenError, StoreError};
@@ -51,7 +53,8 @@ const WRITER_CACHE_KIBIBYTES: i32 = 1024;
 const READER_CACHE_KIBIBYTES: i32 = 256;
 /// Less still, since it is never emptied: enough for what all reads go through.
 const QUICK_CACHE_KIBIBYTES: i32 = 64;
-const STATEMENTS_CACHED: usize = 32;
+/// Those of some months of archives among them.
+const STATEMENTS_CACHED: usize = 64;
 
 pub(crate) struct Sqlite {
     writer: Writer,
@@ -134,6 +137,32 @@ impl Backend for Sqlite {
 
     fn withdraw(&self, withdrawal: &Withdrawal) -> bool {
         self.writer.withdraw(withdrawal)
+    }
+
+    fn commit_placed(&self, batch: Batch, ids: &Ids) -> (LogId, Ticket) {
+        self.writer.commit_placed(batch, ids)
+    }
+
+    fn page(&self, name: &'static str, owner: &str, page: Page) -> Reading<Entries> {
+        let owner = owner.to_string();
+        self.read(move |connection| archive::page(connection, name, &owner, &page))
+    }
+
+    fn archived(&self, name: &'static str, owner: &str, mut ids: Vec<LogId>) -> Reading<Entries> {
+        ids.sort_unstable();
+        ids.dedup();
+        let owner = owner.to_string();
+        self.read(move |connection| archive::entries(connection, name, &owner, &ids))
+    }
+
+    fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>> {
+        let owner = owner.to_string();
+        self.read(move |connection| archive::topics(connection, name, &owner))
+    }
+
+    fn topic(&self, name: &'static str, owner: &str, topic: &str) -> Reading<Option<Topic>> {
+        let (owner, topic) = (owner.to_string(), topic.to_string());
+        self.read_quickly(move |connection| archive::topic(connection, name, &owner, &topic))
     }
 
     fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {

@@ -131,7 +131,7 @@ pub(super) fn id_of(id: LogId) -> i64 {
     id.0.cast_signed()
 }
 
-fn limit_of(limit: usize) -> i64 {
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

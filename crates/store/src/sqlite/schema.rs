@@ -7,13 +7,14 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::archive;
 use crate::error::OpenError;
 
 /// What brings a database from the version before to this one: a list, of which the place is the version.
 pub(super) type Migration = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// Only ever added to: a folder of any older version goes through what it lacks, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[create];
+pub(super) const MIGRATIONS: &[Migration] = &[create, archives];
 
 fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
@@ -34,6 +35,10 @@ fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
             name TEXT PRIMARY KEY, count INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID;",
     )
+}
+
+fn archives(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(archive::CREATE)
 }
 
 /// Brings the database to the end of the list, each step in a transaction of its own.

@@ -1,9 +1,11 @@
 //! One commit group in one transaction.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::archive::{self, Appended, Parts};
 use super::queries::id_of;
 use super::{failure, forget_pages};
 use crate::batch::{Batch, Change, Operation};
@@ -28,7 +30,7 @@ const APPEND: &str = "INSERT INTO log_rows (owner, name, id, record) VALUES (?1,
     ON CONFLICT (owner, name, id) DO UPDATE SET record = excluded.record";
 const DELETE_FROM_LOG: &str = "DELETE FROM log_rows WHERE owner = ?1 AND name = ?2 AND id = ?3";
 const CLEAR_LOG: &str = "DELETE FROM log_rows WHERE owner = ?1 AND name = ?2";
-/// All tables with an owner; a test looks for others.
+/// All tables with an owner, but for those of archives; a test looks for others.
 const ERASE: [&str; 3] = [
     "DELETE FROM value_rows WHERE owner = ?1",
     "DELETE FROM map_rows WHERE owner = ?1",
@@ -46,6 +48,7 @@ pub(super) struct SqliteCommit {
     ids: Arc<Ids>,
     /// As stored in the database.
     id_ceiling: LogId,
+    parts: RefCell<Parts>,
     failing: bool,
     /// After the connection: fields are dropped in this order.
     _lock: Arc<Lock>,
@@ -69,7 +72,18 @@ impl SqliteCommit {
         let stored: Option<i64> = connection.query_row(GET_COUNTER, [ID_CEILING], |row| row.get(0)).optional()?;
         let id_ceiling = LogId(stored.unwrap_or(0).cast_unsigned());
         let ids = Arc::new(Ids::after(id_ceiling));
-        Ok((Self { connection, counters, ids: ids.clone(), id_ceiling, failing: false, _lock: lock }, ids))
+        Ok((
+            Self {
+                connection,
+                counters,
+                ids: ids.clone(),
+                id_ceiling,
+                parts: RefCell::default(),
+                failing: false,
+                _lock: lock,
+            },
+            ids,
+        ))
     }
 
     /// Writes the batches in one transaction, but for the operations at the places in `skipped`.
@@ -88,6 +102,7 @@ impl SqliteCommit {
                 Ok(outcome)
             }
             Err(failure) => {
+                self.parts.borrow_mut().forget();
                 // Some errors have rolled back already.
                 if !self.connection.is_autocommit()
                     && let Err(error) = self.connection.execute_batch("ROLLBACK")
@@ -171,7 +186,21 @@ impl SqliteCommit {
             Operation::LogClear { name, owner } => {
                 statement(CLEAR_LOG)?.execute([owner, name])?;
             }
+            Operation::ArchiveAppend { name, owner, topic, id, effect, record } => {
+                let appended = Appended { name, owner, topic, id, effect, record };
+                archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?;
+            }
+            Operation::ArchiveReplace { name, owner, id, record } => {
+                archive::replace(&self.connection, name, owner, id, record)?;
+            }
+            Operation::ArchiveRead { name, owner, topic, id } => {
+                archive::read(&self.connection, name, owner, topic, id)?;
+            }
+            Operation::ArchiveForget { name, space, id } => {
+                archive::forget(&self.connection, &mut self.parts.borrow_mut(), name, space, id)?;
+            }
             Operation::Erase { owner } => {
+                archive::erase(&self.connection, owner)?;
                 for sql in ERASE {
                     statement(sql)?.execute([owner])?;
                 }

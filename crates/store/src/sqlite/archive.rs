@@ -1,0 +1,367 @@
+//! Archives: a table for each month of each space, and one for all topics.
+//!
+//! A month that is forgotten is a table that is dropped. Rows are in the order of arrival with an index by owner and one by
+//! owner and topic, as logs are: see [`super::schema`].
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::queries::{id_of, limit_of};
+use crate::archive::{Page, Topic, space};
+use crate::backend::Entries;
+use crate::batch::Effect;
+use crate::ids::{LogId, month};
+
+const PARTS: &str = "SELECT number FROM archive_parts
+    WHERE name = ?1 AND space = ?2 AND month BETWEEN ?3 AND ?4 ORDER BY month";
+const PARTS_BACK: &str = "SELECT number FROM archive_parts
+    WHERE name = ?1 AND space = ?2 AND month BETWEEN ?3 AND ?4 ORDER BY month DESC";
+const TOPICS: &str = "SELECT topic, last, count, new FROM archive_topics WHERE owner = ?1 AND name = ?2";
+const TOPIC: &str = "SELECT last, count, new FROM archive_topics WHERE owner = ?1 AND name = ?2 AND topic = ?3";
+const TOUCH_TOPIC: &str = "INSERT INTO archive_topics (owner, name, topic, last, count, new)
+    VALUES (?1, ?2, ?3, ?4, 1, ?5 = 1)
+    ON CONFLICT (owner, name, topic) DO UPDATE SET
+        last = max(last, excluded.last),
+        count = count + 1,
+        new = CASE ?5 WHEN 0 THEN new WHEN 1 THEN new + 1 ELSE 0 END";
+const READ_TOPIC: &str = "UPDATE archive_topics SET new = min(new, ?4) WHERE owner = ?1 AND name = ?2 AND topic = ?3";
+const SHRINK_TOPIC: &str = "UPDATE archive_topics SET count = count - ?4, new = min(new, count - ?4)
+    WHERE owner = ?1 AND name = ?2 AND topic = ?3";
+const DROP_TOPICS: &str = "DELETE FROM archive_topics WHERE owner >= ?1 AND owner < ?2 AND count <= 0";
+
+/// The tables that all archives share.
+pub(super) const CREATE: &str = "CREATE TABLE archive_parts (
+        number INTEGER PRIMARY KEY, name TEXT NOT NULL, space TEXT NOT NULL, month INTEGER NOT NULL,
+        UNIQUE (name, space, month)
+    ) STRICT;
+    CREATE TABLE archive_topics (
+        owner TEXT NOT NULL, name TEXT NOT NULL, topic TEXT NOT NULL,
+        last INTEGER NOT NULL, count INTEGER NOT NULL, new INTEGER NOT NULL,
+        PRIMARY KEY (owner, name, topic)
+    ) STRICT, WITHOUT ROWID;";
+
+/// The parts that a writer has used, so that it need not look for them each time.
+#[derive(Default)]
+pub(super) struct Parts(HashMap<(&'static str, i64), HashMap<String, i64>>);
+
+impl Parts {
+    /// After a transaction that came to nothing: a part that it made is not there.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn known(&self, name: &'static str, space: &str, month: i64) -> Option<i64> {
+        self.0.get(&(name, month))?.get(space).copied()
+    }
+
+    /// The part for a new entry, made where it is not there.
+    fn find_or_make(
+        &mut self,
+        connection: &Connection,
+        name: &'static str,
+        space: &str,
+        month: i64,
+    ) -> rusqlite::Result<i64> {
+        if let Some(number) = self.known(name, space, month) {
+            return Ok(number);
+        }
+        let found = parts(connection, name, space, (month, month), false)?;
+        let number = match found.first() {
+            Some(number) => *number,
+            None => make(connection, name, space, month)?,
+        };
+        self.0.entry((name, month)).or_default().insert(space.to_owned(), number);
+        Ok(number)
+    }
+}
+
+fn make(connection: &Connection, name: &str, space: &str, month: i64) -> rusqlite::Result<i64> {
+    connection
+        .execute("INSERT INTO archive_parts (name, space, month) VALUES (?1, ?2, ?3)", params![name, space, month])?;
+    let number = connection.last_insert_rowid();
+    connection.execute_batch(&format!(
+        "CREATE TABLE archive_part_{number} (
+            owner TEXT NOT NULL, id INTEGER NOT NULL, topic TEXT NOT NULL, new INTEGER NOT NULL, record BLOB NOT NULL
+        ) STRICT;
+        CREATE UNIQUE INDEX archive_ids_{number} ON archive_part_{number} (owner, id);
+        CREATE INDEX archive_topic_ids_{number} ON archive_part_{number} (owner, topic, id);"
+    ))?;
+    Ok(number)
+}
+
+/// The parts of these months, both included.
+fn parts(
+    connection: &Connection,
+    name: &str,
+    space: &str,
+    months: (i64, i64),
+    backwards: bool,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(if backwards { PARTS_BACK } else { PARTS })?;
+    statement.query_map(params![name, space, months.0, months.1], |row| row.get(0))?.collect()
+}
+
+/// What is appended for one owner.
+pub(super) struct Appended<'a> {
+    pub(super) name: &'static str,
+    pub(super) owner: &'a str,
+    pub(super) topic: &'a str,
+    pub(super) id: LogId,
+    pub(super) effect: Effect,
+    pub(super) record: &'a [u8],
+}
+
+pub(super) fn append(connection: &Connection, known: &mut Parts, appended: &Appended<'_>) -> rusqlite::Result<()> {
+    let Appended { name, owner, topic, id, effect, record } = *appended;
+    let part = known.find_or_make(connection, name, space(owner), month(id))?;
+    let insert = format!(
+        "INSERT INTO archive_part_{part} (owner, id, topic, new, record) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (owner, id) DO NOTHING"
+    );
+    let new = effect == Effect::New;
+    let inserted = connection.prepare_cached(&insert)?.execute(params![owner, id_of(id), topic, new, record])?;
+    if inserted == 0 {
+        return replace(connection, name, owner, id, record);
+    }
+    let effect = match effect {
+        Effect::None => 0,
+        Effect::New => 1,
+        Effect::Read => 2,
+    };
+    connection.prepare_cached(TOUCH_TOPIC)?.execute(params![owner, name, topic, id_of(id), effect])?;
+    Ok(())
+}
+
+pub(super) fn replace(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    id: LogId,
+    record: &[u8],
+) -> rusqlite::Result<()> {
+    for part in parts(connection, name, space(owner), (month(id), month(id)), false)? {
+        let update = format!("UPDATE archive_part_{part} SET record = ?3 WHERE owner = ?1 AND id = ?2");
+        connection.prepare_cached(&update)?.execute(params![owner, id_of(id), record])?;
+    }
+    Ok(())
+}
+
+pub(super) fn read(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    topic_name: &str,
+    up_to: LogId,
+) -> rusqlite::Result<()> {
+    let Some(known) = topic(connection, name, owner, topic_name)? else { return Ok(()) };
+    let mut new = 0;
+    if known.new > 0 && up_to < known.last {
+        for part in parts(connection, name, space(owner), (month(up_to), month(known.last)), false)? {
+            // No more than were new before: what is older than that is looked at by nobody.
+            let count = format!(
+                "SELECT count(*) FROM (SELECT 1 FROM archive_part_{part}
+                WHERE owner = ?1 AND topic = ?2 AND id > ?3 AND new = 1 LIMIT ?4)"
+            );
+            let values = params![owner, topic_name, id_of(up_to), limit_of(known.new as usize)];
+            new += connection.prepare_cached(&count)?.query_row(values, |row| row.get::<_, i64>(0))?;
+        }
+    }
+    connection.prepare_cached(READ_TOPIC)?.execute(params![owner, name, topic_name, new])?;
+    Ok(())
+}
+
+/// Drops the months of a space that are over at this time.
+pub(super) fn forget(
+    connection: &Connection,
+    known: &mut Parts,
+    name: &str,
+    space: &str,
+    before: LogId,
+) -> rusqlite::Result<()> {
+    known.forget();
+    for part in parts(connection, name, space, (i64::MIN, month(before) - 1), false)? {
+        let mut groups = connection
+            .prepare(&format!("SELECT owner, topic, count(*) FROM archive_part_{part} GROUP BY owner, topic"))?;
+        let mut rows = groups.query([])?;
+        while let Some(row) = rows.next()? {
+            let (owner, topic, count) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get::<_, i64>(2)?);
+            connection.prepare_cached(SHRINK_TOPIC)?.execute(params![owner, name, topic, count])?;
+        }
+        drop(rows);
+        drop(groups);
+        connection.execute_batch(&format!("DROP TABLE archive_part_{part}"))?;
+        connection.execute("DELETE FROM archive_parts WHERE number = ?1", [part])?;
+    }
+    // All owners of the space: nothing lies between a slash and a zero.
+    connection.execute(DROP_TOPICS, [format!("{space}/"), format!("{space}0")])?;
+    connection.execute(DROP_TOPICS, [space, &format!("{space}\0")])?;
+    Ok(())
+}
+
+pub(super) fn erase(connection: &Connection, owner: &str) -> rusqlite::Result<()> {
+    let mut all = connection.prepare_cached("SELECT number FROM archive_parts WHERE space = ?1")?;
+    let parts: Vec<i64> = all.query_map([space(owner)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for part in parts {
+        connection.prepare_cached(&format!("DELETE FROM archive_part_{part} WHERE owner = ?1"))?.execute([owner])?;
+    }
+    connection.prepare_cached("DELETE FROM archive_topics WHERE owner = ?1")?.execute([owner])?;
+    Ok(())
+}
+
+/// In one transaction, so that all parts are of one moment.
+pub(super) fn page(connection: &Connection, name: &str, owner: &str, page: &Page) -> rusqlite::Result<Entries> {
+    // Ids lie between these two, both included. There is none before the first and none after the last.
+    let after = page.after.map_or(Some(LogId(0)), |after| after.0.checked_add(1).map(LogId));
+    let before = page.before.map_or(Some(LogId::MAX), |before| before.0.checked_sub(1).map(LogId));
+    let (Some(after), Some(before)) = (after, before) else { return Ok(Vec::new()) };
+    let (first, last) = (after.min(LogId::MAX), before.min(LogId::MAX));
+    if first > last || after > LogId::MAX {
+        return Ok(Vec::new());
+    }
+    at_one_moment(connection, || {
+        let mut entries = Entries::new();
+        for part in parts(connection, name, space(owner), (month(first), month(last)), page.backwards)? {
+            let topic = if page.topic.is_some() { "AND topic = ?5" } else { "AND ?5 IS NULL" };
+            let order = if page.backwards { "DESC" } else { "" };
+            let select = format!(
+                "SELECT id, record FROM archive_part_{part}
+                WHERE owner = ?1 AND id BETWEEN ?2 AND ?3 {topic} ORDER BY id {order} LIMIT ?4"
+            );
+            let limit = limit_of(page.limit - entries.len());
+            let values = params![owner, id_of(first), id_of(last), limit, page.topic];
+            let mut statement = connection.prepare_cached(&select)?;
+            let rows = statement.query_map(values, entry)?;
+            for row in rows {
+                entries.push(row?);
+            }
+            if entries.len() >= page.limit {
+                break;
+            }
+        }
+        Ok(entries)
+    })
+}
+
+pub(super) fn entries(connection: &Connection, name: &str, owner: &str, ids: &[LogId]) -> rusqlite::Result<Entries> {
+    at_one_moment(connection, || {
+        let mut entries = Entries::new();
+        for id in ids {
+            for part in parts(connection, name, space(owner), (month(*id), month(*id)), false)? {
+                let select = format!("SELECT id, record FROM archive_part_{part} WHERE owner = ?1 AND id = ?2");
+                let mut statement = connection.prepare_cached(&select)?;
+                entries.extend(statement.query_row(params![owner, id_of(*id)], entry).optional()?);
+            }
+        }
+        Ok(entries)
+    })
+}
+
+pub(super) fn topics(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<Vec<(String, Topic)>> {
+    let mut statement = connection.prepare_cached(TOPICS)?;
+    statement.query_map([owner, name], |row| Ok((row.get(0)?, topic_of(row, 1)?)))?.collect()
+}
+
+pub(super) fn topic(connection: &Connection, name: &str, owner: &str, topic: &str) -> rusqlite::Result<Option<Topic>> {
+    connection.prepare_cached(TOPIC)?.query_row([owner, name, topic], |row| topic_of(row, 0)).optional()
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<(LogId, Vec<u8>)> {
+    Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
+}
+
+fn topic_of(row: &Row<'_>, from: usize) -> rusqlite::Result<Topic> {
+    let number = |column| row.get::<_, i64>(from + column).map(i64::cast_unsigned);
+    Ok(Topic { last: LogId(number(0)?), count: number(1)?, new: number(2)? })
+}
+
+fn at_one_moment<T>(connection: &Connection, read: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let found = read();
+    // Nothing was written, so that a failure has nothing to take back. Some errors have ended the transaction already.
+    if !connection.is_autocommit() {
+        connection.prepare_cached("COMMIT")?.execute([])?;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::schema;
+    use super::*;
+
+    /// Ids in January, February and March 1970.
+    fn day(day: u64) -> LogId {
+        LogId::at_millis(day * 24 * 60 * 60 * 1000)
+    }
+
+    fn filled() -> (Connection, Parts) {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
+        let mut known = Parts::default();
+        for (owner, days) in [("a/ann", [1, 40, 70]), ("a/eve", [2, 41, 71]), ("b/bob", [3, 42, 72])] {
+            for id in days.map(day) {
+                let topic = if id == day(40) { "other" } else { "topic" };
+                let appended = Appended { name: "x", owner, topic, id, effect: Effect::New, record: b"r" };
+                append(&connection, &mut known, &appended).unwrap();
+            }
+        }
+        (connection, known)
+    }
+
+    fn ids(connection: &Connection, owner: &str) -> Vec<LogId> {
+        let all = Page { limit: 10, ..Page::default() };
+        page(connection, "x", owner, &all).unwrap().into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn months_of_a_space_are_forgotten_whole_with_what_their_topics_counted() {
+        let (connection, mut known) = filled();
+        // In February, which is not over.
+        forget(&connection, &mut known, "x", "a", day(50)).unwrap();
+        assert_eq!(ids(&connection, "a/ann"), [day(40), day(70)]);
+        assert_eq!(ids(&connection, "b/bob").len(), 3);
+        forget(&connection, &mut known, "x", "a", day(60)).unwrap();
+        assert_eq!(ids(&connection, "a/ann"), [day(70)]);
+        assert_eq!(
+            topics(&connection, "x", "a/ann").unwrap(),
+            [("topic".into(), Topic { last: day(70), count: 1, new: 1 })]
+        );
+        let tables: i64 = connection
+            .query_row(
+                "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB 'archive_part_*'",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(tables, 4);
+        // A month that comes again, as by an import.
+        let again = Appended { name: "x", owner: "a/ann", topic: "t", id: day(1), effect: Effect::None, record: b"" };
+        append(&connection, &mut known, &again).unwrap();
+        assert_eq!(ids(&connection, "a/ann"), [day(1), day(70)]);
+    }
+
+    #[test]
+    fn an_owner_is_erased_from_all_months_and_nobody_else() {
+        let (connection, _) = filled();
+        erase(&connection, "a/ann").unwrap();
+        assert_eq!((ids(&connection, "a/ann").len(), ids(&connection, "a/eve").len()), (0, 3));
+        assert_eq!(topics(&connection, "x", "a/ann").unwrap(), []);
+    }
+
+    #[test]
+    fn every_read_of_a_part_seeks_in_an_index_and_sorts_nothing() {
+        let (connection, _) = filled();
+        for (topic, order) in [("AND topic = ?5", ""), ("AND topic = ?5", "DESC"), ("AND ?5 IS NULL", "")] {
+            let select = format!(
+                "EXPLAIN QUERY PLAN SELECT id, record FROM archive_part_1
+                WHERE owner = ?1 AND id BETWEEN ?2 AND ?3 {topic} ORDER BY id {order} LIMIT ?4"
+            );
+            let mut statement = connection.prepare(&select).unwrap();
+            let plan: Vec<String> = statement.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();
+            assert!(plan.iter().all(|step| step.starts_with("SEARCH ")) && plan.len() == 1, "{plan:?}");
+        }
+    }
+}
