@@ -3,11 +3,14 @@
 Two pairs talk. Juliet of the pair `away` is offline, so that her messages are kept for her. Juliet of the pair `online` has
 a session with XEP-0198 that acknowledges late or never: only what she acknowledged counts as received, as if her device had
 died as well. At a random moment under load the server gets SIGKILL and is started again on the same data; Romeo sends again
-what was not acknowledged; Juliet logs in. Every message must arrive at least once; arriving twice is allowed.
+what was not acknowledged; Juliet logs in. Every message must arrive at least once; arriving twice is allowed. In the archives of both every
+message that was acknowledged is once, and one that was sent again at most twice.
 """
 
 import argparse
 import asyncio
+import collections
+import datetime
 import logging
 import pathlib
 import random
@@ -39,6 +42,7 @@ class Person(slixmpp.ClientXMPP):
         self.enable_starttls = False
         self.whitespace_keepalive = False
         self.register_plugin("xep_0198", {"window": 5})
+        self.register_plugin("xep_0313")
         self.acks = self.plugin["xep_0198"]
         self.sent, self.acked, self.received = {}, set(), []
         self.ready, self.gone = asyncio.Event(), asyncio.Event()
@@ -48,12 +52,20 @@ class Person(slixmpp.ClientXMPP):
         self.add_event_handler("session_start", lambda _: self.ready.set())
         self.add_event_handler("disconnected", lambda _: self.gone.set())
 
+    async def archived(self, since):
+        """The ids of all messages in the archive since a moment, as often as they are there."""
+        ids = []
+        pages = self.plugin["xep_0313"].iterate(start=since, rsm={"max": 200})
+        async for message in pages:
+            ids.append(message["mam_result"]["forwarded"]["message"]["id"])
+        return ids
+
     def on_acked(self, stanza):
         if stanza["id"] in self.sent:
             self.acked.add(stanza["id"])
 
     def take(self, stanza):
-        if isinstance(stanza, slixmpp.Message):
+        if isinstance(stanza, slixmpp.Message) and stanza["body"]:
             self.received.append(stanza["id"])
         return stanza
 
@@ -123,8 +135,9 @@ async def keep_talking(romeo, to, prefix):
         await asyncio.sleep(0.004)
 
 
-async def play_round(number, server, randomness, pairs):
+async def play_round(number, server, randomness, pairs, archives):
     romeos, juliet_online = {}, None
+    began = datetime.datetime.now(datetime.timezone.utc)
     for pair in pairs:
         romeos[pair] = await Person(server, f"romeo.{pair}").log_in()
     if "online" in pairs:
@@ -151,6 +164,7 @@ async def play_round(number, server, randomness, pairs):
         to = f"juliet.{pair}@{servers.DOMAIN}"
         again.says(to, resent)
         await again.all_acked()
+        kept = [await again.archived(began)] if archives else []
         await again.log_out()
 
         juliet = await Person(server, f"juliet.{pair}").log_in()
@@ -162,6 +176,7 @@ async def play_round(number, server, randomness, pairs):
             if len(juliet.received) > count:
                 quiet_since, count = time.monotonic(), len(juliet.received)
             await asyncio.sleep(0.01)
+        kept += [await juliet.archived(began)] if archives else []
         # Gone only if she has it: what she does not acknowledge now would come again in the next round.
         await juliet.log_out()
         arrived += juliet.received
@@ -169,9 +184,13 @@ async def play_round(number, server, randomness, pairs):
         lost_acked = missing() & before.acked
         lost_resent = missing() - before.acked
         lost += len(lost_acked) + len(lost_resent)
+        often = [collections.Counter(ids) for ids in kept]
+        absent = sum(1 for ids in often for id in before.sent if ids[id] == 0)
+        twice = sum(1 for ids in often for id in before.sent if ids[id] > (1 if id in before.acked else 2))
+        lost += absent + twice
         print(
             f"{number:>5} {moment * 1000:>6.0f} ms  {pair:<7} {len(before.sent):>6} {len(before.acked):>6} {len(resent):>6}"
-            f" {len(set(ours)):>8} {len(ours) - len(set(ours)):>6} {len(lost_acked):>10} {len(lost_resent):>11}"
+            f" {len(set(ours)):>8} {len(ours) - len(set(ours)):>6} {len(lost_acked):>10} {len(lost_resent):>11} {absent:>14} {twice:>8}"
         )
     return lost
 
@@ -185,14 +204,14 @@ async def play(arguments):
         server = servers.start(arguments.against, folder, accounts)
         try:
             print(f"seed {arguments.seed}")
-            print("round    moment  pair      sent  acked resent  arrived  twice lost acked lost resent")
+            print("round    moment  pair      sent  acked resent  arrived  twice lost acked lost resent not in archive  too often")
             for number in range(arguments.rounds):
-                lost += await play_round(number, server, randomness, pairs)
+                lost += await play_round(number, server, randomness, pairs, arguments.against == "magpie")
             if lost:
                 print(f"the end of the server's log:\n{server.last_lines()}")
         finally:
             server.stop()
-    print(f"{arguments.rounds} rounds in {time.monotonic() - began:.0f} s, {lost} messages lost")
+    print(f"{arguments.rounds} rounds in {time.monotonic() - began:.0f} s, {lost} messages lost, or in an archive not once")
     return lost == 0
 
 

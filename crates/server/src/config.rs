@@ -50,6 +50,8 @@ pub struct Config {
     pub contact: Contact,
     /// What strangers can find out.
     pub privacy: Privacy,
+    /// Every account's messages, kept on the server (XEP-0313).
+    pub archive: Archive,
     /// Figures for monitoring, and whether the server is well.
     pub metrics: Metrics,
 }
@@ -81,6 +83,7 @@ impl Default for Config {
             limits: Limits::default(),
             contact: Contact::default(),
             privacy: Privacy::default(),
+            archive: Archive::default(),
             metrics: Metrics::default(),
         }
     }
@@ -293,6 +296,22 @@ pub struct Privacy {
 impl Default for Privacy {
     fn default() -> Self {
         Self { strangers_may_ask: true }
+    }
+}
+
+/// `[archive]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Archive {
+    /// Whether messages are kept, so that every device of an account finds all of them. What is there already stays readable.
+    pub enabled: bool,
+    /// Days after which messages are forgotten, a calendar month at a time; 0: never.
+    pub keep_days: u32,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { enabled: true, keep_days: 0 }
     }
 }
 

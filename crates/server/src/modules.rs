@@ -80,6 +80,8 @@ modules! {
     roster: RosterModule,
     /// RFC 6121 §4: Presence
     presence: Presence,
+    /// XEP-0313: Message Archive Management
+    archive: MessageArchive,
     /// XEP-0160: Best Practices for Handling Offline Messages
     offline: Offline,
     /// XEP-0191: Blocking Command

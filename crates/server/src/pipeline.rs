@@ -1,16 +1,17 @@
 //! THE order in which things are done to a stanza, one short function a path, each step with its reason.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use magpie_proto::xml::{Attr, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
-use magpie_store::Ticket;
+use magpie_store::{LogId, Ticket};
 use tracing::info;
 
 use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
-use crate::modules::{blocking, carbons, last, presence, stanza_ids};
+use crate::modules::{archive, blocking, carbons, last, presence, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::requests::{Query, TakesTime};
@@ -168,16 +169,23 @@ fn send_message(
     };
     // Before anybody reads it: an id in the sender's name is the server's to give (XEP-0359 §3).
     let stanza = &*stanza_ids::without_claims(stanza, &session.account);
+    let sender = (!session.anonymous).then_some(&session.account);
     let promise = match destination(server, session, stanza, to) {
         Destination::OwnAccount | Destination::LocalAccount { .. } | Destination::Broadcast => {
-            receive_message(server, to, stanza, acknowledged, asked)?
+            receive_message(server, to, stanza, sender, acknowledged, asked)?
         }
         Destination::LocalHost { .. } => host_receives_message(stanza)?,
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
     };
     // After the recipient has it: a copy of a message that was refused would say that it was sent.
     if copies {
-        carbons::copy_sent(server, session, stanza, to);
+        match &promise.archived {
+            Some(kept) => {
+                let stamped = server.modules.archive.stamped(stanza, &session.account, kept.place);
+                carbons::copy_sent(server, session, &stamped, to);
+            }
+            None => carbons::copy_sent(server, session, stanza, to),
+        }
     }
     Ok(promise)
 }
@@ -201,7 +209,7 @@ pub async fn account_receives_message(
     message: &Stanza,
     acknowledged: bool,
 ) -> Result<Promise, StanzaError> {
-    let receive = |asked| receive_message(server, to, message, acknowledged, asked);
+    let receive = |asked| receive_message(server, to, message, None, acknowledged, asked);
     match receive(None) {
         Ok(promise) => Ok(promise),
         Err(Stop::Refused(error)) => Err(error),
@@ -226,6 +234,7 @@ fn receive_message(
     server: &Arc<Server>,
     to: &Jid,
     message: &Stanza,
+    sender: Option<&BareJid>,
     acknowledged: bool,
     asked: Option<Asked>,
 ) -> Result<Promise, Stop> {
@@ -233,7 +242,7 @@ fn receive_message(
     // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
     let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
-    let incoming = Incoming { account: &account, to, message, storable, acknowledged };
+    let incoming = Incoming { account: &account, to, message, sender, storable, acknowledged };
     match asked {
         Some(asked) => Ok(server.registry().with_any(&account, |entry| incoming.route(server, entry, &asked))?),
         None => server.registry().with(&account, |entry| {
@@ -255,6 +264,8 @@ struct Incoming<'a> {
     account: &'a BareJid,
     to: &'a Jid,
     message: &'a Stanza,
+    /// The account of this server that sends it, for its own archive.
+    sender: Option<&'a BareJid>,
     storable: bool,
     acknowledged: bool,
 }
@@ -262,7 +273,7 @@ struct Incoming<'a> {
 impl Incoming<'_> {
     /// Under the registry's lock.
     fn route(&self, server: &Server, entry: &mut Account, asked: &Asked) -> Result<Promise, StanzaError> {
-        let Self { account, to, message, storable, acknowledged } = *self;
+        let Self { account, to, message, storable, .. } = *self;
         let offline = &server.modules.offline;
         let kind = MessageType::parse(message.type_().as_deref());
         let target = to.resource().map_or(Target::Bare, Target::Full);
@@ -270,22 +281,89 @@ impl Incoming<'_> {
         match router::route_message(kind, storable, asked.exists, target, entry.resources.iter().map(as_routed)) {
             Route::Sessions(sessions) if is_fetching(entry, &sessions) && !has_room() => Err(too_many_waiting()),
             Route::Sessions(sessions) => {
-                let promise = deliver(server, account, entry, message, &sessions, storable, acknowledged);
+                // Before anybody has it: what a session gets, its account's other devices find in the archive.
+                let (kept, stamped) = self.archive(server, entry);
+                let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
+                let promise = self.deliver(server, entry, &stamped, place, &sessions);
                 // Once it is decided who gets the message itself: the others get copies.
-                carbons::copy_received(entry, account, message, &sessions);
-                Ok(promise)
+                carbons::copy_received(entry, account, &stamped, &sessions);
+                Ok(promise.archived(kept, message))
             }
             Route::Offline if !has_room() => Err(too_many_waiting()),
             Route::Offline => {
                 server.deps.metrics.routed_offline();
-                let ticket = offline.keep(account, entry, offline.place(), message, Flight::default());
-                Ok(Promise::of(ticket, message))
+                let (kept, stamped) = self.archive(server, entry);
+                let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
+                let ticket = offline.keep(account, entry, place, &stamped, Flight::default());
+                Ok(Promise::of(ticket, message).archived(kept, message))
             }
             Route::Refuse(condition) => {
                 server.deps.metrics.routed_refused();
                 Err(condition.into())
             }
             Route::Drop | Route::Server => Ok(Promise::kept()),
+        }
+    }
+}
+
+impl<'a> Incoming<'a> {
+    /// Puts the message into the archives, and gives it as its recipient sees it: with its id there.
+    fn archive(&self, server: &Server, entry: &Account) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
+        // An account that ends with its session has no archive.
+        let lasts = !entry.resources.iter().any(|resource| resource.session.anonymous);
+        let archive = &server.modules.archive;
+        let kept = archive.keep(self.message, self.storable, lasts.then_some(self.account), self.sender, self.to);
+        let stamped = match &kept {
+            Some(kept) if lasts => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
+            _ => Cow::Borrowed(self.message),
+        };
+        (kept, stamped)
+    }
+
+    /// Puts the message, as its recipient sees it, into the mailboxes of the sessions that the router chose, and into the spool where it must be kept.
+    fn deliver(
+        &self,
+        server: &Server,
+        entry: &mut Account,
+        message: &Stanza,
+        place: LogId,
+        sessions: &[SessionId],
+    ) -> Promise {
+        let Self { account, storable, acknowledged, .. } = *self;
+        let offline = &server.modules.offline;
+        let mut flight = Flight::default();
+        let mut detached = false;
+        for resource in entry.resources.iter().filter(|resource| sessions.contains(&resource.session.id)) {
+            // A session that is still fetching gets it from the spool, in its turn.
+            match storable && resource.fetching {
+                true => flight.awaiting.push(resource.session.id),
+                false => flight.holders.push(resource.session.id),
+            }
+            detached |= resource.detached;
+        }
+        // Of several sessions one is enough that has it, which only the spool can tell.
+        let kept = storable && (acknowledged || detached || sessions.len() > 1 || !flight.awaiting.is_empty());
+        let spool = match (storable, kept) {
+            (false, _) => InSpool::Never,
+            (true, false) => InSpool::Place(place),
+            (true, true) => InSpool::Kept(place),
+        };
+        server.deps.metrics.routed_delivered();
+        for resource in entry.resources.iter().filter(|resource| sessions.contains(&resource.session.id)) {
+            let session = &resource.session;
+            if flight.awaiting.contains(&session.id) {
+                // It sees the entry in its next look. A session in the registry takes mail.
+                let _ = session.mailbox.put(Mail::LookIntoSpool);
+            } else if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: Addressee::OfStanza, spool }) {
+                // It takes no more and is ending: then the others have it, or it waits.
+                flight.leave(session.id);
+            }
+        }
+        match kept || (storable && flight.is_over()) {
+            // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is
+            // there.
+            true => Promise::of(offline.keep(account, entry, place, message, flight), message),
+            false => Promise::kept(),
         }
     }
 }
@@ -310,54 +388,6 @@ fn as_routed(resource: &Resource) -> router::Resource<'_, SessionId> {
         session: resource.session.id,
         name: resource.session.jid.resource(),
         priority: resource.is_available().then_some(resource.priority),
-    }
-}
-
-/// Puts a message into the mailboxes of the sessions that the router chose, and into the spool where it must be kept.
-fn deliver(
-    server: &Server,
-    account: &BareJid,
-    entry: &mut Account,
-    message: &Stanza,
-    sessions: &[SessionId],
-    storable: bool,
-    acknowledged: bool,
-) -> Promise {
-    let offline = &server.modules.offline;
-    let place = offline.place();
-    let mut flight = Flight::default();
-    let mut detached = false;
-    for resource in entry.resources.iter().filter(|resource| sessions.contains(&resource.session.id)) {
-        // A session that is still fetching gets it from the spool, in its turn.
-        match storable && resource.fetching {
-            true => flight.awaiting.push(resource.session.id),
-            false => flight.holders.push(resource.session.id),
-        }
-        detached |= resource.detached;
-    }
-    // Of several sessions one is enough that has it, which only the spool can tell.
-    let kept = storable && (acknowledged || detached || sessions.len() > 1 || !flight.awaiting.is_empty());
-    let spool = match (storable, kept) {
-        (false, _) => InSpool::Never,
-        (true, false) => InSpool::Place(place),
-        (true, true) => InSpool::Kept(place),
-    };
-    server.deps.metrics.routed_delivered();
-    for resource in entry.resources.iter().filter(|resource| sessions.contains(&resource.session.id)) {
-        let session = &resource.session;
-        if flight.awaiting.contains(&session.id) {
-            // It sees the entry in its next look. A session in the registry takes mail.
-            let _ = session.mailbox.put(Mail::LookIntoSpool);
-        } else if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: Addressee::OfStanza, spool }) {
-            // It takes no more and is ending: then the others have it, or it waits.
-            flight.leave(session.id);
-        }
-    }
-    match kept || (storable && flight.is_over()) {
-        // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is
-        // there.
-        true => Promise::of(offline.keep(account, entry, place, message, flight), message),
-        false => Promise::kept(),
     }
 }
 

@@ -60,6 +60,15 @@ pub struct Deps {
     pub registry: Arc<Registry>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Random, and the same for as long as the data folder lives: what only this server can make is made with it.
+    pub secret: Arc<[u8; 32]>,
+}
+
+impl Deps {
+    /// Whether messages are archived.
+    pub fn archives(&self) -> bool {
+        self.config.load().archive.enabled
+    }
 }
 
 /// Everything that sessions share.
@@ -78,7 +87,7 @@ pub struct Server {
     password_checks: Semaphore,
     checked_passwords: CheckedPasswords,
     /// From which the salts of accounts that do not exist are made.
-    fake_secret: [u8; 32],
+    fake_secret: Arc<[u8; 32]>,
     buffers: Buffers,
     admission: Arc<Admission>,
     addresses: Mutex<Vec<(ListenKind, SocketAddr)>>,
@@ -154,7 +163,7 @@ impl Server {
     pub async fn start(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
         let certificates = Certificates::load(&config.data, &config.domains, &config.certificate)?;
         let secret = store.value::<Vec<u8>>("secret");
-        let fake_secret = match secret.get("fake-salt").await?.and_then(|bytes| bytes.try_into().ok()) {
+        let fake_secret: [u8; 32] = match secret.get("fake-salt").await?.and_then(|bytes| bytes.try_into().ok()) {
             Some(known) => known,
             None => {
                 let mut fresh = [0; 32];
@@ -165,6 +174,7 @@ impl Server {
                 fresh
             }
         };
+        let fake_secret = Arc::new(fake_secret);
         let mut password_secret = [0; 32];
         fill(&mut password_secret);
         let metrics = Metrics::new();
@@ -174,6 +184,7 @@ impl Server {
             registry: Arc::new(Registry::default()),
             metrics: Arc::clone(&metrics),
             config: Arc::new(ArcSwap::from_pointee(config.clone())),
+            secret: Arc::clone(&fake_secret),
         };
         let (modules, requests) = Modules::new(&deps)?;
         let admission = Admission::new(
@@ -219,6 +230,7 @@ impl Server {
             info!(%address, kind = %listen.kind, "listening");
         }
         server.check_certificates();
+        server.forget_old_messages();
         server.serve_metrics(&config.metrics.address).await?;
         Ok(server)
     }
@@ -269,6 +281,16 @@ impl Server {
         });
     }
 
+    fn forget_old_messages(self: &Arc<Self>) {
+        let (archive, mut stopping) = (Arc::clone(&self.modules.archive), self.stopping());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = archive.forget_what_is_old() => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        });
+    }
+
     async fn serve_metrics(self: &Arc<Self>, address: &str) -> Result<(), StartError> {
         if address.is_empty() {
             return Ok(());
@@ -308,6 +330,7 @@ impl Server {
             ("limits", old.limits != new.limits),
             ("contact", old.contact != new.contact),
             ("privacy", old.privacy != new.privacy),
+            ("archive", old.archive != new.archive),
         ];
         report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
         self.deps.accounts.set_policy(new.auth.scram_policy());

@@ -263,10 +263,11 @@ impl Session {
     // Promises.
 
     fn owe(&mut self, position: Option<Position>, promise: Promise) {
-        if promise.ticket.is_some() {
-            self.promises.push_back((position, promise));
-        } else {
-            self.settle(position);
+        match promise.parts() {
+            // The stanza counts as handled with the last.
+            (Some(first), Some(last)) => self.promises.extend([(None, first), (position, last)]),
+            (Some(only), None) | (None, Some(only)) => self.promises.push_back((position, only)),
+            (None, None) => self.settle(position),
         }
     }
 
@@ -294,6 +295,10 @@ impl Session {
             if let Some(refusal) = promise.refusal() {
                 // Not by way of the mailbox: the stanza counts as handled from here on.
                 self.deliver(Delivery::new(refusal));
+            }
+            // Only the first of two has no place in the count.
+            if let (None, true, Some((_, last))) = (position, self.acks.is_some(), self.promises.front_mut()) {
+                last.say_nothing();
             }
         }
         self.settle(position);

@@ -35,6 +35,10 @@ struct Host {
 
 impl Host {
     fn start(users: &[&str]) -> Self {
+        Self::start_with(users, |_| {})
+    }
+
+    fn start_with(users: &[&str], set: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let faults = Faults::new();
@@ -46,6 +50,7 @@ impl Host {
             force: false,
         }];
         config.metrics.address = "127.0.0.1:0".into();
+        set(&mut config);
         let store = Store::memory_with(faults.clone());
         let server = runtime.block_on(Server::start(config, store)).unwrap();
         for user in users {
@@ -219,7 +224,7 @@ fn a_full_store_refuses_what_it_cannot_keep_before_the_count_that_covers_it() {
 
 #[test]
 fn what_its_recipient_acknowledged_counts_as_handled_though_the_store_is_stuck_and_nothing_else_does() {
-    let host = Host::start(&["romeo", "juliet", "nurse"]);
+    let host = Host::start_with(&["romeo", "juliet", "nurse"], |config| config.archive.enabled = false);
     let (mut romeo, mut juliet) = (host.managed("romeo"), host.managed("juliet"));
     let warm = warm_up(&mut romeo, &mut juliet, "juliet");
     romeo.send(REQUEST);
@@ -246,6 +251,38 @@ fn what_its_recipient_acknowledged_counts_as_handled_though_the_store_is_stuck_a
     let mut juliet = host.returns("juliet");
     juliet.send(message("juliet", "last"));
     assert!(juliet.wait_for(&["<message"]).contains("<body>last"));
+}
+
+#[test]
+fn a_message_counts_as_handled_once_it_is_in_the_archive_though_its_recipient_has_it_before() {
+    let host = Host::start(&["romeo", "juliet", "nurse"]);
+    let (mut romeo, mut juliet) = (host.managed("romeo"), host.managed("juliet"));
+    let warm = warm_up(&mut romeo, &mut juliet, "juliet");
+    host.faults.hold_commits();
+    romeo.send(message("juliet", "now") + REQUEST);
+    juliet.wait_for(&["<body>now"]);
+    juliet.send(format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", warm + 1));
+    let deadline = Instant::now() + SHORT;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        match romeo.next_within(left) {
+            Got::Element(element) => assert!(!element.starts_with("<a "), "{element} before it is on disk"),
+            got => assert_eq!(got, Got::Nothing),
+        }
+    }
+    host.faults.release();
+    romeo.wait_for(&["<a "]);
+}
+
+#[test]
+fn a_message_that_the_archive_cannot_take_is_refused_once() {
+    let host = Host::start(&["romeo", "juliet"]);
+    let (mut romeo, mut juliet) = (host.managed("romeo"), host.managed("juliet"));
+    warm_up(&mut romeo, &mut juliet, "juliet");
+    host.faults.fail_commits(usize::MAX, StoreError::Full);
+    romeo.send(message("juliet", "lost") + REQUEST);
+    romeo.wait_for(&["<resource-constraint"]);
+    romeo.wait_for(&["<a "]);
+    assert_eq!(romeo.next_within(SHORT), Got::Nothing);
 }
 
 #[test]

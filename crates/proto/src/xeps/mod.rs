@@ -14,5 +14,7 @@ pub mod disco;
 pub mod forwarding;
 /// XEP-0334: Message Processing Hints
 pub mod hints;
+/// XEP-0313: Message Archive Management
+pub mod mam;
 /// XEP-0059: Result Set Management
 pub mod result_sets;

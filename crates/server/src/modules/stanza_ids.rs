@@ -1,12 +1,11 @@
 //! XEP-0359: Unique and Stable Stanza IDs
 //!
 //! An id that names an account or its domain as its maker must come from this server, so one that arrives from elsewhere is
-//! taken out. `<origin-id/>` and the ids of others pass through. The feature is not advertised: that would promise that ids are
-//! given (§7.1), which only an archive does.
+//! taken out. `<origin-id/>` and the ids of others pass through. The ids that are given are those of the archive.
 
 use std::borrow::Cow;
 
-use magpie_proto::xml::Stanza;
+use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid};
 
 use super::{About, Module};
@@ -23,12 +22,17 @@ impl Module for StanzaIds {
         title: "Unique and Stable Stanza IDs",
         version: "0.7.0",
         host_features: &[],
-        account_features: &[],
+        account_features: &[NS],
     }];
 
     fn new(_deps: &Deps) -> Self {
         Self
     }
+}
+
+/// `<stanza-id/>`: the id that the account's archive gave.
+pub fn stanza_id(by: &BareJid, id: &str) -> Element {
+    Element::new("stanza-id", NS).with_attr("by", by).with_attr("id", id)
 }
 
 /// A step: the message without ids that claim to be the account's, or its domain's (§3, rule 3).

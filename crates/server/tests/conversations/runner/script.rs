@@ -13,6 +13,8 @@ pub(crate) struct Script {
     pub(crate) only_magpie: Option<String>,
     /// `server with key = value`: configuration that the server must be started with.
     pub(crate) settings: BTreeMap<String, String>,
+    /// `prosody with mam`: modules that Prosody needs for it and that would change what it does elsewhere.
+    pub(crate) prosody_modules: Vec<String>,
     /// The local parts that must be accounts when the conversation begins.
     pub(crate) accounts: Vec<String>,
     pub(crate) actors: BTreeMap<String, Actor>,
@@ -89,6 +91,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
         name,
         only_magpie: None,
         settings: BTreeMap::new(),
+        prosody_modules: Vec::new(),
         accounts: Vec::new(),
         actors: BTreeMap::new(),
         steps: Vec::new(),
@@ -134,6 +137,10 @@ fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
     if let Some(setting) = line.strip_prefix("server with ") {
         let (key, value) = setting.split_once('=').ok_or("expected `server with key = value`")?;
         script.settings.insert(key.trim().to_owned(), value.trim().to_owned());
+        return Ok(true);
+    }
+    if let Some(module) = line.strip_prefix("prosody with ") {
+        script.prosody_modules.push(module.trim().to_owned());
         return Ok(true);
     }
     if let Some(account) = line.strip_suffix(" exists") {

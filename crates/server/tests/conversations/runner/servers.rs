@@ -215,6 +215,9 @@ contact_info = {{ abuse = {{ "mailto:abuse@shakespeare.example" }} }}
     for script in scripts {
         let domain = domain_of(script);
         let _ = writeln!(config, "VirtualHost \"{domain}\"");
+        if !script.prosody_modules.is_empty() {
+            let _ = writeln!(config, "modules_enabled = {{ \"{}\" }}", script.prosody_modules.join("\"; \""));
+        }
         let accounts = data.join(prosody_file_name(&domain)).join("accounts");
         fs::create_dir_all(&accounts).map_err(|error| error.to_string())?;
         for local in &script.accounts {

@@ -1,0 +1,429 @@
+//! XEP-0313: Message Archive Management
+//!
+//! Every account's messages, kept for as long as the operator says. A message between two accounts of this server is written once for
+//! both, in the batch that the sender's acknowledgement waits for, and before anybody has it. Ids are those of the store's
+//! archive with a tag that only this server can make, so that an id that was made up, or is another account's, is known
+//! for one without a look into the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::delay::Delay;
+use magpie_proto::xeps::forwarding::Forwarded;
+use magpie_proto::xeps::hints::Hints;
+use magpie_proto::xeps::mam::{self, ArchiveQuery, Filter, QueryError};
+use magpie_proto::xeps::result_sets::{self, PageAnswer, PageEnds, PageRequest};
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
+use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Record, Store, StoreError, Ticket};
+
+use super::offline::refusal;
+use super::{About, Module, stanza_ids};
+use crate::accounts;
+use crate::requests::{Reply, Request, Requests, To, Verb};
+use crate::server::{Deps, now};
+
+/// Messages on a page where the client does not say.
+const PAGE: usize = 50;
+
+/// Messages on a page at most. The same for the ids of one query.
+pub const PAGE_MAX: usize = 250;
+
+/// Bytes of messages on a page; the last of them may go beyond. The rest is on the next.
+const PAGE_BYTES: usize = 512 * 1024;
+
+/// Messages looked at in one visit to the store for a filter that it has no index for.
+const SCANNED: usize = 500;
+
+/// How often the store forgets what is too old.
+const FORGET_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// Milliseconds of a day.
+const DAY: u64 = 24 * 60 * 60 * 1000;
+
+/// A message in the archive, as it was received.
+#[derive(Clone, Debug)]
+pub struct Archived(pub Stanza);
+
+impl Record for Archived {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Stanza::parse(bytes).ok().map(Self)
+    }
+}
+
+/// The module.
+pub struct MessageArchive {
+    store: Store,
+    archive: Archive<Archived>,
+    key: hmac::Key,
+    deps: Deps,
+}
+
+impl Module for MessageArchive {
+    const ABOUT: &'static [About] = &[About {
+        xep: Some(313),
+        title: "Message Archive Management",
+        version: "1.1.3",
+        host_features: &[],
+        account_features: &[mam::NS, mam::NS_EXTENDED, mam::NS_GROUPCHAT_FIELD],
+    }];
+
+    fn new(deps: &Deps) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &*deps.secret);
+        let key = hmac::sign(&secret, b"ids of archived messages");
+        Self {
+            store: deps.store.clone(),
+            archive: deps.store.archive("messages"),
+            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+            deps: deps.clone(),
+        }
+    }
+
+    fn register(self: &Arc<Self>, requests: &mut Requests) {
+        requests.own(To::OwnAccount, Verb::Set, ("query", mam::NS), self, Self::query);
+        requests.own_now(To::OwnAccount, Verb::Get, ("query", mam::NS), self, |_, _| Ok(Some(mam::form_answer())));
+        requests.own(To::OwnAccount, Verb::Get, ("metadata", mam::NS), self, Self::metadata);
+        for (verb, name) in [(Verb::Set, "query"), (Verb::Get, "query"), (Verb::Get, "metadata")] {
+            requests.own_now(To::Account, verb, (name, mam::NS), self, |_, _| Err(StanzaCondition::Forbidden.into()));
+        }
+    }
+}
+
+/// A message that was put into archives: its place in them, and what resolves once it is on disk.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its place in all of them.
+    pub place: LogId,
+    /// Resolves when it is durable.
+    pub ticket: Ticket,
+}
+
+// Keeping.
+
+impl MessageArchive {
+    /// A step: puts a message that its recipient will get, now or later, into the archives of both. `storable`: it is worth keeping
+    /// for who is away. `sender`: the account of this server that sends it.
+    ///
+    /// Called under the registry's lock for the recipient, so that ids have the order in which sessions get the messages.
+    pub fn keep(
+        &self,
+        message: &Stanza,
+        storable: bool,
+        recipient: Option<&BareJid>,
+        sender: Option<&BareJid>,
+        to: &Jid,
+    ) -> Option<Kept> {
+        if !storable || !self.deps.archives() || Hints::of(message).no_permanent_store {
+            return None;
+        }
+        let itself = recipient.is_some() && recipient == sender;
+        let sent = sender.map(|account| (accounts::owner(account), to.to_bare().to_string(), Effect::Read));
+        let received = recipient.filter(|_| !itself).map(|account| {
+            let from = message.from().and_then(|from| Jid::parse(&from).ok());
+            let contact = from.map_or_else(|| account.to_domain(), |from| from.to_bare());
+            (accounts::owner(account), contact.to_string(), Effect::New)
+        });
+        let filings: smallvec::SmallVec<[Filing<'_>; 2]> = [&received, &sent]
+            .into_iter()
+            .flatten()
+            .map(|(owner, topic, effect)| Filing { owner, topic, effect: *effect })
+            .collect();
+        if filings.is_empty() {
+            return None;
+        }
+        let mut batch = Batch::new();
+        self.archive.append(&mut batch, None, &filings, &Archived(message.clone()));
+        let (place, ticket) = self.store.commit_placed(batch);
+        Some(Kept { place, ticket })
+    }
+
+    /// The message with its id in the account's archive (XEP-0359).
+    pub fn stamped(&self, message: &Stanza, account: &BareJid, place: LogId) -> Stanza {
+        message.with_child(&stanza_ids::stanza_id(account, &self.id(account, place)))
+    }
+
+    /// The id of a message in the account's archive: 22 characters.
+    pub fn id(&self, account: &BareJid, place: LogId) -> String {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&place.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.tag(account, place));
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The place of the message with this id, unless the id was not made here for this account.
+    pub fn place(&self, account: &BareJid, id: &str) -> Option<LogId> {
+        let bytes: [u8; 16] = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()?;
+        let (place, tag) = bytes.split_first_chunk()?;
+        let place = LogId(u64::from_be_bytes(*place));
+        aws_lc_rs::constant_time::verify_slices_are_equal(tag, &self.tag(account, place)).ok()?;
+        Some(place)
+    }
+
+    fn tag(&self, account: &BareJid, place: LogId) -> [u8; 8] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&place.0.to_be_bytes());
+        context.update(account.as_str().as_bytes());
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&context.sign().as_ref()[..8]);
+        tag
+    }
+
+    /// Forgets what is older than the configuration allows, now and then, for as long as the server runs.
+    pub async fn forget_what_is_old(self: Arc<Self>) {
+        let mut again = tokio::time::interval(FORGET_EVERY);
+        loop {
+            again.tick().await;
+            self.forget().await;
+        }
+    }
+
+    async fn forget(&self) {
+        let config = self.deps.config.load_full();
+        let days = u64::from(config.archive.keep_days);
+        if days == 0 {
+            return;
+        }
+        let before = LogId::at_millis((now().as_millis() as u64).saturating_sub(days * DAY));
+        let mut batch = Batch::new();
+        config.domains.iter().for_each(|domain| self.archive.forget(&mut batch, domain, before));
+        if let Err(error) = self.store.commit(batch).await {
+            tracing::warn!(%error, "old messages stay in the archive for now");
+        }
+    }
+}
+
+// Asking.
+
+/// A page as it is sent.
+#[derive(Default)]
+struct Found {
+    /// In order of time.
+    messages: Vec<(LogId, Stanza)>,
+    /// Whether there is no more in the direction in which the client goes.
+    complete: bool,
+    count: Option<u64>,
+}
+
+impl MessageArchive {
+    async fn query(self: Arc<Self>, request: Request) -> Reply {
+        let session = request.session()?;
+        let query = ArchiveQuery::parse(&request.payload()).map_err(|error| {
+            let condition = match error {
+                QueryError::UnknownField(_) => StanzaCondition::FeatureNotImplemented,
+                _ => StanzaCondition::BadRequest,
+            };
+            StanzaError::new(condition, error.to_string())
+        })?;
+        let account = &session.account;
+        self.catch_up().await;
+        let mut found = match query.filter.ids.is_empty() {
+            true => self.find(account, &query).await?,
+            false => self.find_ids(account, &query.filter).await?,
+        };
+        let id = |place| self.id(account, place);
+        let ends = match (found.messages.first(), found.messages.last()) {
+            (Some((first, _)), Some((last, _))) => {
+                Some(PageEnds { first: id(*first), index: None, last: id(*last) })
+            }
+            _ => None,
+        };
+        if query.flip {
+            found.messages.reverse();
+        }
+        for (place, message) in &found.messages {
+            session.send(answer(account, &session.jid.clone().into(), &query, &id(*place), *place, message));
+        }
+        let answer = PageAnswer { ends, count: found.count };
+        Ok(Some(mam::fin(&answer, found.complete)))
+    }
+
+    /// A session may have a message whose batch is still on its way to the disk: its id must be known.
+    async fn catch_up(&self) {
+        // What became of it is said to whoever sent it.
+        let _ = self.store.settled().await;
+    }
+
+    /// The messages with these ids; all of them must be there (§4.1.3).
+    async fn find_ids(&self, account: &BareJid, filter: &Filter) -> Result<Found, StanzaError> {
+        if filter.ids.len() > PAGE_MAX {
+            let text = format!("at most {PAGE_MAX} ids are answered at once");
+            return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
+        }
+        let places: Option<Vec<LogId>> = filter.ids.iter().map(|id| self.place(account, id)).collect();
+        let mut places = places.ok_or(StanzaCondition::ItemNotFound)?;
+        places.sort_unstable();
+        places.dedup();
+        let wanted = places.len();
+        let messages = self.archive.entries(&accounts::owner(account), places).await.map_err(refusal)?;
+        if messages.len() < wanted {
+            return Err(StanzaCondition::ItemNotFound.into());
+        }
+        let matching = messages.into_iter().map(|(id, Archived(message))| (id, message));
+        let matching = matching.filter(|(id, message)| {
+            matches(message, account, filter.with.as_ref()) && is_within(*id, filter.start, filter.end)
+        });
+        Ok(Found { messages: matching.collect(), complete: true, count: Some(wanted as u64) })
+    }
+
+    async fn find(&self, account: &BareJid, query: &ArchiveQuery) -> Result<Found, StanzaError> {
+        let filter = &query.filter;
+        let owner = accounts::owner(account);
+        let asked = query.page.clone().unwrap_or(PageRequest { max: None, page: result_sets::Page::First });
+        let max = asked.max.map_or(PAGE, |max| usize::try_from(max).unwrap_or(usize::MAX).min(PAGE_MAX));
+        let (mut after, mut before) = (filter.after_id.clone(), filter.before_id.clone());
+        let (mut later, mut earlier, mut backwards) = (None, None, false);
+        match asked.page {
+            result_sets::Page::First => {}
+            result_sets::Page::After(id) => later = Some(id),
+            result_sets::Page::Last => backwards = true,
+            result_sets::Page::Before(id) => (earlier, backwards) = (Some(id), true),
+            result_sets::Page::Index(_) => {
+                let text = "pages of an archive are asked for by ids";
+                return Err(StanzaError::new(StanzaCondition::FeatureNotImplemented, text));
+            }
+        }
+        // All that are named must be there, and all of them bind.
+        let named: Vec<&String> = [&after, &before, &later, &earlier].into_iter().flatten().collect();
+        self.check(account, &owner, &named).await?;
+        let place = |id: Option<String>| id.and_then(|id| self.place(account, &id));
+        let start = filter.start.map(|start| LogId::at_millis(millis(start))).and_then(|id| id.0.checked_sub(1)).map(LogId);
+        let end = filter.end.map(|end| LogId::at_millis(millis(end) + 1));
+        let after = [place(after.take()), place(later.take()), start].into_iter().flatten().max();
+        let before = [place(before.take()), place(earlier.take()), end].into_iter().flatten().min();
+        let topic = filter.with.as_ref().map(|with| with.to_bare().to_string());
+        let count = self.count(&owner, filter, topic.as_deref()).await?;
+        if max == 0 {
+            return Ok(Found { count, ..Found::default() });
+        }
+        let exact = filter.with.as_ref().filter(|with| with.resource().is_some());
+        let mut found = Found { count, ..Found::default() };
+        let mut bytes = 0;
+        let (mut after, mut before) = (after, before);
+        // One visit where the store's index tells all, more where it has to be looked at each message.
+        loop {
+            let limit = if exact.is_some() { SCANNED } else { max + 1 - found.messages.len() };
+            let page = Page { topic: topic.clone(), after, before, backwards, limit };
+            let entries = self.archive.page(&owner, page).await.map_err(refusal)?;
+            let last = entries.len() < limit;
+            for (id, Archived(message)) in entries {
+                if backwards { before = Some(id) } else { after = Some(id) }
+                if !matches(&message, account, exact) {
+                    continue;
+                }
+                if found.messages.len() == max || bytes >= PAGE_BYTES {
+                    return Ok(found.in_order(backwards));
+                }
+                bytes += message.bytes().len();
+                found.messages.push((id, message));
+            }
+            if last {
+                found.complete = true;
+                return Ok(found.in_order(backwards));
+            }
+        }
+    }
+
+    /// Whether the ids are those of messages in the archive (§4.1.3, §4.3.2).
+    async fn check(&self, account: &BareJid, owner: &str, ids: &[&String]) -> Result<(), StanzaError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let places: Option<Vec<LogId>> = ids.iter().map(|id| self.place(account, id)).collect();
+        let mut places = places.ok_or(StanzaCondition::ItemNotFound)?;
+        places.sort_unstable();
+        places.dedup();
+        let wanted = places.len();
+        let there = self.archive.entries(owner, places).await.map_err(refusal)?.len();
+        if there == wanted { Ok(()) } else { Err(StanzaCondition::ItemNotFound.into()) }
+    }
+
+    /// How many messages match, where that is known without counting them.
+    async fn count(&self, owner: &str, filter: &Filter, topic: Option<&str>) -> Result<Option<u64>, StanzaError> {
+        let plain = Filter { with: None, include_groupchat: None, ..filter.clone() } == Filter::default();
+        let bare = filter.with.as_ref().is_none_or(|with| with.resource().is_none());
+        if !plain || !bare {
+            return Ok(None);
+        }
+        Ok(Some(match topic {
+            Some(topic) => self.archive.topic(owner, topic).await.map_err(refusal)?.map_or(0, |topic| topic.count),
+            None => self.archive.topics(owner).await.map_err(refusal)?.iter().map(|(_, topic)| topic.count).sum(),
+        }))
+    }
+
+    async fn metadata(self: Arc<Self>, request: Request) -> Reply {
+        let account = &request.session()?.account;
+        let owner = accounts::owner(account);
+        self.catch_up().await;
+        let end = |backwards| self.archive.page(&owner, Page { backwards, limit: 1, ..Page::default() });
+        let mut ends = Vec::new();
+        for backwards in [false, true] {
+            let found: Result<Vec<(LogId, Archived)>, StoreError> = end(backwards).await;
+            ends.extend(found.map_err(refusal)?.first().map(|(place, _)| (self.id(account, *place), time(*place))));
+        }
+        let ends = match &ends[..] {
+            [(first, start), (last, end)] => Some([(first.as_str(), *start), (last.as_str(), *end)]),
+            _ => None,
+        };
+        Ok(Some(mam::metadata(ends)))
+    }
+}
+
+impl Found {
+    fn in_order(mut self, backwards: bool) -> Self {
+        if backwards {
+            self.messages.reverse();
+        }
+        self
+    }
+}
+
+/// One answer to a query (§4.2).
+fn answer(
+    account: &BareJid,
+    to: &Jid,
+    query: &ArchiveQuery,
+    id: &str,
+    place: LogId,
+    message: &Stanza,
+) -> Stanza {
+    let forwarded = Forwarded { delay: Some(Delay { stamp: time(place), from: None, reason: None }), stanza: message.clone() };
+    let result = mam::result(query.queryid.as_deref(), id, forwarded.element());
+    let wrapper = Element::new("message", ns::CLIENT).with_attr("from", account).with_attr("to", to);
+    Stanza::new(&wrapper.with(result))
+}
+
+/// Whether the message is to or from the address. A bare one stands for all its resources.
+fn matches(message: &Stanza, account: &BareJid, with: Option<&Jid>) -> bool {
+    let Some(with) = with else { return true };
+    let is = |address: Option<&str>| match address.map(Jid::parse) {
+        Some(Ok(address)) if with.resource().is_some() => address == *with,
+        Some(Ok(address)) => address.to_bare() == with.to_bare(),
+        _ => with.resource().is_none() && with.to_bare() == *account,
+    };
+    let (from, to) = (message.from(), message.to());
+    // Every message is to or from the account itself.
+    match with.to_bare() == *account && with.resource().is_none() {
+        true => is(from.as_deref()) && is(to.as_deref()),
+        false => is(from.as_deref()) || is(to.as_deref()),
+    }
+}
+
+fn is_within(id: LogId, start: Option<DateTime>, end: Option<DateTime>) -> bool {
+    start.is_none_or(|start| id.millis() >= millis(start)) && end.is_none_or(|end| id.millis() <= millis(end))
+}
+
+/// Nothing was archived before 1970.
+fn millis(time: DateTime) -> u64 {
+    u64::try_from(time.unix_millis()).unwrap_or(0)
+}
+
+fn time(place: LogId) -> DateTime {
+    DateTime::from_unix_millis(i64::try_from(place.millis()).unwrap_or(i64::MAX))
+}
