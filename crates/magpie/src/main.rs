@@ -4,10 +4,12 @@ mod cli;
 mod config;
 mod failure;
 mod import;
+mod invite;
 mod output;
 mod password;
 mod reference;
 mod serve;
+mod session;
 mod status;
 mod target;
 mod user;
@@ -49,6 +51,11 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve::run(global, &serve),
         Command::User(user) => user::run(global, user),
+        Command::Invite(command) => invite::run(global, command),
+        Command::Domain { host } => user::domain(global, host),
+        Command::Session(command) => session::run(global, command),
+        Command::Announce { text, subject, domain } => session::announce(global, text, subject, domain),
+        Command::Stop { delay, announcement } => status::stop(global, delay, announcement),
         Command::Status => status::status(global),
         Command::Reload => status::reload(global),
         Command::Log { filter } => status::log(global, filter),

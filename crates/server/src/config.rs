@@ -42,6 +42,8 @@ pub struct Config {
     pub moved: Vec<Moved>,
     /// Accounts that people make themselves (XEP-0077).
     pub registration: Registration,
+    /// Links by which people make accounts or become contacts (XEP-0401).
+    pub invites: Invites,
     /// Passwords and how they are checked.
     pub auth: Auth,
     /// What a peer may ask for, each with the answer to one who asks for more.
@@ -77,6 +79,7 @@ impl Default for Config {
             certificate: Vec::new(),
             moved: Vec::new(),
             registration: Registration::default(),
+            invites: Invites::default(),
             auth: Auth::default(),
             limits: Limits::default(),
             contact: Contact::default(),
@@ -158,6 +161,26 @@ pub struct Moved {
 pub struct Registration {
     /// Whether strangers may make accounts.
     pub open: bool,
+}
+
+/// `[invites]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Invites {
+    /// Whether every user may invite people to make an account here, as administrators may; others can only invite people to become
+    /// their contacts.
+    pub users_make_accounts: bool,
+    /// Days for which an invite is valid that says nothing else.
+    pub days: u64,
+    /// Web page that says what to do with an invite, as `https://example.org/invite/#{token}`: `{token}` and `{uri}` stand for the
+    /// invite's. Empty: none.
+    pub page: String,
+}
+
+impl Default for Invites {
+    fn default() -> Self {
+        Self { users_make_accounts: false, days: 7, page: String::new() }
+    }
 }
 
 /// `[auth]`

@@ -96,6 +96,10 @@ modules! {
     vcard: VcardTemp,
     /// XEP-0077: In-Band Registration
     register: Register,
+    /// XEP-0379: Pre-Authenticated Roster Subscription, XEP-0401: Easy User Onboarding, XEP-0445: Pre-Authenticated In-Band Registration
+    invites: Invites,
+    /// XEP-0050: Ad-Hoc Commands, XEP-0133: Service Administration
+    adhoc: AdHocCommands,
     /// XEP-0199: XMPP Ping
     ping: Ping,
     /// XEP-0030: Service Discovery

@@ -64,6 +64,11 @@ pub fn password_changed(server: &Server, account: &BareJid, by: Option<&SessionH
     server.registry().end_others(account, by.map(|session| session.id), &error);
 }
 
+/// An account may not be used for now.
+pub fn account_disabled(server: &Server, account: &BareJid) {
+    server.registry().end(account, &StreamError::new(StreamCondition::NotAuthorized, "the account is disabled"));
+}
+
 /// An account is gone, with all that was its own.
 pub fn account_removed(server: &Server, account: &BareJid) {
     server.modules.offline.forget(account);

@@ -176,6 +176,7 @@ impl Server {
             config: Arc::new(ArcSwap::from_pointee(config.clone())),
         };
         let (modules, requests) = Modules::new(&deps)?;
+        modules.invites.load(&config.domains).await?;
         let admission = Admission::new(
             {
                 let metrics = Arc::clone(&metrics);
@@ -304,6 +305,7 @@ impl Server {
             ("admins", old.admins != new.admins),
             ("moved", old.moved != new.moved),
             ("registration", old.registration != new.registration),
+            ("invites", old.invites != new.invites),
             ("auth", old.auth != new.auth),
             ("limits", old.limits != new.limits),
             ("contact", old.contact != new.contact),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod administration;
 mod configuration;
 mod folder;
 mod import;

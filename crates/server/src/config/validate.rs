@@ -45,6 +45,7 @@ impl Config {
         check.listeners();
         check.certificates();
         check.moved();
+        check.invites();
         check.auth();
         check.limits();
         check.contact();
@@ -203,6 +204,20 @@ impl Check<'_> {
                 let help = "write a name or an address, as xmpp.example.org, 192.0.2.1:5222 or [2001:db8::1]:5222";
                 self.refuse(format!("moved[{index}].to"), message, help);
             }
+        }
+    }
+
+    fn invites(&mut self) {
+        let invites = &self.config.invites;
+        if !(1..=3650).contains(&invites.days) {
+            let message = format!("{} days are none, or more than ten years", invites.days);
+            self.refuse("invites.days", message, "write 1 to 3650");
+        }
+        let page = &invites.page;
+        let is_page = page.starts_with("https://") && (page.contains("{token}") || page.contains("{uri}"));
+        if !page.is_empty() && !is_page {
+            let help = "write it as https://example.org/invite/#{token}";
+            self.refuse("invites.page", format!("\"{page}\" is no https address with {{token}} or {{uri}}"), help);
         }
     }
 

@@ -304,20 +304,43 @@ impl RosterModule {
         stanza: &Stanza,
         to: &Jid,
     ) -> Result<Promise, StanzaError> {
-        let account = &session.account;
-        let contact = to.to_bare();
-        if contact == *account {
-            return Ok(Promise::kept());
+        let ticket = self.account_sends_subscription(server, &session.account, kind, stanza, &to.to_bare()).await?;
+        Ok(ticket.map_or_else(Promise::kept, |ticket| Promise::of(ticket, stanza)))
+    }
+
+    /// Each of two accounts of this server becomes the other's contact: it approves of the other, then asks it (§3.4, §3.1).
+    pub async fn befriend(&self, server: &Arc<Server>, one: &BareJid, other: &BareJid) -> Result<(), StanzaError> {
+        for kind in [SubscriptionStanza::Subscribed, SubscriptionStanza::Subscribe] {
+            for (account, contact) in [(one, other), (other, one)] {
+                let stanza = subscription_stanza(account, contact, kind);
+                if let Some(kept) = self.account_sends_subscription(server, account, kind, &stanza, contact).await? {
+                    kept.await.map_err(refusal)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn account_sends_subscription(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        kind: SubscriptionStanza,
+        stanza: &Stanza,
+        contact: &BareJid,
+    ) -> Result<Option<Ticket>, StanzaError> {
+        if contact == account {
+            return Ok(None);
         }
         if !server.serves(contact.domain()) {
             return Err(StanzaCondition::RemoteServerNotFound.into());
         }
         let changed = self.change(
             account,
-            &contact,
+            contact,
             |roster, limits| {
-                let outbound = roster.send(&contact, kind, limits)?;
-                let push = outbound.push.then(|| roster.push(&contact));
+                let outbound = roster.send(contact, kind, limits)?;
+                let push = outbound.push.then(|| roster.push(contact));
                 Ok((outbound, push))
             },
             |(_, push), account| {
@@ -328,17 +351,17 @@ impl RosterModule {
         );
         let Changed { result: (outbound, _), ticket, .. } = changed.await?;
         if outbound.announce == Announce::Unavailable {
-            self.announce(server, account, &contact, outbound.announce).await;
+            self.announce(server, account, contact, outbound.announce).await;
         }
         if outbound.route {
             // §3.1.2: from bare JID to bare JID.
             let stanza = stanza.with(Attr::From, Some(account.as_str())).with(Attr::To, Some(contact.as_str()));
-            self.account_receives_subscription(server, &contact, account, kind, stanza).await;
+            self.account_receives_subscription(server, contact, account, kind, stanza).await;
         }
         if outbound.announce == Announce::Available {
-            self.announce(server, account, &contact, outbound.announce).await;
+            self.announce(server, account, contact, outbound.announce).await;
         }
-        Ok(Promise::of(ticket, stanza))
+        Ok(Some(ticket))
     }
 
     /// A subscription stanza reaches a local account.
@@ -370,6 +393,13 @@ impl RosterModule {
         let blocked = server.modules.blocking.blocks(account, &from.clone().into()).await.map_err(refusal)?;
         if blocked || !server.account_exists(account).await? {
             return Ok(());
+        }
+        // An invite is an answer before the question (XEP-0379 §3.5).
+        let invited = kind == SubscriptionStanza::Subscribe
+            && server.modules.invites.redeem(account, from, &stanza).await.map_err(refusal)?;
+        if invited {
+            let approve = |roster: &mut Roster, limits: &RosterLimits| roster.send(from, SubscriptionStanza::Subscribed, limits);
+            self.change(account, from, approve, |_, _| {}).await?;
         }
         let text = stanza.text().to_owned();
         let changed = self.change(
@@ -408,18 +438,19 @@ impl RosterModule {
         if inbound.announce == Announce::Available {
             self.announce(server, account, from, inbound.announce).await;
         }
+        if invited {
+            let kind = SubscriptionStanza::Subscribe;
+            let stanza = subscription_stanza(account, from, kind);
+            if let Some(kept) = self.account_sends_subscription(server, account, kind, &stanza, from).await? {
+                kept.await.map_err(refusal)?;
+            }
+        }
         ticket.await.map_err(refusal)
     }
 
     /// Sends a subscription stanza in the account's name.
     pub async fn send(&self, server: &Arc<Server>, account: &BareJid, contact: &BareJid, kind: SubscriptionStanza) {
-        let stanza = Element::new("presence", ns::CLIENT)
-            .with_attr("from", account)
-            .with_attr("to", contact)
-            .with_attr("type", kind.name())
-            .with_attr("id", random_text(6));
-        let stanza = Stanza::new(&stanza);
-        debug_assert_eq!(stanza.kind(), Kind::Presence);
+        let stanza = subscription_stanza(account, contact, kind);
         if server.serves(contact.domain()) {
             self.account_receives_subscription(server, contact, account, kind, stanza).await;
         }
@@ -433,6 +464,17 @@ impl RosterModule {
             Announce::Unavailable => server.modules.presence.send_unavailable(server, account, &contact).await,
         }
     }
+}
+
+fn subscription_stanza(account: &BareJid, contact: &BareJid, kind: SubscriptionStanza) -> Stanza {
+    let stanza = Element::new("presence", ns::CLIENT)
+        .with_attr("from", account)
+        .with_attr("to", contact)
+        .with_attr("type", kind.name())
+        .with_attr("id", random_text(6));
+    let stanza = Stanza::new(&stanza);
+    debug_assert_eq!(stanza.kind(), Kind::Presence);
+    stanza
 }
 
 fn push_to_interested(account: &Account, push: &Push) {
