@@ -59,6 +59,11 @@ Example of a file:
   juliet@example.org,R0m30
   romeo@example.org,\"with a comma, and \"\"quotes\"\"\"";
 
+const EXPORT: &str = "\
+Examples:
+  magpie export --out all.xml
+  magpie export --user juliet@example.org --out - | gpg --encrypt --recipient admin > juliet.xml.gpg";
+
 const INVITE: &str = "\
 Examples:
   magpie invite create --user juliet --contact romeo@example.org
@@ -96,6 +101,17 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Make, change, list and remove accounts
     User(User),
+    /// Write accounts with their data to a file that other servers read (XEP-0227)
+    #[command(after_help = EXPORT)]
+    Export(Export),
+    /// Read accounts with their data from files that another server wrote (XEP-0227)
+    ///
+    /// Accounts that exist are reported and left as they are. What cannot be kept is reported, and the rest is imported.
+    Import {
+        /// File; those that it includes are read too. Prosody writes one for each account
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Make, list and take back links by which people make accounts or become contacts
     #[command(subcommand)]
     Invite(InviteCommand),
@@ -245,6 +261,19 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         replace: bool,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// Only this account
+    #[arg(long, value_name = "JID", value_parser = account, conflicts_with = "domain")]
+    pub(crate) user: Option<BareJid>,
+    /// Only the accounts of this domain; without either, of all served domains
+    #[arg(long, value_name = "HOST", value_parser = domain)]
+    pub(crate) domain: Option<String>,
+    /// Where to write; - is standard output. Only its owner may read it: it has the keys of passwords
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Subcommand)]

@@ -7,6 +7,7 @@ mod import;
 mod invite;
 mod output;
 mod password;
+mod portable;
 mod reference;
 mod serve;
 mod session;
@@ -51,6 +52,8 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve::run(global, &serve),
         Command::User(user) => user::run(global, user),
+        Command::Export(export) => portable::export(global, &export),
+        Command::Import { files } => portable::import(global, &files),
         Command::Invite(command) => invite::run(global, command),
         Command::Domain { host } => user::domain(global, host),
         Command::Session(command) => session::run(global, command),

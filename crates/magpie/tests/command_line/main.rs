@@ -7,5 +7,6 @@ mod administration;
 mod configuration;
 mod folder;
 mod import;
+mod portable;
 mod running;
 mod session;

@@ -3,6 +3,8 @@
 //! The faces are the command line (through [`socket`], or on the data folder when no server runs), and whatever
 //! else lists [`OPERATIONS`]. An operation takes arguments and answers with JSON.
 
+pub mod account_export;
+pub mod account_import;
 pub mod announce;
 pub mod command;
 pub mod domain_show;
@@ -47,6 +49,8 @@ use crate::config::{Config, ListenKind};
 use crate::modules::invites::Invite;
 use crate::server::Server;
 
+pub use account_export::AccountExport;
+pub use account_import::{AccountImport, Part, PartOutcome};
 pub use announce::Announce;
 pub use command::{Argument, Command, Shown};
 pub use domain_show::DomainShow;
@@ -87,6 +91,8 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<InviteCreate>(),
     Definition::of::<InviteList>(),
     Definition::of::<InviteRevoke>(),
+    Definition::of::<AccountExport>(),
+    Definition::of::<AccountImport>(),
     Definition::of::<DomainShow>(),
     Definition::of::<SessionList>(),
     Definition::of::<SessionEnd>(),
