@@ -115,6 +115,9 @@ pub(crate) enum Command {
     /// Make, list and take back links by which people make accounts or become contacts
     #[command(subcommand)]
     Invite(InviteCommand),
+    /// Read what users reported of whom they blocked (XEP-0377)
+    #[command(subcommand)]
+    Report(ReportCommand),
     /// Count the accounts of a domain, and who of them is online
     Domain {
         /// Served domain; the only one where none is named
@@ -315,6 +318,22 @@ pub(crate) struct InviteCreate {
     /// How often it can be used
     #[arg(long, value_name = "N")]
     pub(crate) uses: Option<u32>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ReportCommand {
+    /// List the reports, the newest first
+    List {
+        /// Served domain, where there are several
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// Delete a report
+    Remove {
+        /// Its id, as `report list` says it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
 }
 
 #[derive(Subcommand)]

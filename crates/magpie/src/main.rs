@@ -9,6 +9,7 @@ mod output;
 mod password;
 mod portable;
 mod reference;
+mod report;
 mod serve;
 mod session;
 mod status;
@@ -55,6 +56,7 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
         Command::Export(export) => portable::export(global, &export),
         Command::Import { files } => portable::import(global, &files),
         Command::Invite(command) => invite::run(global, command),
+        Command::Report(command) => report::run(global, command),
         Command::Domain { host } => user::domain(global, host),
         Command::Session(command) => session::run(global, command),
         Command::Announce { text, subject, domain } => session::announce(global, text, subject, domain),

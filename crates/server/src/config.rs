@@ -50,6 +50,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where people reach those who run the server (XEP-0157): URIs, as `mailto:abuse@example.org`.
     pub contact: Contact,
+    /// What users report whom they block (XEP-0377).
+    pub reports: Reports,
+    /// STUN and TURN servers for calls, and other services beside this one, of which users are told (XEP-0215).
+    pub external_service: Vec<ExternalService>,
     /// What strangers can find out.
     pub privacy: Privacy,
     /// Figures for monitoring, and whether the server is well.
@@ -83,6 +87,8 @@ impl Default for Config {
             auth: Auth::default(),
             limits: Limits::default(),
             contact: Contact::default(),
+            reports: Reports::default(),
+            external_service: Vec::new(),
             privacy: Privacy::default(),
             metrics: Metrics::default(),
         }
@@ -302,6 +308,75 @@ pub struct Contact {
     pub status: Vec<String>,
     /// For help.
     pub support: Vec<String>,
+}
+
+/// `[reports]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reports {
+    /// Whether each report is sent to the `admins` as a message. All are kept in any case: `magpie report list`.
+    pub notify_admins: bool,
+}
+
+/// One `[[external_service]]`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalService {
+    /// What it is: `stun`, `stuns`, `turn`, `turns`, or another type of XEP-0215's registry.
+    pub kind: String,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Over what it is reached.
+    #[serde(default)]
+    pub transport: Option<ServiceTransport>,
+    /// Its name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The secret that a TURN server shares with this one (coturn: `use-auth-secret`, `static-auth-secret`): each user gets a
+    /// password of their own, for a while. Empty: none.
+    #[serde(default)]
+    pub secret: String,
+    /// A username that is the same for all, in place of a secret. Empty: none.
+    #[serde(default)]
+    pub username: String,
+    /// Its password.
+    #[serde(default)]
+    pub password: String,
+    /// Seconds for which a password is valid that is made of the secret.
+    #[serde(default = "a_day")]
+    pub seconds: u64,
+}
+
+/// Long enough for the longest call, as coturn's manual has it.
+fn a_day() -> u64 {
+    24 * 60 * 60
+}
+
+impl fmt::Debug for ExternalService {
+    /// Without secret and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalService").field("kind", &self.kind).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Over what a service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceTransport {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+impl fmt::Display for ServiceTransport {
+    /// As on the wire.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// `[privacy]`

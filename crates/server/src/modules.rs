@@ -84,6 +84,8 @@ modules! {
     offline: Offline,
     /// XEP-0191: Blocking Command
     blocking: Blocking,
+    /// XEP-0377: Blocking Command Abuse Reporting
+    reports: Reports,
     /// XEP-0280: Message Carbons
     carbons: Carbons,
     /// XEP-0198: Stream Management
@@ -108,6 +110,8 @@ modules! {
     caps: Capabilities,
     /// XEP-0157: Contact Addresses for XMPP Services
     contact: ContactAddresses,
+    /// XEP-0215: External Service Discovery
+    external_services: ExternalServices,
     /// XEP-0092: Software Version
     version: SoftwareVersion,
     /// XEP-0202: Entity Time

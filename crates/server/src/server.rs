@@ -306,6 +306,8 @@ impl Server {
             ("moved", old.moved != new.moved),
             ("registration", old.registration != new.registration),
             ("invites", old.invites != new.invites),
+            ("reports", old.reports != new.reports),
+            ("external_service", old.external_service != new.external_service),
             ("auth", old.auth != new.auth),
             ("limits", old.limits != new.limits),
             ("contact", old.contact != new.contact),

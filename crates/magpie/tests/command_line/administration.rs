@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use crate::folder::Folder;
+use crate::running::serve_in_the_clear;
+use crate::session::Session;
 
 #[test]
 fn an_account_is_disabled_shown_and_enabled_whether_a_server_runs_or_not() {
@@ -69,4 +71,40 @@ fn sessions_announcements_and_the_stop_need_a_running_server() {
     assert_eq!(folder.run(&["announce", "hi", "--domain", "example.net"]).code(1).stdout, "");
     assert_eq!(folder.run(&["stop"]).code(0).stdout, "The server stops.\n");
     server.wait_for_log("stopped");
+}
+
+#[test]
+fn a_session_is_listed_told_and_ended_and_what_it_reports_can_be_read() {
+    let folder = Folder::new();
+    let (_server, address) = serve_in_the_clear(&folder);
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    let mut juliet = Session::open(&address);
+    assert!(juliet.log_in("AGp1bGlldAB4"));
+    juliet.send("<presence/>");
+    juliet.wait_for("<presence");
+    let listed = folder.run(&["session", "list", "juliet@localhost", "--json"]).code(0).json();
+    let session = &listed["sessions"][0];
+    assert_eq!((&session["available"], &listed["accounts"]), (&json!(true), &json!(["juliet@localhost"])));
+    assert_eq!(folder.run(&["session", "list", "localhost"]).code(0).stdout.lines().count(), 1);
+    assert_eq!(folder.run(&["domain", "--json"]).code(0).json()["online"], 1);
+
+    assert_eq!(folder.run(&["announce", "New & better"]).code(0).stdout, "Sent to 1 session.\n");
+    juliet.wait_for("<body>New &amp; better</body></message>");
+
+    juliet.send(
+        "<iq type='set' id='r'><block xmlns='urn:xmpp:blocking'><item jid='spam.example'>\
+         <report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:abuse'><text>Go\naway</text></report></item></block></iq>",
+    );
+    juliet.wait_for("<iq type='result'");
+    let reports = folder.run(&["report", "list"]).code(0).stdout;
+    assert!(reports.contains("juliet@localhost reports spam.example: abuse\n    Go\n    away\n"), "{reports}");
+    let report = folder.run(&["report", "list", "localhost", "--json"]).code(0).json()["reports"][0].clone();
+    let id = report["id"].as_str().unwrap();
+    folder.run(&["report", "remove", id]).code(0);
+    assert!(folder.run(&["report", "remove", id]).code(1).stderr.contains("no such report"));
+    assert_eq!(folder.run(&["report", "list"]).code(0).stdout, "");
+
+    let jid = session["jid"].as_str().unwrap();
+    assert_eq!(folder.run(&["session", "end", jid]).code(0).stdout, format!("Ended 1 session of {jid}.\n"));
+    juliet.wait_for("<policy-violation");
 }

@@ -14,6 +14,8 @@ pub mod invite_list;
 pub mod invite_revoke;
 pub mod log_level;
 pub mod reload;
+pub mod report_list;
+pub mod report_remove;
 pub mod session_end;
 pub mod session_list;
 mod sessions;
@@ -60,6 +62,8 @@ pub use invite_list::InviteList;
 pub use invite_revoke::InviteRevoke;
 pub use log_level::LogLevel;
 pub use reload::{Reload, ReloadReport};
+pub use report_list::ReportList;
+pub use report_remove::ReportRemove;
 pub use session_end::SessionEnd;
 pub use session_list::SessionList;
 pub use status::Status;
@@ -93,6 +97,8 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<InviteRevoke>(),
     Definition::of::<AccountExport>(),
     Definition::of::<AccountImport>(),
+    Definition::of::<ReportList>(),
+    Definition::of::<ReportRemove>(),
     Definition::of::<DomainShow>(),
     Definition::of::<SessionList>(),
     Definition::of::<SessionEnd>(),
