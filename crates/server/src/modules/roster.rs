@@ -76,6 +76,13 @@ struct Changed<R> {
     _pin: registry::Pin,
 }
 
+impl<R> Changed<R> {
+    /// Waits until the store has it.
+    async fn kept(self) -> Result<(), StanzaError> {
+        self.ticket.await.map_err(refusal)
+    }
+}
+
 impl RosterModule {
     /// Brings the roster of an account into the registry, where the account is there.
     pub async fn load_into_registry(&self, account: &BareJid) -> Result<(), StoreError> {
@@ -304,8 +311,8 @@ impl RosterModule {
         stanza: &Stanza,
         to: &Jid,
     ) -> Result<Promise, StanzaError> {
-        let ticket = self.account_sends_subscription(server, &session.account, kind, stanza, &to.to_bare()).await?;
-        Ok(ticket.map_or_else(Promise::kept, |ticket| Promise::of(ticket, stanza)))
+        let changed = self.account_sends_subscription(server, &session.account, kind, stanza, &to.to_bare()).await?;
+        Ok(changed.map_or_else(Promise::kept, |changed| Promise::of(changed.ticket, stanza)))
     }
 
     /// Each of two accounts of this server becomes the other's contact: it approves of the other, then asks it (§3.4, §3.1).
@@ -313,8 +320,8 @@ impl RosterModule {
         for kind in [SubscriptionStanza::Subscribed, SubscriptionStanza::Subscribe] {
             for (account, contact) in [(one, other), (other, one)] {
                 let stanza = subscription_stanza(account, contact, kind);
-                if let Some(kept) = self.account_sends_subscription(server, account, kind, &stanza, contact).await? {
-                    kept.await.map_err(refusal)?;
+                if let Some(changed) = self.account_sends_subscription(server, account, kind, &stanza, contact).await? {
+                    changed.kept().await?;
                 }
             }
         }
@@ -328,7 +335,7 @@ impl RosterModule {
         kind: SubscriptionStanza,
         stanza: &Stanza,
         contact: &BareJid,
-    ) -> Result<Option<Ticket>, StanzaError> {
+    ) -> Result<Option<Changed<()>>, StanzaError> {
         if contact == account {
             return Ok(None);
         }
@@ -349,7 +356,7 @@ impl RosterModule {
                 }
             },
         );
-        let Changed { result: (outbound, _), ticket, .. } = changed.await?;
+        let Changed { result: (outbound, _), ticket, _pin } = changed.await?;
         if outbound.announce == Announce::Unavailable {
             self.announce(server, account, contact, outbound.announce).await;
         }
@@ -361,7 +368,7 @@ impl RosterModule {
         if outbound.announce == Announce::Available {
             self.announce(server, account, contact, outbound.announce).await;
         }
-        Ok(Some(ticket))
+        Ok(Some(Changed { result: (), ticket, _pin }))
     }
 
     /// A subscription stanza reaches a local account.
@@ -397,10 +404,14 @@ impl RosterModule {
         // An invite is an answer before the question (XEP-0379 §3.5).
         let invited = kind == SubscriptionStanza::Subscribe
             && server.modules.invites.redeem(account, from, &stanza).await.map_err(refusal)?;
-        if invited {
-            let approve = |roster: &mut Roster, limits: &RosterLimits| roster.send(from, SubscriptionStanza::Subscribed, limits);
-            self.change(account, from, approve, |_, _| {}).await?;
-        }
+        let approved = match invited {
+            true => {
+                let approve =
+                    |roster: &mut Roster, limits: &RosterLimits| roster.send(from, SubscriptionStanza::Subscribed, limits);
+                Some(self.change(account, from, approve, |_, _| {}).await?)
+            }
+            false => None,
+        };
         let text = stanza.text().to_owned();
         let changed = self.change(
             account,
@@ -438,11 +449,12 @@ impl RosterModule {
         if inbound.announce == Announce::Available {
             self.announce(server, account, from, inbound.announce).await;
         }
-        if invited {
+        if let Some(approved) = approved {
+            approved.kept().await?;
             let kind = SubscriptionStanza::Subscribe;
             let stanza = subscription_stanza(account, from, kind);
-            if let Some(kept) = self.account_sends_subscription(server, account, kind, &stanza, from).await? {
-                kept.await.map_err(refusal)?;
+            if let Some(changed) = self.account_sends_subscription(server, account, kind, &stanza, from).await? {
+                changed.kept().await?;
             }
         }
         ticket.await.map_err(refusal)
