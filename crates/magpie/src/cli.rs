@@ -139,6 +139,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HOST", value_parser = domain)]
         domain: Option<String>,
     },
+    /// Set, show or remove the message of the day, which each user gets once
+    #[command(subcommand)]
+    Motd(NoticeCommand),
+    /// Set, show or remove the message that waits for whoever makes an account
+    #[command(subcommand)]
+    Welcome(NoticeCommand),
     /// Stop the running server
     Stop {
         /// Seconds until then
@@ -333,6 +339,30 @@ pub(crate) enum ReportCommand {
         /// Its id, as `report list` says it
         #[arg(value_name = "ID")]
         id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NoticeCommand {
+    /// Set it
+    Set {
+        /// What it says
+        text: String,
+        /// Served domain, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
+    },
+    /// Show it
+    Show {
+        /// Served domain, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
+    },
+    /// Remove it
+    Remove {
+        /// Served domain, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
     },
 }
 

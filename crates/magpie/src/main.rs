@@ -5,6 +5,7 @@ mod config;
 mod failure;
 mod import;
 mod invite;
+mod notice;
 mod output;
 mod password;
 mod portable;
@@ -19,6 +20,7 @@ mod user;
 use std::process::ExitCode;
 
 use clap::Parser;
+use magpie_server::modules::notices::NoticeKind;
 
 use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
@@ -60,6 +62,8 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
         Command::Domain { host } => user::domain(global, host),
         Command::Session(command) => session::run(global, command),
         Command::Announce { text, subject, domain } => session::announce(global, text, subject, domain),
+        Command::Motd(command) => notice::run(global, NoticeKind::Motd, command),
+        Command::Welcome(command) => notice::run(global, NoticeKind::Welcome, command),
         Command::Stop { delay, announcement } => status::stop(global, delay, announcement),
         Command::Status => status::status(global),
         Command::Reload => status::reload(global),

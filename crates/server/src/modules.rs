@@ -102,6 +102,8 @@ modules! {
     invites: Invites,
     /// XEP-0050: Ad-Hoc Commands, XEP-0133: Service Administration
     adhoc: AdHocCommands,
+    /// XEP-0133: Service Administration (message of the day, welcome)
+    notices: Notices,
     /// XEP-0199: XMPP Ping
     ping: Ping,
     /// XEP-0030: Service Discovery

@@ -32,6 +32,16 @@ async fn load(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), 
     vcard.bring(account, &rows)
 }
 
+/// A session has become available.
+pub fn session_available(server: &Arc<Server>, session: &Arc<SessionHandle>) {
+    server.modules.notices.session_available(server, session);
+}
+
+/// Somebody has made an account.
+pub async fn account_registered(server: &Arc<Server>, account: &BareJid) {
+    server.modules.notices.account_made(server, account).await;
+}
+
 /// A session is over, and out of the registry.
 pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
     server.modules.presence.session_ended(server, &resource).await;

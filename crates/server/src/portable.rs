@@ -15,7 +15,7 @@ use std::pin::Pin;
 use magpie_proto::{BareJid, Element};
 use magpie_store::{Batch, Store, StoreError};
 
-pub use credentials::{credentials_of, scram_credentials};
+pub use credentials::{credentials_of, says_disabled, scram_credentials};
 
 /// The namespace of the file.
 pub const NS: &str = "urn:xmpp:pie:0";
@@ -23,6 +23,7 @@ pub const NS: &str = "urn:xmpp:pie:0";
 /// The parts, in the order in which they are written.
 pub static PARTS: &[&dyn Part] = &[
     &credentials::Keys,
+    &credentials::Disabled,
     &contacts::Contacts,
     &contacts::Blocked,
     &stored::PrivateElements,

@@ -432,6 +432,19 @@ mod tests {
     }
 
     #[test]
+    fn of_an_element_that_is_too_large_nothing_is_taken_and_the_next_is() {
+        let large = "x".repeat(UNIT_BYTES_MAX + 1);
+        let text = format!(
+            "<server-data xmlns='urn:xmpp:pie:0'><host jid='h'><user name='a'><vCard xmlns='v'><FN>{large}</FN></vCard>\
+             <q xmlns='q'/></user></host></server-data>"
+        );
+        let found = items(&[("f", &text)]).unwrap();
+        let Item::LeftOut(what) = &found[2] else { panic!("{:?}", found.len()) };
+        assert!(what.starts_with("<vCard/>, which is larger"), "{what}");
+        assert_eq!(found[3], Item::Unit("<q xmlns='q'/>".into()));
+    }
+
+    #[test]
     fn what_is_no_such_file_or_is_cut_off_is_said_with_its_place() {
         for (text, what) in [
             ("<rss/>", "begins no file of XEP-0227"),

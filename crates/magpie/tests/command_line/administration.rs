@@ -108,3 +108,18 @@ fn a_session_is_listed_told_and_ended_and_what_it_reports_can_be_read() {
     assert_eq!(folder.run(&["session", "end", jid]).code(0).stdout, format!("Ended 1 session of {jid}.\n"));
     juliet.wait_for("<policy-violation");
 }
+
+#[test]
+fn a_message_of_the_day_and_a_welcome_are_set_shown_and_removed() {
+    let folder = Folder::new();
+    folder.write_config("");
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    assert_eq!(folder.run(&["motd", "show"]).code(0).stdout, "There is none.\n");
+    folder.run(&["motd", "set", "Tea at five"]).code(0);
+    let _server = folder.serve(&[]);
+    assert_eq!(folder.run(&["motd", "show"]).code(0).stdout, "Tea at five\n");
+    assert_eq!(folder.run(&["welcome", "show", "--json"]).code(0).json()["text"], json!(null));
+    assert_eq!(folder.run(&["welcome", "set", "Hi", "--domain", "localhost"]).code(0).stdout, "It is set.\n");
+    assert_eq!(folder.run(&["motd", "remove"]).code(0).stdout, "It is gone.\n");
+    assert_eq!(folder.run(&["motd", "set", "x", "--domain", "example.net"]).code(1).stdout, "");
+}

@@ -82,6 +82,9 @@ fn what_is_exported_imports_into_an_empty_server_and_is_exported_the_same() {
         assert!(exported.contains(part), "{part}: {exported}");
     }
     // Through a running server as on a folder.
+    one.run(&["user", "disable", "nurse@localhost"]).code(0);
+    one.run(&["export", "--out", "all.xml"]).code(0);
+    let exported = fs::read_to_string(&file).unwrap();
     let _servers = (one.serve(&[]), other.serve(&[]));
     one.run(&["export", "--domain", "localhost", "--out", "again.xml"]).code(0);
     assert_eq!(fs::read_to_string(one.path().join("again.xml")).unwrap(), exported);
@@ -89,6 +92,7 @@ fn what_is_exported_imports_into_an_empty_server_and_is_exported_the_same() {
     let report = other.run(&["import", "all.xml", "--json"]).code(0).json();
     assert_eq!((&report["created"], &report["left_out"]["count"]), (&json!(3), &json!(0)), "{report}");
     assert_eq!(other.run(&["export", "--out", "-"]).code(0).stdout, exported);
+    assert_eq!(other.run(&["user", "list", "localhost", "--disabled"]).code(0).stdout, "nurse@localhost\n");
 }
 
 #[test]

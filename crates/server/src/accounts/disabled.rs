@@ -13,6 +13,9 @@ use tokio::sync::OnceCell;
 use super::{AccountError, Accounts, host_prefix, owner};
 use crate::server::now;
 
+/// Of the rows in the store.
+const NAME: &str = "disabled";
+
 /// Accounts read from the store at a time.
 const PAGE: usize = 1000;
 
@@ -26,7 +29,7 @@ pub(super) struct Disabled {
 
 impl Disabled {
     pub(super) fn new(store: &Store) -> Self {
-        Self { rows: store.value("disabled"), known: OnceCell::new() }
+        Self { rows: store.value(NAME), known: OnceCell::new() }
     }
 
     async fn known(&self) -> Result<&RwLock<HashSet<String>>, StoreError> {
@@ -44,6 +47,12 @@ impl Disabled {
             if !whole {
                 return Ok(RwLock::new(known));
             }
+        }
+    }
+
+    fn note(&self, owner: String) {
+        if let Some(known) = self.known.get() {
+            known.write().insert(owner);
         }
     }
 
@@ -77,6 +86,17 @@ impl Accounts {
         self.change(account, |batch| disabled.rows.put(batch, &owner, &since)).await?;
         known.write().insert(owner);
         Ok(())
+    }
+
+    /// Puts it into the batch that an account is disabled which is not there yet. Once it is committed, tell
+    /// [`Accounts::was_disabled`].
+    pub fn disable_in(store: &Store, account: &BareJid, batch: &mut Batch) {
+        store.value::<String>(NAME).put(batch, &owner(account), &now().as_secs().to_string());
+    }
+
+    /// What [`Accounts::disable_in`] says is committed.
+    pub fn was_disabled(&self, account: &BareJid) {
+        self.inner.disabled.note(owner(account));
     }
 
     /// Lets the account be used again.

@@ -62,6 +62,7 @@ impl Operation for AccountImport {
         }
         let store = context.accounts.store();
         let mut batch = Batch::new();
+        let mut disabled = Vec::new();
         let mut outcomes = Vec::with_capacity(arguments.parts.len());
         for part in &arguments.parts {
             let account = context.served_account(&part.jid).ok();
@@ -82,6 +83,9 @@ impl Operation for AccountImport {
                 outcomes.push(PartOutcome::Invalid);
                 continue;
             };
+            if portable::says_disabled(&element) {
+                disabled.push(account.clone());
+            }
             // A request of somebody may be about a contact that stands in the batch.
             if element.is("presence", ns::CLIENT) && !batch.is_empty() {
                 store.commit(std::mem::take(&mut batch)).await?;
@@ -92,6 +96,7 @@ impl Operation for AccountImport {
             });
         }
         store.commit(batch).await?;
+        disabled.iter().for_each(|account| context.accounts.was_disabled(account));
         Ok(json!({ "outcomes": outcomes }))
     }
 }

@@ -33,6 +33,8 @@ pub struct Command {
     pub results: &'static [Shown],
     /// What is said where nothing is shown.
     pub done: &'static str,
+    /// The operation whose result stands in the form at first, by the names of the arguments.
+    pub filled_by: Option<&'static str>,
 }
 
 /// Who may run a command.
@@ -66,6 +68,8 @@ pub enum Source {
     Requester,
     /// It is so.
     Always(bool),
+    /// It is this word.
+    Word(&'static str),
 }
 
 /// A field of the form.
@@ -114,6 +118,7 @@ impl Command {
             arguments: &[],
             results: &[],
             done: "Done.",
+            filled_by: None,
         }
     }
 
@@ -132,6 +137,26 @@ impl Command {
         Self { done, ..self }
     }
 
+    /// With the operation whose result stands in the form at first. It takes those of the arguments that are in no field.
+    pub const fn filled_by(self, operation: &'static str) -> Self {
+        Self { filled_by: Some(operation), ..self }
+    }
+
+    /// The arguments that are in no field.
+    pub fn given(&self, host: &str, requester: &str) -> Map<String, Value> {
+        let given = |argument: &Argument| {
+            let value = match argument.source {
+                Source::Host => host.into(),
+                Source::Requester => requester.into(),
+                Source::Always(so) => so.into(),
+                Source::Word(word) => word.into(),
+                Source::Field(_) => return None,
+            };
+            Some((argument.name.to_owned(), value))
+        };
+        self.arguments.iter().filter_map(given).collect()
+    }
+
     fn fields(&self) -> impl Iterator<Item = (&'static str, &'static FormField)> {
         self.arguments.iter().filter_map(|argument| match &argument.source {
             Source::Field(field) => Some((argument.name, field)),
@@ -144,15 +169,18 @@ impl Command {
         self.fields().next().is_some()
     }
 
-    /// The form to fill in.
-    pub fn form(&self) -> Form {
+    /// The form to fill in, with what stands there at first.
+    pub fn form(&self, first: &Value) -> Form {
         let mut form = Form::typed(FormKind::Form, self.form_type).with_title(self.title);
         form = form.with_instructions(self.instructions);
-        for (_, field) in self.fields() {
+        for (name, field) in self.fields() {
             let mut shown = Field::new(field.kind, field.var).with_label(field.label);
             shown.required = field.required;
-            if let Some(default) = field.default {
-                shown = shown.with_value(default);
+            match texts(&first[name]) {
+                values if !values.is_empty() => {
+                    shown = shown.with_values(values.iter().flat_map(|value| value.lines()))
+                }
+                _ => shown = shown.with_values(field.default),
             }
             shown = field.options.iter().fold(shown, |shown, (value, label)| shown.with_option(*label, *value));
             form = form.with(shown);
@@ -169,24 +197,16 @@ impl Command {
     /// # Errors
     /// What is wrong with the form.
     pub fn read(&self, form: &Form, arguments: &Kind, host: &str, requester: &str) -> Result<Vec<Value>, String> {
-        let mut one = Map::new();
+        let mut one = self.given(host, requester);
         let mut each = None;
-        for argument in self.arguments {
-            let value = match &argument.source {
-                Source::Host => Some(host.into()),
-                Source::Requester => Some(requester.into()),
-                Source::Always(so) => Some((*so).into()),
-                Source::Field(field) if field.each => {
-                    each = Some((argument.name, field.values(form)?));
-                    None
-                }
-                Source::Field(field) => {
-                    let kind = arguments.as_table().and_then(|table| table.get(argument.name));
-                    field.value(form, kind.unwrap_or(&Kind::Text))?
-                }
-            };
-            if let Some(value) = value {
-                one.insert(argument.name.to_owned(), value);
+        for (name, field) in self.fields() {
+            if field.each {
+                each = Some((name, field.values(form)?));
+                continue;
+            }
+            let kind = arguments.as_table().and_then(|table| table.get(name));
+            if let Some(value) = field.value(form, kind.unwrap_or(&Kind::Text))? {
+                one.insert(name.to_owned(), value);
             }
         }
         let Some((name, values)) = each else { return Ok(vec![one.into()]) };
@@ -245,6 +265,11 @@ impl Argument {
     /// An argument that is always so.
     pub const fn always(name: &'static str, so: bool) -> Self {
         Self { name, source: Source::Always(so) }
+    }
+
+    /// An argument that is always this word.
+    pub const fn word(name: &'static str, word: &'static str) -> Self {
+        Self { name, source: Source::Word(word) }
     }
 
     /// The address of an account.
@@ -460,7 +485,7 @@ mod tests {
                 if operation.name != "user_add" {
                     continue;
                 }
-                assert!(command.form().field("accountjid").unwrap().required);
+                assert!(command.form(&Value::Null).field("accountjid").unwrap().required);
             }
         }
         assert!(nodes.len() > 15);
@@ -476,6 +501,15 @@ mod tests {
             submitted(&[("accountjid", &["a@example.org"]), ("password", &["x"]), ("password-verify", &["y"])]);
         assert!(add.read(&differs, &kind, "", "").unwrap_err().contains("differ"));
         assert!(add.read(&submitted(&[("password", &["x"])]), &kind, "", "").is_err());
+    }
+
+    #[test]
+    fn what_is_there_already_stands_in_the_form_line_by_line() {
+        let (edit, _) = command("#edit-motd");
+        let form = edit.form(&json!({ "text": "one\ntwo" }));
+        assert_eq!(form.field("motd").unwrap().values, ["one", "two"]);
+        assert_eq!(edit.form(&Value::Null).field("motd").unwrap().values, [""; 0]);
+        assert_eq!(Value::Object(edit.given("example.org", "")), json!({ "host": "example.org", "kind": "motd" }));
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! `domain_show`: how many accounts a domain has, and how many of them are disabled or online.
 
-use std::collections::BTreeSet;
-
 use magpie_proto::xeps::data_forms::FieldType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::session_list::{self, UserState};
 use super::{Argument, Command, Context, Operation, OperationError, Shown};
 
 /// Shows a domain.
@@ -43,21 +42,29 @@ impl Operation for DomainShow {
         Command::new("http://jabber.org/protocol/admin#get-online-users-num", "Get number of online users", "")
             .with(&[Argument::host("host")])
             .showing(&[Shown::new("online", "onlineusersnum", FieldType::TextSingle, "The number of online users")]),
+        Command::new("http://jabber.org/protocol/admin#get-active-users-num", "Get number of active users", "")
+            .with(&[Argument::host("host")])
+            .showing(&[Shown::new("active", "activeusersnum", FieldType::TextSingle, "The number of active users")]),
+        Command::new("http://jabber.org/protocol/admin#get-idle-users-num", "Get number of idle users", "")
+            .with(&[Argument::host("host")])
+            .showing(&[Shown::new("idle", "idleusersnum", FieldType::TextSingle, "The number of idle users")]),
     ];
     type Arguments = Arguments;
 
     async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {
         let host = context.host(arguments.host.as_deref())?;
-        let sessions = context.sessions.as_ref().map(|sessions| sessions.list(None)).unwrap_or_default();
-        let here: Vec<_> = sessions.iter().filter(|session| session.jid.domain() == host).collect();
-        let online: BTreeSet<_> =
-            here.iter().filter(|session| session.available).map(|session| session.jid.to_bare()).collect();
+        let mut sessions = context.sessions.as_ref().map(|sessions| sessions.list(None)).unwrap_or_default();
+        sessions.retain(|session| session.jid.domain() == host);
+        let online = session_list::online(&sessions);
+        let active = online.values().filter(|state| **state == UserState::Active).count();
         Ok(json!({
             "host": host,
             "accounts": context.accounts.count(&host).await?,
             "disabled": context.accounts.count_disabled(&host).await?,
             "online": online.len(),
-            "sessions": here.len(),
+            "active": active,
+            "idle": online.len() - active,
+            "sessions": sessions.len(),
         }))
     }
 }

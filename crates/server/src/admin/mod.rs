@@ -13,6 +13,9 @@ pub mod invite_create;
 pub mod invite_list;
 pub mod invite_revoke;
 pub mod log_level;
+pub mod notice_remove;
+pub mod notice_set;
+pub mod notice_show;
 pub mod reload;
 pub mod report_list;
 pub mod report_remove;
@@ -49,6 +52,7 @@ use crate::accounts::{AccountError, Accounts};
 use crate::config::schema::{Kind, kind_of};
 use crate::config::{Config, ListenKind};
 use crate::modules::invites::Invite;
+use crate::modules::notices::Notice;
 use crate::server::Server;
 
 pub use account_export::AccountExport;
@@ -61,6 +65,9 @@ pub use invite_create::InviteCreate;
 pub use invite_list::InviteList;
 pub use invite_revoke::InviteRevoke;
 pub use log_level::LogLevel;
+pub use notice_remove::NoticeRemove;
+pub use notice_set::NoticeSet;
+pub use notice_show::NoticeShow;
 pub use reload::{Reload, ReloadReport};
 pub use report_list::ReportList;
 pub use report_remove::ReportRemove;
@@ -103,6 +110,9 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<SessionList>(),
     Definition::of::<SessionEnd>(),
     Definition::of::<Announce>(),
+    Definition::of::<NoticeSet>(),
+    Definition::of::<NoticeShow>(),
+    Definition::of::<NoticeRemove>(),
     Definition::of::<Reload>(),
     Definition::of::<LogLevel>(),
     Definition::of::<Stop>(),
@@ -193,6 +203,8 @@ pub trait Sessions: Send + Sync {
     fn on_account_removed(&self, account: &BareJid);
     /// The account may not be used for now: its sessions must end, and none of them may be resumed.
     fn on_account_disabled(&self, account: &BareJid);
+    /// The message of the day of a domain is another, or there is none any more.
+    fn on_motd_changed(self: Arc<Self>, host: &str, notice: Option<Notice>);
     /// An invite was made.
     fn on_invite_made(&self, invite: &Invite);
     /// The password is another: sessions that know only the old one must end, and none of them may be resumed.
@@ -217,6 +229,8 @@ pub struct SessionLine {
     pub jid: FullJid,
     /// Whether it has sent available presence.
     pub available: bool,
+    /// Whether it says that its user is away (RFC 6121 §4.7.2.1).
+    pub away: bool,
     /// The priority of its presence.
     pub priority: i8,
     /// Whether its connection is gone and it may be resumed (XEP-0198).

@@ -10,6 +10,7 @@ use super::{Removing, SessionLine, Sessions};
 use crate::config::ListenKind;
 use crate::mailbox::Mail;
 use crate::modules::invites::Invite;
+use crate::modules::notices::Notice;
 use crate::news;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
@@ -25,6 +26,10 @@ impl Sessions for Server {
 
     fn on_account_disabled(&self, account: &BareJid) {
         news::account_disabled(self, account);
+    }
+
+    fn on_motd_changed(self: Arc<Self>, host: &str, notice: Option<Notice>) {
+        self.modules.notices.motd_changed(&self, host, notice);
     }
 
     fn on_invite_made(&self, invite: &Invite) {
@@ -48,6 +53,7 @@ impl Sessions for Server {
             self.registry().with_resource(&session, |resource| SessionLine {
                 jid: session.jid.clone(),
                 available: resource.is_available(),
+                away: resource.presence.as_ref().is_some_and(is_away),
                 priority: resource.priority,
                 detached: resource.detached,
             })
@@ -89,6 +95,11 @@ impl Sessions for Server {
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
         self.addresses()
     }
+}
+
+fn is_away(presence: &Stanza) -> bool {
+    let show = presence.child("show", ns::CLIENT).map(|show| show.element().text());
+    matches!(show.as_deref(), Some("away" | "xa"))
 }
 
 #[cfg(test)]

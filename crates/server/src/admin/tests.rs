@@ -36,6 +36,9 @@ impl Sessions for Noted {
     fn on_account_disabled(&self, account: &BareJid) {
         self.0.lock().push(format!("disabled {account}"));
     }
+    fn on_motd_changed(self: Arc<Self>, host: &str, notice: Option<Notice>) {
+        self.0.lock().push(format!("motd of {host}: {}", notice.map_or_else(String::new, |notice| notice.text)));
+    }
     fn on_invite_made(&self, invite: &Invite) {
         self.0.lock().push(format!("invite to {}", invite.host));
     }
@@ -49,7 +52,9 @@ impl Sessions for Noted {
         let sessions =
             ["b@example.org/2", "a@example.org/1", "c@example.net/3"].map(|jid| FullJid::parse(jid).unwrap());
         let wanted = sessions.into_iter().filter(|jid| account.is_none_or(|account| jid.to_bare() == *account));
-        wanted.map(|jid| SessionLine { jid, available: true, priority: 0, detached: false }).collect()
+        wanted
+            .map(|jid| SessionLine { away: jid.resource() == "2", jid, available: true, priority: 0, detached: false })
+            .collect()
     }
     fn end(&self, jid: &Jid) -> usize {
         self.0.lock().push(format!("ended {jid}"));
@@ -224,12 +229,33 @@ async fn invites_are_made_as_the_configuration_allows_and_listed_and_taken_back(
 }
 
 #[tokio::test]
+async fn notices_are_set_shown_and_removed_for_each_domain() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    let motd = json!({ "kind": "motd" });
+    run(&context, "notice_set", json!({ "kind": "motd", "text": "Tea at five" })).await.unwrap();
+    run(&context, "notice_set", json!({ "kind": "welcome", "text": "Welcome" })).await.unwrap();
+    assert_eq!(run(&context, "notice_show", motd.clone()).await.unwrap()["text"], "Tea at five");
+    run(&context, "notice_remove", motd.clone()).await.unwrap();
+    assert_eq!(run(&context, "notice_show", motd).await.unwrap()["text"], Value::Null);
+    assert_eq!(run(&context, "notice_show", json!({ "kind": "welcome" })).await.unwrap()["text"], "Welcome");
+    assert_eq!(*noted.0.lock(), ["motd of example.org: Tea at five", "motd of example.org: "]);
+    assert_eq!(kind(&context, "notice_set", json!({ "kind": "motd", "text": "" })).await, ErrorKind::Invalid);
+    let elsewhere = json!({ "kind": "motd", "text": "x", "host": "example.net" });
+    assert_eq!(kind(&context, "notice_set", elsewhere).await, ErrorKind::NotServed);
+}
+
+#[tokio::test]
 async fn sessions_are_listed_in_order_and_ended_and_told() {
     let noted = Arc::new(Noted::default());
     let context = running(&noted);
     let list = run(&context, "session_list", json!({ "host": "example.org", "limit": 1 })).await.unwrap();
     assert_eq!(list["accounts"], json!(["a@example.org"]));
     assert_eq!(list["sessions"][0]["jid"], "a@example.org/1");
+    let idle = run(&context, "session_list", json!({ "host": "example.org", "state": "idle" })).await.unwrap();
+    assert_eq!(idle["accounts"], json!(["b@example.org"]));
+    let counts = run(&context, "domain_show", json!({})).await.unwrap();
+    assert_eq!((&counts["online"], &counts["active"], &counts["idle"]), (&json!(2), &json!(1), &json!(1)));
     let one = run(&context, "session_list", json!({ "jid": "c@example.net" })).await.unwrap();
     assert_eq!(one["sessions"].as_array().unwrap().len(), 1);
     run(&context, "session_end", json!({ "jid": "a@example.org/1" })).await.unwrap();

@@ -19,7 +19,7 @@ use tracing::info;
 
 use super::{About, Module};
 use crate::admin::command::Permission;
-use crate::admin::{Command, Context, Definition, ErrorKind, OPERATIONS, OperationError, Process};
+use crate::admin::{self, Command, Context, Definition, ErrorKind, OPERATIONS, OperationError, Process};
 use crate::registry::SessionHandle;
 use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server, random_text};
@@ -138,9 +138,17 @@ impl AdHocCommands {
                 if payload.attr("sessionid").is_some() {
                     return Err(refusal(StanzaCondition::BadRequest, "bad-payload", "the form is missing"));
                 }
+                let first = match command.filled_by {
+                    Some(operation) => {
+                        let given = command.given(request.to.domain(), session.account.as_str());
+                        let found = admin::run(&self.context(&request.server), operation, given.into()).await;
+                        found.map_err(stanza_error)?
+                    }
+                    None => Value::Null,
+                };
                 self.executions.lock().begin(&id, command.node, session.jid.clone().into(), Instant::now())?;
                 let actions = Element::new("actions", NS).with_attr("execute", "complete").with(Element::new("complete", NS));
-                Ok(Some(answer(command, &id, "executing").with(actions).with(command.form().element())))
+                Ok(Some(answer(command, &id, "executing").with(actions).with(command.form(&first).element())))
             }
             // §3.4.1: what claims to cancel the form is taken for filled in.
             (_, Some(form)) if !matches!(form.kind, FormKind::Submit | FormKind::Cancel) => {
@@ -159,6 +167,14 @@ impl AdHocCommands {
         }
     }
 
+    fn context(&self, server: &Arc<Server>) -> Context {
+        let context = Context::of_server(server);
+        match self.process.get().and_then(Weak::upgrade) {
+            Some(process) => context.with_process(process),
+            None => context,
+        }
+    }
+
     /// Runs the operation, once or more often, and says what came of it.
     async fn run(
         &self,
@@ -168,10 +184,7 @@ impl AdHocCommands {
         command: &Command,
         runs: Vec<Value>,
     ) -> Result<Vec<Element>, StanzaError> {
-        let mut context = Context::of_server(server);
-        if let Some(process) = self.process.get().and_then(Weak::upgrade) {
-            context = context.with_process(process);
-        }
+        let context = self.context(server);
         let (mut results, mut failures) = (Vec::new(), Vec::new());
         let one = runs.len() == 1;
         for arguments in runs {

@@ -206,6 +206,7 @@ impl Register {
         if let Some(invite) = invite {
             server.modules.invites.account_made(server, &account, &invite).await;
         }
+        news::account_registered(server, &account).await;
         Ok(None)
     }
 

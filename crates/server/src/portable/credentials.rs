@@ -6,7 +6,7 @@ use magpie_proto::{BareJid, Element};
 use magpie_store::{Batch, Store};
 
 use super::{Exporting, Importing, Part, Piece, whole};
-use crate::accounts::{StoredCredentials, owner};
+use crate::accounts::{Accounts, StoredCredentials, owner};
 
 const NS: &str = "urn:xmpp:pie:0#scram";
 
@@ -39,6 +39,44 @@ impl Part for Keys {
 /// The mechanism that the keys are for, without channel binding.
 fn mechanism(hash: Hash) -> String {
     format!("SCRAM-{}", hash.name().to_ascii_uppercase())
+}
+
+/// The namespace of what this server alone says of an account.
+const NS_ACCOUNT: &str = "magpie:account";
+
+/// Whether the element says that the account is disabled.
+pub fn says_disabled(element: &Element) -> bool {
+    element.is("disabled", NS_ACCOUNT)
+}
+
+/// Whether the account may be used, of which the document says nothing: other servers leave it out.
+pub(super) struct Disabled;
+
+impl Part for Disabled {
+    fn name(&self) -> &'static str {
+        "whether it is disabled"
+    }
+
+    fn export<'a>(&'a self, store: &'a Store, account: &'a BareJid, _: Option<String>) -> Exporting<'a> {
+        Box::pin(async {
+            let since = store.value::<String>("disabled").get(&owner(account)).await?;
+            Ok(Piece::from(since.iter().map(|_| Element::new("disabled", NS_ACCOUNT)).collect::<Vec<_>>()))
+        })
+    }
+
+    fn import<'a>(
+        &'a self,
+        store: &'a Store,
+        account: &'a BareJid,
+        element: &'a Element,
+        batch: &'a mut Batch,
+    ) -> Option<Importing<'a>> {
+        if !says_disabled(element) {
+            return None;
+        }
+        Accounts::disable_in(store, account, batch);
+        whole()
+    }
 }
 
 /// The elements for these credentials.
