@@ -100,10 +100,17 @@ pub fn credentials_of(element: &Element) -> Option<Result<ScramKeys, String>> {
         let hash = Hash::ALL.into_iter().find(|hash| mechanism(*hash) == named);
         let hash = hash.ok_or_else(|| format!("keys for {named} cannot be used"))?;
         let text = |name: &str| element.child(name, NS).map(Element::text).unwrap_or_default();
-        let bytes = |name: &str| BASE64_STANDARD.decode(text(name).split_whitespace().collect::<String>());
+        let decoded = |text: &[u8]| BASE64_STANDARD.decode(text).ok();
+        let bytes = |name: &str| decoded(text(name).split_whitespace().collect::<String>().as_bytes());
         let broken = || format!("the keys for {named} are broken");
         let iterations = text("iter-count").trim().parse().map_err(|_| broken())?;
-        let (Ok(salt), Ok(stored), Ok(server)) = (bytes("salt"), bytes("stored-key"), bytes("server-key")) else {
+        let once = [bytes("salt"), bytes("stored-key"), bytes("server-key")];
+        let [Some(salt), Some(stored), Some(server)] = &once else { return Err(broken()) };
+        if let Some(keys) = ScramKeys::new(hash, iterations, salt, stored, server) {
+            return Ok(keys);
+        }
+        // ejabberd 23 encodes all three twice.
+        let [Some(salt), Some(stored), Some(server)] = [salt, stored, server].map(|once| decoded(once)) else {
             return Err(broken());
         };
         ScramKeys::new(hash, iterations, &salt, &stored, &server).ok_or_else(broken)

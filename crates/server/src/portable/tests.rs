@@ -105,6 +105,12 @@ fn keys_are_written_as_the_document_says_and_read_again() {
     assert_eq!(elements[0].attr("mechanism"), Some("SCRAM-SHA-1"));
     let read: Vec<_> = elements.iter().map(|element| credentials_of(element).unwrap().unwrap()).collect();
     assert!(read == credentials.keys && read[1].check_password("secret"));
+    // As ejabberd 23.01 wrote them for the password R0m30.
+    let twice = "<scram-credentials xmlns='urn:xmpp:pie:0#scram' mechanism='SCRAM-SHA-1'><iter-count>4096</iter-count>\
+                 <salt>cFZJdjYxK0FJd2JkbkdOWGx4VUU2dz09</salt><server-key>QVlwM1B0aFJlZ1VWdkloWEVxWHlSdHhuZXNvPQ==</server-key>\
+                 <stored-key>SS9SZDIwam15RjA1ZEYwaVFNbUpoQTZKSU9rPQ==</stored-key></scram-credentials>";
+    let twice = Element::parse(twice.as_bytes(), ns::CLIENT).unwrap();
+    assert!(credentials_of(&twice).unwrap().unwrap().check_password("R0m30"));
     let wrong = Element::new("scram-credentials", "urn:xmpp:pie:0#scram").with_attr("mechanism", "SCRAM-SHA-1");
     assert!(credentials_of(&wrong).unwrap().is_err());
     assert!(credentials_of(&Element::new("query", ns::ROSTER)).is_none());
