@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Context, Operation, OperationError};
-use crate::accounts::owner;
+use crate::accounts::{StoredCredentials, owner};
 use crate::portable;
 
 /// Elements of one request.
@@ -75,6 +75,8 @@ impl Operation for AccountImport {
                 continue;
             }
             let Some(xml) = &part.xml else {
+                // Somebody may just be making the account.
+                store.value::<StoredCredentials>("credentials").expect(&mut batch, &owner(&account), None);
                 batch.erase(&owner(&account));
                 outcomes.push(PartOutcome::Kept(Vec::new()));
                 continue;

@@ -184,6 +184,10 @@ async fn read(context: &Context, arguments: Arguments) -> Result<(Invite, bool),
         Some(username) => {
             let account = BareJid::from_parts(Some(username), &host);
             let account = account.map_err(|_| OperationError::invalid(format!("\"{username}\" is no username")))?;
+            if !admin && config.admins.iter().any(|admin| admin == account.as_str()) {
+                let message = format!("{account} is the account of an administrator");
+                return Err(OperationError::new(ErrorKind::NotAllowed, message));
+            }
             account.local().map(str::to_owned)
         }
         None => None,

@@ -219,6 +219,13 @@ async fn invites_are_made_as_the_configuration_allows_and_listed_and_taken_back(
     ] {
         assert_eq!(create(arguments.clone()).await.unwrap_err().kind, kind, "{arguments}");
     }
+    let mut config = Config::clone(&context.config());
+    config.admins = vec!["boss@example.org".into()];
+    context.config.store(Arc::new(config));
+    let of_romeo = json!({ "username": "boss", "inviter": "romeo@example.org" });
+    assert_eq!(create(of_romeo).await.unwrap_err().kind, ErrorKind::NotAllowed);
+    let boss = create(json!({ "username": "boss" })).await.unwrap();
+    run(&context, "invite_revoke", json!({ "token": boss["token"] })).await.unwrap();
     let list = || async { run(&context, "invite_list", json!({})).await.unwrap()["invites"].as_array().unwrap().len() };
     assert_eq!(list().await, 3);
     run(&context, "invite_revoke", json!({ "token": plain["uri"] })).await.unwrap();

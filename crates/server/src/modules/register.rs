@@ -217,13 +217,15 @@ impl Register {
         account: &BareJid,
         password: &str,
     ) -> Result<(), StanzaError> {
-        // Whoever makes the account of an administrator that the configuration names would be one.
-        if server.is_admin(account) {
-            return Err(StanzaCondition::Conflict.into());
-        }
         let username = account.local().unwrap_or_default();
         let invite = stranger.invite.as_deref();
-        if let Some(named) = invite.and_then(|invite| invite.username.as_deref()).filter(|named| *named != username) {
+        let named = invite.and_then(|invite| invite.username.as_deref());
+        // Whoever makes the account of an administrator that the configuration names would be one: only by an invite for it,
+        // which administrators alone can make.
+        if server.is_admin(account) && named != Some(username) {
+            return Err(StanzaCondition::Conflict.into());
+        }
+        if let Some(named) = named.filter(|named| *named != username) {
             let text = format!("the invite is for the username {named}");
             return Err(StanzaError::new(StanzaCondition::NotAcceptable, text));
         }
