@@ -30,6 +30,9 @@ pub const INVITES_OF_USER_MAX: usize = 100;
 /// Characters of a token: more than 128 bits.
 const TOKEN_CHARS: usize = 24;
 
+/// How long an invite is kept that has expired, for those who have shown it: longer than a login may take.
+const KEPT_SECONDS: u64 = 60 * 60;
+
 /// How often a spending is tried again that another one overtook.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -168,7 +171,10 @@ impl InviteBook {
         let mut batch = Batch::new();
         for (token, other) in self.invites.list(&invite.host).await? {
             if !other.is_live(now) {
-                self.invites.delete(&mut batch, &invite.host, &token);
+                // Who has shown it in time may be choosing a password.
+                if other.expires.saturating_add(KEPT_SECONDS) < now {
+                    self.invites.delete(&mut batch, &invite.host, &token);
+                }
                 continue;
             }
             if invite.username.is_some() && other.username == invite.username {

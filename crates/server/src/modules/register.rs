@@ -229,6 +229,9 @@ impl Register {
             let text = format!("the invite is for the username {named}");
             return Err(StanzaError::new(StanzaCondition::NotAcceptable, text));
         }
+        if invite.is_none() {
+            self.throttled(stranger, account)?;
+        }
         let book = server.modules.invites.book();
         let token = invite.map(|invite| invite.token.as_str());
         if book.is_reserved(account.domain(), username, token).await.map_err(refusal)? {
@@ -236,7 +239,6 @@ impl Register {
         }
         let accounts = &server.deps.accounts;
         let Some(invite) = invite else {
-            self.throttled(stranger, account)?;
             return accounts.create(account, password).await.map_err(refused);
         };
         for _ in 0..ATTEMPTS_MAX {
