@@ -1,5 +1,7 @@
 //! What a configuration must fulfil beyond its types, each with the reason and the way out.
 
+mod services;
+
 use std::net::{IpAddr, SocketAddr};
 
 use magpie_proto::jid::{BareJid, parse_domain};
@@ -208,20 +210,6 @@ impl Check<'_> {
         }
     }
 
-    fn invites(&mut self) {
-        let invites = &self.config.invites;
-        if !(1..=3650).contains(&invites.days) {
-            let message = format!("{} days are none, or more than ten years", invites.days);
-            self.refuse("invites.days", message, "write 1 to 3650");
-        }
-        let page = &invites.page;
-        let is_page = page.starts_with("https://") && (page.contains("{token}") || page.contains("{uri}"));
-        if !page.is_empty() && !is_page {
-            let help = "write it as https://example.org/invite/#{token}";
-            self.refuse("invites.page", format!("\"{page}\" is no https address with {{token}} or {{uri}}"), help);
-        }
-    }
-
     fn auth(&mut self) {
         let auth = &self.config.auth;
         let known = HASHES.map(|(name, _)| name).join(", ");
@@ -323,33 +311,6 @@ impl Check<'_> {
                         "write the kind of address before it, as mailto:abuse@example.org or xmpp:admin@example.org",
                     );
                 }
-            }
-        }
-    }
-
-    fn external_services(&mut self) {
-        for (index, service) in self.config.external_service.iter().enumerate() {
-            let key = |name: &str| format!("external_service[{index}].{name}");
-            let is_word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-            if !is_word(&service.kind) {
-                self.refuse(key("kind"), format!("\"{}\" is no type", service.kind), "write stun, turn or turns");
-            }
-            if parse_domain(&service.host).is_err() {
-                let help = "write a name or an address, as turn.example.org or 192.0.2.1";
-                self.refuse(key("host"), format!("\"{}\" is no host", service.host), help);
-            }
-            if service.port == Some(0) {
-                self.refuse(key("port"), "0 is no port", "write 3478 for STUN and TURN, or leave it out");
-            }
-            if !service.secret.is_empty() && !service.username.is_empty() {
-                self.refuse(key("username"), "there is a secret as well", "remove one of them");
-            }
-            if service.username.is_empty() != service.password.is_empty() {
-                self.refuse(key("password"), "username and password go together", "write both, or none");
-            }
-            if !(60..=31_536_000).contains(&service.seconds) {
-                let message = format!("{} seconds are less than a minute, or more than a year", service.seconds);
-                self.refuse(key("seconds"), message, "write 86400 for a day");
             }
         }
     }
