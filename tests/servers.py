@@ -9,6 +9,7 @@ import time
 
 DOMAIN = "localhost"
 PASSWORD = "secret"
+ADMIN = f"romeo.slixmpp_admin@{DOMAIN}"
 
 
 def start(kind, folder, accounts):
@@ -75,6 +76,7 @@ class Magpie(Server):
         self.config = self.folder / "magpie.toml"
         self.config.write_text(
             f"""domains = ["{DOMAIN}"]
+admins = ["{ADMIN}"]
 data = "{self.folder}/data"
 metrics.address = ""
 auth.failures_per_minute_max = 1000
@@ -128,7 +130,8 @@ c2s_require_encryption = true
 authentication = "internal_plain"
 storage = "internal"
 modules_enabled = {{ "roster"; "saslauth"; "tls"; "disco"; "private"; "vcard_legacy"; "pep"; "blocklist"; "smacks";
-  "carbons"; "csi_simple"; "ping"; "time"; "version"; "offline" }}
+  "carbons"; "csi_simple"; "ping"; "time"; "version"; "offline"; "admin_adhoc"; "announce" }}
+admins = {{ "{ADMIN}" }}
 modules_disabled = {{ "s2s" }}
 VirtualHost "{DOMAIN}"
 """

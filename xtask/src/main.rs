@@ -14,6 +14,7 @@ const USAGE: &str = "\
 cargo xtask test [--only PART]…   everything that must hold, with a summary
 cargo xtask conversations [--against prosody] [NAME…]
 cargo xtask clients [--against prosody] [NAME…]
+cargo xtask migration             from Prosody to Magpie by a file of XEP-0227
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]
 cargo xtask instructions SCENARIO what an operation costs the server, function by function
 cargo xtask tidy                  what the compiler does not check: arrows, names, licences
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         "test" => parts::test(&workspace, rest),
         "conversations" => parts::conversations(&workspace, rest),
         "clients" => parts::clients(&workspace, rest),
+        "migration" => parts::migration(&workspace),
         "kill" => parts::kill(&workspace, rest),
         "instructions" => instructions::instructions(&workspace, rest),
         "tidy" => tidy::tidy(&workspace),

@@ -28,6 +28,7 @@ const PARTS: &[Part] = &[
         run: |w| conversations(w, &["--against".into(), "prosody".into()]),
     },
     Part { name: "clients", about: "slixmpp, go-sendxmpp, profanity", needs_magpie: true, run: |w| clients(w, &[]) },
+    Part { name: "migration", about: "from Prosody to Magpie", needs_magpie: true, run: migration },
     Part { name: "kill", about: "kill -9 loses no acknowledged message", needs_magpie: true, run: |w| kill(w, &[]) },
 ];
 
@@ -136,6 +137,12 @@ pub(crate) fn conversations(workspace: &Workspace, arguments: &[String]) -> Resu
 pub(crate) fn clients(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     needs::commands(&["go-sendxmpp", "profanity", "tmux", "openssl"])?;
     python_script(workspace, "tests/clients/run.py", arguments)
+}
+
+/// Takes accounts from Prosody to Magpie by a file of XEP-0227.
+pub(crate) fn migration(workspace: &Workspace) -> Result<(), String> {
+    needs::commands(&["prosody", "openssl"])?;
+    python_script(workspace, "tests/migration/run.py", &[])
 }
 
 /// Kills the server under load; the arguments go to `tests/kill/run.py`.

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use magpie_proto::jid::{BareJid, JidError, parse_domain};
+use magpie_proto::jid::{BareJid, Jid, JidError, parse_domain};
 
 use crate::serve::log;
 
@@ -59,6 +59,20 @@ Example of a file:
   juliet@example.org,R0m30
   romeo@example.org,\"with a comma, and \"\"quotes\"\"\"";
 
+const EXPORT: &str = "\
+Examples:
+  magpie export --out all.xml
+  magpie export --user juliet@example.org --out - | gpg --encrypt --recipient admin > juliet.xml.gpg";
+
+const INVITE: &str = "\
+Examples:
+  magpie invite create --user juliet --contact romeo@example.org
+  magpie invite create --domain example.org --uses 30 --expires 2w";
+
+const ANNOUNCE: &str = "\
+Example:
+  magpie announce \"New certificates tonight: you will be asked to trust them\" --domain example.org";
+
 const LOG: &str = "\
 Examples:
   magpie log debug
@@ -87,6 +101,59 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Make, change, list and remove accounts
     User(User),
+    /// Write accounts with their data to a file that other servers read (XEP-0227)
+    #[command(after_help = EXPORT)]
+    Export(Export),
+    /// Read accounts with their data from files that another server wrote (XEP-0227)
+    ///
+    /// Accounts that exist are reported and left as they are. What cannot be kept is reported, and the rest is imported.
+    Import {
+        /// File; those that it includes are read too. Prosody writes one for each account
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Make, list and take back links by which people make accounts or become contacts
+    #[command(subcommand)]
+    Invite(InviteCommand),
+    /// Read what users reported of whom they blocked (XEP-0377)
+    #[command(subcommand)]
+    Report(ReportCommand),
+    /// Count the accounts of a domain, and who of them is online
+    Domain {
+        /// Served domain; the only one where none is named
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// List and end sessions of the running server
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Send a message to everybody who is online
+    #[command(after_help = ANNOUNCE)]
+    Announce {
+        /// What is announced
+        text: String,
+        /// Its subject
+        #[arg(long)]
+        subject: Option<String>,
+        /// Only to those of this served domain
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
+    },
+    /// Set, show or remove the message of the day, which each user gets once
+    #[command(subcommand)]
+    Motd(NoticeCommand),
+    /// Set, show or remove the message that waits for whoever makes an account
+    #[command(subcommand)]
+    Welcome(NoticeCommand),
+    /// Stop the running server
+    Stop {
+        /// Seconds until then
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        delay: u64,
+        /// What everybody who is online is told now
+        #[arg(long, value_name = "TEXT")]
+        announcement: Option<String>,
+    },
     /// Say whether the server runs, and what it serves
     Status,
     /// Have the running server read its configuration and certificates again
@@ -158,11 +225,38 @@ pub(crate) enum UserCommand {
         #[arg(value_name = "JID", value_parser = account)]
         account: BareJid,
     },
+    /// Let nobody use an account for now; its data stay, its sessions end
+    Disable {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+    },
+    /// Let an account be used again that was disabled
+    Enable {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+    },
+    /// Show how many contacts and messages an account has, and when it was last there
+    Show {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+    },
+    /// List the contacts of an account
+    Roster {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+    },
     /// List the accounts of a domain
     List {
         /// Domain
         #[arg(value_name = "HOST", value_parser = domain)]
         host: String,
+        /// Only those that are disabled
+        #[arg(long)]
+        disabled: bool,
     },
     /// Make the accounts of a CSV file with lines `jid,password`
     ///
@@ -175,6 +269,116 @@ pub(crate) enum UserCommand {
         /// Give accounts that exist the password of the file; their sessions end
         #[arg(long)]
         replace: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// Only this account
+    #[arg(long, value_name = "JID", value_parser = account, conflicts_with = "domain")]
+    pub(crate) user: Option<BareJid>,
+    /// Only the accounts of this domain; without either, of all served domains
+    #[arg(long, value_name = "HOST", value_parser = domain)]
+    pub(crate) domain: Option<String>,
+    /// Where to write; - is standard output. Only its owner may read it: it has the keys of passwords
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum InviteCommand {
+    /// Make a link
+    #[command(after_help = INVITE)]
+    Create(InviteCreate),
+    /// List the links that can be used
+    List {
+        /// Only those for this served domain
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// Take a link back: it is worth nothing any more
+    Revoke {
+        /// Its token, or the link
+        #[arg(value_name = "TOKEN|URI")]
+        token: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct InviteCreate {
+    /// Username of the new account, which is kept for it; without it, people choose
+    #[arg(long = "user", value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Served domain, where there are several
+    #[arg(long, value_name = "HOST", value_parser = domain)]
+    pub(crate) domain: Option<String>,
+    /// Account that the new one has as a contact from the beginning; can be given several times
+    #[arg(long = "contact", value_name = "JID", value_parser = account)]
+    pub(crate) contacts: Vec<BareJid>,
+    /// Account in whose name it is: whoever has an account elsewhere becomes its contact, others make one here
+    #[arg(long, value_name = "JID", value_parser = account, conflicts_with = "user")]
+    pub(crate) from: Option<BareJid>,
+    /// For how long it is valid: 90m, 12h, 7d, 4w; as the configuration says without it
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) expires: Option<u64>,
+    /// How often it can be used
+    #[arg(long, value_name = "N")]
+    pub(crate) uses: Option<u32>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ReportCommand {
+    /// List the reports, the newest first
+    List {
+        /// Served domain, where there are several
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// Delete a report
+    Remove {
+        /// Its id, as `report list` says it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NoticeCommand {
+    /// Set it
+    Set {
+        /// What it says
+        text: String,
+        /// Served domain, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
+    },
+    /// Show it
+    Show {
+        /// Served domain, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
+    },
+    /// Remove it
+    Remove {
+        /// Served domain, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        domain: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SessionCommand {
+    /// List the sessions
+    List {
+        /// Only those of this domain, or of this account
+        #[arg(value_name = "HOST|JID", value_parser = address)]
+        of: Option<BareJid>,
+    },
+    /// End a session, or all sessions of an account; the user can log in again
+    End {
+        /// Address, as juliet@example.org/balcony or juliet@example.org
+        #[arg(value_name = "JID", value_parser = session)]
+        jid: Jid,
     },
 }
 
@@ -220,8 +424,31 @@ fn account(text: &str) -> Result<BareJid, String> {
     Ok(account)
 }
 
+fn address(text: &str) -> Result<BareJid, String> {
+    BareJid::parse(text).map_err(|_| "it is no address; write it as example.org or juliet@example.org".to_owned())
+}
+
+fn session(text: &str) -> Result<Jid, String> {
+    let jid = Jid::parse(text).ok().filter(|jid| jid.local().is_some());
+    jid.ok_or_else(|| "it is no address of a session; write it as juliet@example.org/balcony".to_owned())
+}
+
 fn domain(text: &str) -> Result<String, String> {
     parse_domain(text).map_err(|_| "it is no domain; write a name as example.org".to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "w" => 7 * 24 * 60 * 60,
+        _ => return Err("write a number and s, m, h, d or w, as 7d".to_owned()),
+    };
+    let number: Option<u64> = number.parse().ok();
+    number.and_then(|number| number.checked_mul(factor)).ok_or_else(|| "it is no time; write it as 7d".to_owned())
 }
 
 fn filter(text: &str) -> Result<String, String> {
@@ -236,5 +463,13 @@ mod tests {
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(["90m", "7d", "2w", "30s"].map(seconds), [Ok(5_400), Ok(604_800), Ok(1_209_600), Ok(30)]);
+        for wrong in ["7", "d", "", "7y", "-1d", "99999999999999999999d"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -4,10 +4,15 @@ mod cli;
 mod config;
 mod failure;
 mod import;
+mod invite;
+mod notice;
 mod output;
 mod password;
+mod portable;
 mod reference;
+mod report;
 mod serve;
+mod session;
 mod status;
 mod target;
 mod user;
@@ -15,6 +20,7 @@ mod user;
 use std::process::ExitCode;
 
 use clap::Parser;
+use magpie_server::modules::notices::NoticeKind;
 
 use cli::{Cli, Command, ConfigCommand};
 use failure::Failure;
@@ -49,6 +55,16 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve::run(global, &serve),
         Command::User(user) => user::run(global, user),
+        Command::Export(export) => portable::export(global, &export),
+        Command::Import { files } => portable::import(global, &files),
+        Command::Invite(command) => invite::run(global, command),
+        Command::Report(command) => report::run(global, command),
+        Command::Domain { host } => user::domain(global, host),
+        Command::Session(command) => session::run(global, command),
+        Command::Announce { text, subject, domain } => session::announce(global, text, subject, domain),
+        Command::Motd(command) => notice::run(global, NoticeKind::Motd, command),
+        Command::Welcome(command) => notice::run(global, NoticeKind::Welcome, command),
+        Command::Stop { delay, announcement } => status::stop(global, delay, announcement),
         Command::Status => status::status(global),
         Command::Reload => status::reload(global),
         Command::Log { filter } => status::log(global, filter),

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use magpie_server::admin::socket::{AdminSocket, socket_path};
 use magpie_server::admin::{self, Context, ErrorKind, OperationError, Process, ReloadReport};
@@ -17,7 +17,7 @@ use magpie_server::server::{Server, StartError};
 use magpie_store::{Store, StoreError};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use crate::cli::{Global, Serve};
@@ -91,13 +91,15 @@ impl Serving<'_> {
                 .help("the data folder must be on a file system that has Unix sockets")
         })?;
         let server = Server::start(self.config.clone(), store.clone()).await.map_err(|error| cannot_start(&error))?;
-        let process = Arc::new(Running {
+        let process: Arc<dyn Process> = Arc::new(Running {
             server: Arc::clone(&server),
             global: Global { config: self.global.config.clone(), data: self.global.data.clone(), json: false },
             domains: self.serve.domains.clone(),
             log: self.log.clone(),
             started: Instant::now(),
+            stop: signals.stop.clone(),
         });
+        server.modules.adhoc.administers(Arc::downgrade(&process));
         let context = Arc::new(Context::of_server(&server).with_process(process));
         let (stop, stopped) = watch::channel(false);
         let administration = tokio::spawn(socket.serve(Arc::clone(&context), stopped));
@@ -204,6 +206,8 @@ struct Running {
     domains: Vec<String>,
     log: LogFilter,
     started: Instant,
+    /// Wakes up whoever waits for a signal.
+    stop: Arc<Notify>,
 }
 
 impl Process for Running {
@@ -225,10 +229,19 @@ impl Process for Running {
     fn set_log_filter(&self, filter: &str) -> Result<(), String> {
         self.log.set(filter)
     }
+
+    fn stop_after(&self, delay: Duration) {
+        let stop = Arc::clone(&self.stop);
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            stop.notify_one();
+        });
+    }
 }
 
-/// The signals that the server takes.
+/// The signals that the server takes, and what administrators order in place of one.
 struct Signals {
+    stop: Arc<Notify>,
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -244,6 +257,7 @@ impl Signals {
     fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")));
         Ok(Self {
+            stop: Arc::default(),
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
@@ -254,6 +268,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Wanted::Stop,
             _ = self.terminate.recv() => Wanted::Stop,
+            () = self.stop.notified() => Wanted::Stop,
             _ = self.hangup.recv() => Wanted::Reload,
         }
     }

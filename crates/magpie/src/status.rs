@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use magpie_server::admin::{
-    LogLevel, Operation, OperationError, Reload, ReloadReport, Status, log_level, reload, status,
+    LogLevel, Operation, OperationError, Reload, ReloadReport, Status, Stop, log_level, reload, status, stop,
 };
 use magpie_server::config::Config;
 use serde_json::Value;
@@ -81,7 +81,16 @@ pub(crate) fn log(global: &Global, filter: String) -> Result<(), Failure> {
     output::print(global, &document, || format!("The server logs {filter} from now on.\n"))
 }
 
-fn ask<O: Operation>(config: &Config, arguments: &O::Arguments) -> Result<Value, Failure> {
+pub(crate) fn stop(global: &Global, delay: u64, announcement: Option<String>) -> Result<(), Failure> {
+    let arguments = stop::Arguments { delay_seconds: Some(delay), announcement };
+    let document = ask::<Stop>(&config::load(global, &[])?, &arguments)?;
+    output::print(global, &document, || match delay {
+        0 => "The server stops.\n".to_owned(),
+        _ => format!("The server stops in {}.\n", duration(delay)),
+    })
+}
+
+pub(crate) fn ask<O: Operation>(config: &Config, arguments: &O::Arguments) -> Result<Value, Failure> {
     let outcome: Result<Value, OperationError> =
         target::server(config)?.call::<O>(arguments).map_err(|error| target::broken(&error))?;
     Ok(outcome?)

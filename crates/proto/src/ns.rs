@@ -34,3 +34,7 @@ pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
 pub const REGISTER: &str = "jabber:iq:register";
 /// XEP-0077: registration as a stream feature.
 pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// XEP-0445: registration by invite as a stream feature.
+pub const INVITE_FEATURE: &str = "urn:xmpp:ibr-token:0";
+/// XEP-0379: the token of an invite.
+pub const INVITE_TOKEN: &str = "urn:xmpp:pars:0";

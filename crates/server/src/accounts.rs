@@ -14,8 +14,10 @@ use magpie_proto::sasl::{Credentials, PasswordError, ScramPolicy};
 use magpie_store::{Batch, Record, Store, StoreError, Ticket, Value};
 use tokio::sync::Semaphore;
 
+mod disabled;
 mod known;
 
+use disabled::Disabled;
 use known::Known;
 
 /// How often a change is tried again that another one overtook, before [`StoreError::Conflict`] is reported.
@@ -102,6 +104,7 @@ struct Inner {
     store: Store,
     credentials: Value<StoredCredentials>,
     known: Known,
+    disabled: Disabled,
     policy: ArcSwap<ScramPolicy>,
     /// One derivation a core: more would only wait for each other on more threads.
     derivations: Semaphore,
@@ -116,10 +119,16 @@ impl Accounts {
                 store: store.clone(),
                 credentials: store.value("credentials"),
                 known: Known::default(),
+                disabled: Disabled::new(store),
                 policy: ArcSwap::from_pointee(policy),
                 derivations: Semaphore::new(cores),
             }),
         }
+    }
+
+    /// Where they are.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
     }
 
     /// Which keys a new password gets.
@@ -160,6 +169,17 @@ impl Accounts {
 
     /// Makes an account. Of two who make the same one at the same time, one gets [`AccountError::Exists`].
     pub async fn create(&self, account: &BareJid, password: &str) -> Result<(), AccountError> {
+        self.create_with(account, password, |_| {}).await
+    }
+
+    /// As [`Accounts::create`], with more in the same transaction. Where that has preconditions which do not hold, it is
+    /// [`StoreError::Conflict`].
+    pub async fn create_with(
+        &self,
+        account: &BareJid,
+        password: &str,
+        more: impl FnOnce(&mut Batch),
+    ) -> Result<(), AccountError> {
         if account.local().is_none() {
             return Err(AccountError::NoLocalpart);
         }
@@ -172,8 +192,9 @@ impl Accounts {
         let mut batch = Batch::new();
         self.inner.credentials.expect(&mut batch, &owner, None);
         self.inner.credentials.put(&mut batch, &owner, &credentials);
+        more(&mut batch);
         match self.commit([account].into_iter(), batch).await {
-            Err(StoreError::Conflict) => Err(AccountError::Exists),
+            Err(StoreError::Conflict) if self.exists(account).await? => Err(AccountError::Exists),
             outcome => Ok(outcome?),
         }
     }
@@ -193,7 +214,9 @@ impl Accounts {
     pub async fn remove(&self, account: &BareJid) -> Result<(), AccountError> {
         let owner = owner(account);
         let erase = |batch: &mut Batch| batch.erase(&owner);
-        self.change_by(account, erase, |batch| self.commit([account].into_iter(), batch)).await
+        self.change_by(account, erase, |batch| self.commit([account].into_iter(), batch)).await?;
+        self.inner.disabled.forget(&owner);
+        Ok(())
     }
 
     /// Deletes all that any module keeps of an address that has no credentials (RFC 4505). Nobody waits for it.

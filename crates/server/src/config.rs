@@ -42,12 +42,18 @@ pub struct Config {
     pub moved: Vec<Moved>,
     /// Accounts that people make themselves (XEP-0077).
     pub registration: Registration,
+    /// Links by which people make accounts or become contacts (XEP-0401).
+    pub invites: Invites,
     /// Passwords and how they are checked.
     pub auth: Auth,
     /// What a peer may ask for, each with the answer to one who asks for more.
     pub limits: Limits,
     /// Where people reach those who run the server (XEP-0157): URIs, as `mailto:abuse@example.org`.
     pub contact: Contact,
+    /// What users report whom they block (XEP-0377).
+    pub reports: Reports,
+    /// STUN and TURN servers for calls, and other services beside this one, of which users are told (XEP-0215).
+    pub external_service: Vec<ExternalService>,
     /// What strangers can find out.
     pub privacy: Privacy,
     /// Every account's messages, kept on the server (XEP-0313).
@@ -79,9 +85,12 @@ impl Default for Config {
             certificate: Vec::new(),
             moved: Vec::new(),
             registration: Registration::default(),
+            invites: Invites::default(),
             auth: Auth::default(),
             limits: Limits::default(),
             contact: Contact::default(),
+            reports: Reports::default(),
+            external_service: Vec::new(),
             privacy: Privacy::default(),
             archive: Archive::default(),
             metrics: Metrics::default(),
@@ -161,6 +170,26 @@ pub struct Moved {
 pub struct Registration {
     /// Whether strangers may make accounts.
     pub open: bool,
+}
+
+/// `[invites]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Invites {
+    /// Whether every user may invite people to make an account here, as administrators may; others can only invite people to become
+    /// their contacts.
+    pub users_make_accounts: bool,
+    /// Days for which an invite is valid that says nothing else.
+    pub days: u64,
+    /// Web page that says what to do with an invite, as `https://example.org/invite/#{token}`: `{token}` and `{uri}` stand for the
+    /// invite's. Empty: none.
+    pub page: String,
+}
+
+impl Default for Invites {
+    fn default() -> Self {
+        Self { users_make_accounts: false, days: 7, page: String::new() }
+    }
 }
 
 /// `[auth]`
@@ -282,6 +311,75 @@ pub struct Contact {
     pub status: Vec<String>,
     /// For help.
     pub support: Vec<String>,
+}
+
+/// `[reports]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reports {
+    /// Whether each report is sent to the `admins` as a message. All are kept in any case: `magpie report list`.
+    pub notify_admins: bool,
+}
+
+/// One `[[external_service]]`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalService {
+    /// What it is: `stun`, `stuns`, `turn`, `turns`, or another type of XEP-0215's registry.
+    pub kind: String,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Over what it is reached.
+    #[serde(default)]
+    pub transport: Option<ServiceTransport>,
+    /// Its name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The secret that a TURN server shares with this one (coturn: `use-auth-secret`, `static-auth-secret`): each user gets a
+    /// password of their own, for a while. Empty: none.
+    #[serde(default)]
+    pub secret: String,
+    /// A username that is the same for all, in place of a secret. Empty: none.
+    #[serde(default)]
+    pub username: String,
+    /// Its password.
+    #[serde(default)]
+    pub password: String,
+    /// Seconds for which a password is valid that is made of the secret.
+    #[serde(default = "a_day")]
+    pub seconds: u64,
+}
+
+/// Long enough for the longest call, as coturn's manual has it.
+fn a_day() -> u64 {
+    24 * 60 * 60
+}
+
+impl fmt::Debug for ExternalService {
+    /// Without secret and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalService").field("kind", &self.kind).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// Over what a service is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceTransport {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+impl fmt::Display for ServiceTransport {
+    /// As on the wire.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// `[privacy]`

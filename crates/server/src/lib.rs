@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod modules;
 pub mod news;
 pub mod pipeline;
+pub mod portable;
 pub mod promise;
 pub mod registry;
 pub mod requests;

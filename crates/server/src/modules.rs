@@ -86,6 +86,8 @@ modules! {
     offline: Offline,
     /// XEP-0191: Blocking Command
     blocking: Blocking,
+    /// XEP-0377: Blocking Command Abuse Reporting
+    reports: Reports,
     /// XEP-0280: Message Carbons
     carbons: Carbons,
     /// XEP-0198: Stream Management
@@ -98,6 +100,12 @@ modules! {
     vcard: VcardTemp,
     /// XEP-0077: In-Band Registration
     register: Register,
+    /// XEP-0379: Pre-Authenticated Roster Subscription, XEP-0401: Easy User Onboarding, XEP-0445: Pre-Authenticated In-Band Registration
+    invites: Invites,
+    /// XEP-0050: Ad-Hoc Commands, XEP-0133: Service Administration
+    adhoc: AdHocCommands,
+    /// XEP-0133: Service Administration (message of the day, welcome)
+    notices: Notices,
     /// XEP-0199: XMPP Ping
     ping: Ping,
     /// XEP-0030: Service Discovery
@@ -106,6 +114,8 @@ modules! {
     caps: Capabilities,
     /// XEP-0157: Contact Addresses for XMPP Services
     contact: ContactAddresses,
+    /// XEP-0215: External Service Discovery
+    external_services: ExternalServices,
     /// XEP-0092: Software Version
     version: SoftwareVersion,
     /// XEP-0202: Entity Time

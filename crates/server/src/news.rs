@@ -32,6 +32,16 @@ async fn load(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), 
     vcard.bring(account, &rows)
 }
 
+/// A session has become available.
+pub fn session_available(server: &Arc<Server>, session: &Arc<SessionHandle>) {
+    server.modules.notices.session_available(server, session);
+}
+
+/// Somebody has made an account.
+pub async fn account_registered(server: &Arc<Server>, account: &BareJid) {
+    server.modules.notices.account_made(server, account).await;
+}
+
 /// A session is over, and out of the registry.
 pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
     server.modules.presence.session_ended(server, &resource).await;
@@ -62,6 +72,11 @@ pub async fn account_left(server: &Server, session: &SessionHandle, presence: &S
 pub fn password_changed(server: &Server, account: &BareJid, by: Option<&SessionHandle>) {
     let error = StreamError::new(StreamCondition::Reset, "the password was changed");
     server.registry().end_others(account, by.map(|session| session.id), &error);
+}
+
+/// An account may not be used for now.
+pub fn account_disabled(server: &Server, account: &BareJid) {
+    server.registry().end(account, &StreamError::new(StreamCondition::NotAuthorized, "the account is disabled"));
 }
 
 /// An account is gone, with all that was its own.

@@ -187,6 +187,8 @@ impl Server {
             secret: Arc::clone(&fake_secret),
         };
         let (modules, requests) = Modules::new(&deps)?;
+        modules.invites.load(&config.domains).await?;
+        modules.notices.load(&config.domains).await?;
         let admission = Admission::new(
             {
                 let metrics = Arc::clone(&metrics);
@@ -326,6 +328,9 @@ impl Server {
             ("admins", old.admins != new.admins),
             ("moved", old.moved != new.moved),
             ("registration", old.registration != new.registration),
+            ("invites", old.invites != new.invites),
+            ("reports", old.reports != new.reports),
+            ("external_service", old.external_service != new.external_service),
             ("auth", old.auth != new.auth),
             ("limits", old.limits != new.limits),
             ("contact", old.contact != new.contact),

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod administration;
 mod configuration;
 mod folder;
 mod import;
+mod portable;
 mod running;
 mod session;

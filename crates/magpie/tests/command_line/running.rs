@@ -107,7 +107,7 @@ fn commands_work_through_the_running_server_as_they_do_without() {
 }
 
 /// A server on which a session needs no TLS.
-fn serve_in_the_clear(folder: &Folder) -> (Running, String) {
+pub(crate) fn serve_in_the_clear(folder: &Folder) -> (Running, String) {
     let listen =
         "[[listen]]\naddress = \"127.0.0.1:0\"\nkind = \"c2s\"\ntls = \"optional\"\n[metrics]\naddress = \"\"\n";
     folder.write("magpie.toml", listen);

@@ -543,7 +543,8 @@ impl ClientStream {
     }
 }
 
-/// Whether a stanza is a question or a wish about registration (XEP-0077).
+/// Whether a stanza is a question or a wish about registration (XEP-0077), or shows an invite for it (XEP-0445).
 fn asks_to_register(iq: &Stanza) -> bool {
-    matches!(iq.type_().as_deref(), Some("get" | "set")) && iq.child("query", ns::REGISTER).is_some()
+    matches!(iq.type_().as_deref(), Some("get" | "set"))
+        && (iq.child("query", ns::REGISTER).is_some() || iq.child("preauth", ns::INVITE_TOKEN).is_some())
 }

@@ -126,6 +126,8 @@ pub struct Acceptance {
     pub offer: Offer,
     /// Whether strangers may make accounts (XEP-0077). Not used once the peer is authenticated.
     pub registration: bool,
+    /// Whether some of them are invited, and so may show a token (XEP-0445). Not used once the peer is authenticated.
+    pub invites: bool,
     /// Further features after authentication.
     pub features: Vec<Element>,
     /// Limits to advertise and, by `xml`, to keep.

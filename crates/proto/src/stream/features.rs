@@ -39,7 +39,7 @@ impl StreamLimits {
 
 /// Before TLS, or before authentication where TLS is there or not needed.
 pub(super) fn before_authentication(acceptance: &Acceptance) -> Element {
-    let &Acceptance { starttls, ref offer, registration, limits, .. } = acceptance;
+    let &Acceptance { starttls, ref offer, registration, invites, limits, .. } = acceptance;
     let mut features = Element::new("features", ns::STREAM);
     if starttls != StartTls::No {
         let mut element = Element::new("starttls", ns::TLS);
@@ -53,6 +53,9 @@ pub(super) fn before_authentication(acceptance: &Acceptance) -> Element {
             features = features.with(sasl_xml::mechanisms(offer));
         }
         features = features.with_all(sasl_xml::channel_bindings(offer));
+        if invites {
+            features = features.with(Element::new("register", ns::INVITE_FEATURE));
+        }
         if registration {
             features = features.with(Element::new("register", ns::REGISTER_FEATURE));
         }

@@ -36,6 +36,7 @@ fn open(stream: &mut ClientStream, attributes: &str, starttls: StartTls, registr
         starttls,
         offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
         registration,
+        invites: false,
         features: Vec::new(),
         limits: StreamLimits::default(),
         xml: LIMITS,

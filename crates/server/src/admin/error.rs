@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Exists,
     /// The domain is not one of this server's.
     NotServed,
+    /// Nobody may do it.
+    NotAllowed,
     /// It takes a running server, and there is none.
     NotRunning,
     /// The data cannot be read or written.

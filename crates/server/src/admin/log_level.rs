@@ -1,10 +1,11 @@
 //! `log_level`: changes what a running server logs.
 
+use magpie_proto::xeps::data_forms::FieldType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Context, Operation, OperationError};
+use super::{Argument, Command, Context, Operation, OperationError};
 
 /// Changes what is logged.
 pub struct LogLevel;
@@ -20,6 +21,15 @@ pub struct Arguments {
 impl Operation for LogLevel {
     const NAME: &'static str = "log_level";
     const DOC: &'static str = "Changes what the running server logs, until it is restarted.";
+    const COMMANDS: &'static [Command] = &[Command::new(
+        "magpie#log-level",
+        "Change what is logged",
+        "A level (error, warn, info, debug, trace), or levels by module.",
+    )
+    .with(&[Argument::field("filter", "filter", FieldType::TextSingle, "What is logged")
+        .required()
+        .with_default("info")])
+    .saying("It is logged from now on, until the server is restarted.")];
     type Arguments = Arguments;
 
     async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {

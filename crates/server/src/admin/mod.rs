@@ -3,26 +3,47 @@
 //! The faces are the command line (through [`socket`], or on the data folder when no server runs), and whatever
 //! else lists [`OPERATIONS`]. An operation takes arguments and answers with JSON.
 
+pub mod account_export;
+pub mod account_import;
+pub mod announce;
+pub mod command;
+pub mod domain_show;
 mod error;
+pub mod invite_create;
+pub mod invite_list;
+pub mod invite_revoke;
 pub mod log_level;
+pub mod notice_remove;
+pub mod notice_set;
+pub mod notice_show;
 pub mod reload;
+pub mod report_list;
+pub mod report_remove;
+pub mod session_end;
+pub mod session_list;
 mod sessions;
 pub mod socket;
 pub mod status;
+pub mod stop;
 pub mod user_add;
+pub mod user_disable;
+pub mod user_enable;
 pub mod user_exists;
 pub mod user_import_batch;
 pub mod user_list;
 pub mod user_passwd;
 pub mod user_remove;
+pub mod user_roster;
+pub mod user_show;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use magpie_proto::jid::BareJid;
+use magpie_proto::jid::{BareJid, FullJid, Jid, parse_domain};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -30,18 +51,40 @@ use serde_json::Value;
 use crate::accounts::{AccountError, Accounts};
 use crate::config::schema::{Kind, kind_of};
 use crate::config::{Config, ListenKind};
+use crate::modules::invites::Invite;
+use crate::modules::notices::Notice;
 use crate::server::Server;
 
+pub use account_export::AccountExport;
+pub use account_import::{AccountImport, Part, PartOutcome};
+pub use announce::Announce;
+pub use command::{Argument, Command, Shown};
+pub use domain_show::DomainShow;
 pub use error::{ErrorKind, OperationError};
+pub use invite_create::InviteCreate;
+pub use invite_list::InviteList;
+pub use invite_revoke::InviteRevoke;
 pub use log_level::LogLevel;
+pub use notice_remove::NoticeRemove;
+pub use notice_set::NoticeSet;
+pub use notice_show::NoticeShow;
 pub use reload::{Reload, ReloadReport};
+pub use report_list::ReportList;
+pub use report_remove::ReportRemove;
+pub use session_end::SessionEnd;
+pub use session_list::SessionList;
 pub use status::Status;
+pub use stop::Stop;
 pub use user_add::UserAdd;
+pub use user_disable::UserDisable;
+pub use user_enable::UserEnable;
 pub use user_exists::UserExists;
 pub use user_import_batch::{ROWS_MAX, Row, RowOutcome, UserImportBatch};
 pub use user_list::UserList;
 pub use user_passwd::UserPasswd;
 pub use user_remove::UserRemove;
+pub use user_roster::UserRoster;
+pub use user_show::UserShow;
 
 /// All operations, in the order in which they are listed to people.
 pub static OPERATIONS: &[Definition] = &[
@@ -49,11 +92,30 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<UserAdd>(),
     Definition::of::<UserPasswd>(),
     Definition::of::<UserRemove>(),
+    Definition::of::<UserDisable>(),
+    Definition::of::<UserEnable>(),
+    Definition::of::<UserShow>(),
+    Definition::of::<UserRoster>(),
     Definition::of::<UserList>(),
     Definition::of::<UserExists>(),
     Definition::of::<UserImportBatch>(),
+    Definition::of::<InviteCreate>(),
+    Definition::of::<InviteList>(),
+    Definition::of::<InviteRevoke>(),
+    Definition::of::<AccountExport>(),
+    Definition::of::<AccountImport>(),
+    Definition::of::<ReportList>(),
+    Definition::of::<ReportRemove>(),
+    Definition::of::<DomainShow>(),
+    Definition::of::<SessionList>(),
+    Definition::of::<SessionEnd>(),
+    Definition::of::<Announce>(),
+    Definition::of::<NoticeSet>(),
+    Definition::of::<NoticeShow>(),
+    Definition::of::<NoticeRemove>(),
     Definition::of::<Reload>(),
     Definition::of::<LogLevel>(),
+    Definition::of::<Stop>(),
 ];
 
 /// One thing that an administrator can do.
@@ -62,6 +124,8 @@ pub trait Operation: 'static {
     const NAME: &'static str;
     /// What it does, for people, in one sentence.
     const DOC: &'static str;
+    /// The commands by which people run it from their clients; none where it is for programs.
+    const COMMANDS: &'static [Command] = &[];
     /// What it needs to know.
     type Arguments: Serialize + DeserializeOwned + Send + 'static;
     /// Does it.
@@ -77,6 +141,8 @@ pub struct Definition {
     pub doc: &'static str,
     /// The names and kinds of its arguments.
     pub arguments: fn() -> Kind,
+    /// Its commands (XEP-0050).
+    pub commands: &'static [Command],
     run: for<'a> fn(&'a Context, Value) -> Running<'a>,
 }
 
@@ -88,6 +154,7 @@ impl Definition {
             name: O::NAME,
             doc: O::DOC,
             arguments: kind_of::<O::Arguments>,
+            commands: O::COMMANDS,
             run: |context, arguments| {
                 Box::pin(async move {
                     let arguments = serde_json::from_value(arguments)
@@ -96,6 +163,11 @@ impl Definition {
                 })
             },
         }
+    }
+
+    /// Runs it.
+    pub async fn run(&self, context: &Context, arguments: Value) -> Result<Value, OperationError> {
+        (self.run)(context, arguments).await
     }
 }
 
@@ -106,7 +178,7 @@ pub async fn run(context: &Context, name: &str, arguments: Value) -> Result<Valu
         return Err(OperationError::new(ErrorKind::UnknownOperation, format!("there is no operation \"{name}\""))
             .help(format!("known are: {}", known.join(", "))));
     };
-    (definition.run)(context, arguments).await
+    definition.run(context, arguments).await
 }
 
 /// What operations work on: the accounts, and the running server where there is one.
@@ -129,12 +201,44 @@ pub trait Sessions: Send + Sync {
     }
     /// The account is no more: its sessions must end, and none of them may be resumed.
     fn on_account_removed(&self, account: &BareJid);
+    /// The account may not be used for now: its sessions must end, and none of them may be resumed.
+    fn on_account_disabled(&self, account: &BareJid);
+    /// The message of the day of a domain is another, or there is none any more.
+    fn on_motd_changed(self: Arc<Self>, host: &str, notice: Option<Notice>);
+    /// An invite was made.
+    fn on_invite_made(&self, invite: &Invite);
     /// The password is another: sessions that know only the old one must end, and none of them may be resumed.
     fn on_password_changed(&self, account: &BareJid);
     /// How many sessions are bound.
     fn count(&self) -> usize;
+    /// The sessions, of an account or of all.
+    fn list(&self, account: Option<&BareJid>) -> Vec<SessionLine>;
+    /// Ends the sessions at this address, which may be a bare JID; how many there were.
+    fn end(&self, jid: &Jid) -> usize;
+    /// Sends a message of the domain to everybody of it who is available; how many got it.
+    fn announce(&self, host: &str, subject: Option<&str>, text: &str) -> usize;
     /// Where connections are accepted.
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)>;
+}
+
+/// A session, as administrators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SessionLine {
+    /// Its address.
+    #[serde(serialize_with = "as_text")]
+    pub jid: FullJid,
+    /// Whether it has sent available presence.
+    pub available: bool,
+    /// Whether it says that its user is away (RFC 6121 §4.7.2.1).
+    pub away: bool,
+    /// The priority of its presence.
+    pub priority: i8,
+    /// Whether its connection is gone and it may be resumed (XEP-0198).
+    pub detached: bool,
+}
+
+fn as_text<S: serde::Serializer>(jid: &FullJid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(jid.as_str())
 }
 
 /// The process of a running server.
@@ -145,6 +249,8 @@ pub trait Process: Send + Sync {
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, OperationError>> + Send + '_>>;
     /// What the log takes from now on, as `info,magpie_server=debug`. The error says what is wrong with the filter.
     fn set_log_filter(&self, filter: &str) -> Result<(), String>;
+    /// Stops the server after this time, as a signal would.
+    fn stop_after(&self, delay: Duration);
 }
 
 impl Context {
@@ -203,11 +309,40 @@ impl Context {
         })
     }
 
-    fn process(&self) -> Result<&dyn Process, OperationError> {
-        self.process.as_deref().ok_or_else(|| {
-            OperationError::new(ErrorKind::NotRunning, "no server is running").help("start it with `magpie serve`")
-        })
+    /// The domain of this server that is named; the only one there is where none is.
+    fn host(&self, named: Option<&str>) -> Result<String, OperationError> {
+        let config = self.config();
+        let Some(named) = named else {
+            return match config.domains.as_slice() {
+                [only] => Ok(only.clone()),
+                several => Err(OperationError::invalid("several domains are served")
+                    .help(format!("say which: {}", several.join(", ")))),
+            };
+        };
+        let host = parse_domain(named).map_err(|_| OperationError::invalid(format!("\"{named}\" is no domain")))?;
+        if self.serves(&host) { Ok(host) } else { Err(self.not_served(&host)) }
     }
+
+    /// An account that is there.
+    async fn existing_account(&self, text: &str) -> Result<BareJid, OperationError> {
+        let account = self.account(text)?;
+        match self.accounts.exists(&account).await? {
+            true => Ok(account),
+            false => Err(OperationError::of_account(AccountError::NotFound, &account)),
+        }
+    }
+
+    fn process(&self) -> Result<&dyn Process, OperationError> {
+        self.process.as_deref().ok_or_else(not_running)
+    }
+
+    fn sessions(&self) -> Result<&dyn Sessions, OperationError> {
+        self.sessions.as_deref().ok_or_else(not_running)
+    }
+}
+
+fn not_running() -> OperationError {
+    OperationError::new(ErrorKind::NotRunning, "no server is running").help("start it with `magpie serve`")
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! `reload`: reads the configuration and the certificates again, without ending a session.
 
+use magpie_proto::xeps::data_forms::FieldType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Context, Operation, OperationError};
+use super::{Command, Context, Operation, OperationError, Shown};
 
 /// Reads the configuration again.
 pub struct Reload;
@@ -27,6 +28,12 @@ pub struct ReloadReport {
 impl Operation for Reload {
     const NAME: &'static str = "reload";
     const DOC: &'static str = "Reads the configuration and the certificates again; sessions go on.";
+    const COMMANDS: &'static [Command] =
+        &[Command::new("magpie#reload", "Read the configuration again", "").showing(&[
+            Shown::new("reloaded", "reloaded", FieldType::TextMulti, "In force"),
+            Shown::new("needs_restart", "needs_restart", FieldType::TextMulti, "Needs a restart"),
+            Shown::new("errors", "errors", FieldType::TextMulti, "Not read"),
+        ])];
     type Arguments = Arguments;
 
     async fn run(context: &Context, _: Arguments) -> Result<Value, OperationError> {

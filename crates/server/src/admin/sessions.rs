@@ -3,12 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use magpie_proto::jid::BareJid;
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, Jid, StreamCondition, StreamError, ns};
 
-use super::{Removing, Sessions};
+use super::{Removing, SessionLine, Sessions};
 use crate::config::ListenKind;
+use crate::mailbox::Mail;
+use crate::modules::invites::Invite;
+use crate::modules::notices::Notice;
 use crate::news;
-use crate::server::Server;
+use crate::registry::SessionHandle;
+use crate::server::{Server, random_text};
 
 impl Sessions for Server {
     fn remove_account(self: Arc<Self>, account: BareJid) -> Option<Removing> {
@@ -19,6 +24,18 @@ impl Sessions for Server {
         news::account_removed(self, account);
     }
 
+    fn on_account_disabled(&self, account: &BareJid) {
+        news::account_disabled(self, account);
+    }
+
+    fn on_motd_changed(self: Arc<Self>, host: &str, notice: Option<Notice>) {
+        self.modules.notices.motd_changed(&self, host, notice);
+    }
+
+    fn on_invite_made(&self, invite: &Invite) {
+        self.modules.invites.invite_made(invite);
+    }
+
     fn on_password_changed(&self, account: &BareJid) {
         news::password_changed(self, account, None);
     }
@@ -27,9 +44,62 @@ impl Sessions for Server {
         self.registry().all().len()
     }
 
+    fn list(&self, account: Option<&BareJid>) -> Vec<SessionLine> {
+        let sessions = match account {
+            Some(account) => self.registry().sessions(account),
+            None => self.registry().all(),
+        };
+        let line = |session: Arc<SessionHandle>| {
+            self.registry().with_resource(&session, |resource| SessionLine {
+                jid: session.jid.clone(),
+                available: resource.is_available(),
+                away: resource.presence.as_ref().is_some_and(is_away),
+                priority: resource.priority,
+                detached: resource.detached,
+            })
+        };
+        // One that has ended meanwhile is none any more.
+        sessions.into_iter().filter_map(line).collect()
+    }
+
+    fn end(&self, jid: &Jid) -> usize {
+        let mut sessions = self.registry().sessions(&jid.to_bare());
+        sessions.retain(|session| jid.resource().is_none_or(|resource| session.jid.resource() == resource));
+        let error = StreamError::new(StreamCondition::PolicyViolation, "ended by the administrator");
+        for session in &sessions {
+            // A session that is ending by itself needs no telling.
+            let _ = session.mailbox.put(Mail::End(error.clone()));
+        }
+        sessions.len()
+    }
+
+    fn announce(&self, host: &str, subject: Option<&str>, text: &str) -> usize {
+        let element = |name: &str, text: &str| Element::new(name, ns::CLIENT).with_text(text);
+        let mut sent = 0;
+        for session in self.registry().all().into_iter().filter(|session| session.jid.domain() == host) {
+            if self.registry().with_resource(&session, |resource| resource.is_available()) != Some(true) {
+                continue;
+            }
+            let message = Element::new("message", ns::CLIENT)
+                .with_attr("type", "headline")
+                .with_attr("from", host)
+                .with_attr("to", session.jid.as_str())
+                .with_attr("id", random_text(6))
+                .with_all(subject.map(|subject| element("subject", subject)))
+                .with(element("body", text));
+            sent += usize::from(session.send(Stanza::new(&message)));
+        }
+        sent
+    }
+
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
         self.addresses()
     }
+}
+
+fn is_away(presence: &Stanza) -> bool {
+    let show = presence.child("show", ns::CLIENT).map(|show| show.element().text());
+    matches!(show.as_deref(), Some("away" | "xa"))
 }
 
 #[cfg(test)]

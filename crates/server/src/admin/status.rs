@@ -1,9 +1,10 @@
 //! `status`: what is served, for how many, and whether a server runs.
 
+use magpie_proto::xeps::data_forms::FieldType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Context, Operation, OperationError};
+use super::{Command, Context, Operation, OperationError, Shown};
 
 /// Says how the server is.
 pub struct Status;
@@ -17,6 +18,13 @@ impl Operation for Status {
     const NAME: &'static str = "status";
     const DOC: &'static str =
         "Says whether the server runs, what it serves, and how many accounts and sessions there are.";
+    const COMMANDS: &'static [Command] = &[Command::new("magpie#status", "Status of the server", "").showing(&[
+        Shown::new("version", "version", FieldType::TextSingle, "Version"),
+        Shown::new("uptime_seconds", "uptime_seconds", FieldType::TextSingle, "Seconds since the start"),
+        Shown::new("domains", "domains", FieldType::TextMulti, "Domains"),
+        Shown::new("listen", "listen", FieldType::TextMulti, "Addresses"),
+        Shown::new("sessions", "sessions", FieldType::TextSingle, "Sessions"),
+    ])];
     type Arguments = Arguments;
 
     async fn run(context: &Context, _: Arguments) -> Result<Value, OperationError> {

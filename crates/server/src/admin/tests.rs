@@ -33,11 +33,36 @@ impl Sessions for Noted {
     fn on_account_removed(&self, account: &BareJid) {
         self.0.lock().push(format!("removed {account}"));
     }
+    fn on_account_disabled(&self, account: &BareJid) {
+        self.0.lock().push(format!("disabled {account}"));
+    }
+    fn on_motd_changed(self: Arc<Self>, host: &str, notice: Option<Notice>) {
+        self.0.lock().push(format!("motd of {host}: {}", notice.map_or_else(String::new, |notice| notice.text)));
+    }
+    fn on_invite_made(&self, invite: &Invite) {
+        self.0.lock().push(format!("invite to {}", invite.host));
+    }
     fn on_password_changed(&self, account: &BareJid) {
         self.0.lock().push(format!("password {account}"));
     }
     fn count(&self) -> usize {
         3
+    }
+    fn list(&self, account: Option<&BareJid>) -> Vec<SessionLine> {
+        let sessions =
+            ["b@example.org/2", "a@example.org/1", "c@example.net/3"].map(|jid| FullJid::parse(jid).unwrap());
+        let wanted = sessions.into_iter().filter(|jid| account.is_none_or(|account| jid.to_bare() == *account));
+        wanted
+            .map(|jid| SessionLine { away: jid.resource() == "2", jid, available: true, priority: 0, detached: false })
+            .collect()
+    }
+    fn end(&self, jid: &Jid) -> usize {
+        self.0.lock().push(format!("ended {jid}"));
+        1
+    }
+    fn announce(&self, host: &str, _: Option<&str>, text: &str) -> usize {
+        self.0.lock().push(format!("to {host}: {text}"));
+        2
     }
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {
         vec![(ListenKind::C2sTls, ([127, 0, 0, 1], 5223).into())]
@@ -58,6 +83,7 @@ impl Process for Fixed {
     fn set_log_filter(&self, filter: &str) -> Result<(), String> {
         if filter == "debug" { Ok(()) } else { Err("unknown level".into()) }
     }
+    fn stop_after(&self, _: Duration) {}
 }
 
 fn running(noted: &Arc<Noted>) -> Context {
@@ -137,6 +163,115 @@ async fn sessions_end_with_their_account_or_password_and_not_when_nothing_change
     run(&context, "user_passwd", arguments).await.unwrap();
     run(&context, "user_remove", json!({ "jid": "a@example.org" })).await.unwrap();
     assert_eq!(*noted.0.lock(), ["password a@example.org", "removed a@example.org"]);
+}
+
+#[tokio::test]
+async fn a_disabled_account_is_listed_and_counted_until_it_is_enabled_or_removed() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    for name in ["a", "b"] {
+        let arguments = json!({ "jid": format!("{name}@example.org"), "password": "x" });
+        run(&context, "user_add", arguments).await.unwrap();
+        run(&context, "user_disable", json!({ "jid": format!("{name}@example.org") })).await.unwrap();
+    }
+    assert_eq!(*noted.0.lock(), ["disabled a@example.org", "disabled b@example.org"]);
+    let listed = || run(&context, "user_list", json!({ "host": "example.org", "disabled": true }));
+    assert_eq!(listed().await.unwrap()["accounts"], json!(["a@example.org", "b@example.org"]));
+    assert_eq!(run(&context, "domain_show", json!({})).await.unwrap()["disabled"], 2);
+    run(&context, "user_enable", json!({ "jid": "a@example.org" })).await.unwrap();
+    run(&context, "user_remove", json!({ "jid": "b@example.org" })).await.unwrap();
+    assert_eq!(listed().await.unwrap()["accounts"], json!([]));
+    run(&context, "user_add", json!({ "jid": "b@example.org", "password": "x" })).await.unwrap();
+    for jid in ["a@example.org", "b@example.org"] {
+        assert_eq!(run(&context, "user_show", json!({ "jid": jid })).await.unwrap()["disabled"], false, "{jid}");
+    }
+    assert_eq!(kind(&context, "user_disable", json!({ "jid": "c@example.org" })).await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn invites_are_made_as_the_configuration_allows_and_listed_and_taken_back() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    let create = |arguments: Value| run(&context, "invite_create", arguments);
+    run(&context, "user_add", json!({ "jid": "romeo@example.org", "password": "x" })).await.unwrap();
+
+    let plain = create(json!({ "contacts": ["romeo@example.org"], "uses": 3 })).await.unwrap();
+    assert_eq!(plain["uri"], json!(format!("xmpp:example.org?register;preauth={}", plain["token"].as_str().unwrap())));
+    assert_eq!((&plain["contacts"], &plain["uses"]), (&json!(["romeo@example.org"]), &json!(3)));
+    let named = create(json!({ "username": "Juliet", "inviter": "romeo@example.org" })).await.unwrap();
+    assert_eq!((&named["username"], &named["contacts"]), (&json!("juliet"), &json!([])));
+    // Users make contacts; accounts only where the configuration says so.
+    let contact = create(json!({ "inviter": "romeo@example.org", "as_contact": true })).await.unwrap();
+    assert_eq!((&contact["registers"], &contact["contacts"]), (&json!(false), &json!([])));
+    assert_eq!(*noted.0.lock(), ["invite to example.org"; 3]);
+
+    for (arguments, kind) in [
+        (json!({ "username": "juliet" }), ErrorKind::Exists),
+        (json!({ "username": "romeo" }), ErrorKind::Exists),
+        (json!({ "username": "a b" }), ErrorKind::Invalid),
+        (json!({ "username": "a", "uses": 2 }), ErrorKind::Invalid),
+        (json!({ "expires_seconds": 0 }), ErrorKind::Invalid),
+        (json!({ "as_contact": true }), ErrorKind::Invalid),
+        (json!({ "contacts": ["nobody@example.org"] }), ErrorKind::NotFound),
+        (json!({ "contacts": ["romeo@example.net"] }), ErrorKind::NotServed),
+        (json!({ "inviter": "nobody@example.org" }), ErrorKind::NotFound),
+        (json!({ "host": "example.net" }), ErrorKind::NotServed),
+    ] {
+        assert_eq!(create(arguments.clone()).await.unwrap_err().kind, kind, "{arguments}");
+    }
+    let mut config = Config::clone(&context.config());
+    config.admins = vec!["boss@example.org".into()];
+    context.config.store(Arc::new(config));
+    let of_romeo = json!({ "username": "boss", "inviter": "romeo@example.org" });
+    assert_eq!(create(of_romeo).await.unwrap_err().kind, ErrorKind::NotAllowed);
+    let boss = create(json!({ "username": "boss" })).await.unwrap();
+    run(&context, "invite_revoke", json!({ "token": boss["token"] })).await.unwrap();
+    let list = || async { run(&context, "invite_list", json!({})).await.unwrap()["invites"].as_array().unwrap().len() };
+    assert_eq!(list().await, 3);
+    run(&context, "invite_revoke", json!({ "token": plain["uri"] })).await.unwrap();
+    assert_eq!(kind(&context, "invite_revoke", json!({ "token": plain["token"] })).await, ErrorKind::NotFound);
+    // What somebody has invited goes with the account.
+    run(&context, "user_remove", json!({ "jid": "romeo@example.org" })).await.unwrap();
+    assert_eq!(list().await, 0);
+}
+
+#[tokio::test]
+async fn notices_are_set_shown_and_removed_for_each_domain() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    let motd = json!({ "kind": "motd" });
+    run(&context, "notice_set", json!({ "kind": "motd", "text": "Tea at five" })).await.unwrap();
+    run(&context, "notice_set", json!({ "kind": "welcome", "text": "Welcome" })).await.unwrap();
+    assert_eq!(run(&context, "notice_show", motd.clone()).await.unwrap()["text"], "Tea at five");
+    run(&context, "notice_remove", motd.clone()).await.unwrap();
+    assert_eq!(run(&context, "notice_show", motd).await.unwrap()["text"], Value::Null);
+    assert_eq!(run(&context, "notice_show", json!({ "kind": "welcome" })).await.unwrap()["text"], "Welcome");
+    assert_eq!(*noted.0.lock(), ["motd of example.org: Tea at five", "motd of example.org: "]);
+    assert_eq!(kind(&context, "notice_set", json!({ "kind": "motd", "text": "" })).await, ErrorKind::Invalid);
+    let elsewhere = json!({ "kind": "motd", "text": "x", "host": "example.net" });
+    assert_eq!(kind(&context, "notice_set", elsewhere).await, ErrorKind::NotServed);
+}
+
+#[tokio::test]
+async fn sessions_are_listed_in_order_and_ended_and_told() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    let list = run(&context, "session_list", json!({ "host": "example.org", "limit": 1 })).await.unwrap();
+    assert_eq!(list["accounts"], json!(["a@example.org"]));
+    assert_eq!(list["sessions"][0]["jid"], "a@example.org/1");
+    let idle = run(&context, "session_list", json!({ "host": "example.org", "state": "idle" })).await.unwrap();
+    assert_eq!(idle["accounts"], json!(["b@example.org"]));
+    let counts = run(&context, "domain_show", json!({})).await.unwrap();
+    assert_eq!((&counts["online"], &counts["active"], &counts["idle"]), (&json!(2), &json!(1), &json!(1)));
+    let one = run(&context, "session_list", json!({ "jid": "c@example.net" })).await.unwrap();
+    assert_eq!(one["sessions"].as_array().unwrap().len(), 1);
+    run(&context, "session_end", json!({ "jid": "a@example.org/1" })).await.unwrap();
+    assert_eq!(kind(&context, "session_end", json!({ "jid": "example.org" })).await, ErrorKind::Invalid);
+    assert_eq!(run(&context, "announce", json!({ "text": "hi" })).await.unwrap()["sent"], 2);
+    assert_eq!(kind(&context, "announce", json!({ "text": " " })).await, ErrorKind::Invalid);
+    run(&context, "stop", json!({ "announcement": "bye" })).await.unwrap();
+    assert_eq!(*noted.0.lock(), ["ended a@example.org/1", "to example.org: hi", "to example.org: bye"]);
+    assert_eq!(kind(&super::tests::context(), "session_list", json!({})).await, ErrorKind::NotRunning);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! `user_add`: makes an account.
 
+use magpie_proto::xeps::data_forms::FieldType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Context, Operation, OperationError};
+use super::{Argument, Command, Context, Operation, OperationError};
 
 /// Makes an account.
 pub struct UserAdd;
@@ -22,6 +23,18 @@ pub struct Arguments {
 impl Operation for UserAdd {
     const NAME: &'static str = "user_add";
     const DOC: &'static str = "Makes an account on a served domain.";
+    const COMMANDS: &'static [Command] = &[Command::new(
+        "http://jabber.org/protocol/admin#add-user",
+        "Add a user",
+        "Fill out this form to make an account.",
+    )
+    .with(&[
+        Argument::account("The Jabber ID for the account to be added"),
+        Argument::field("password", "password", FieldType::TextPrivate, "The password for this account")
+            .required()
+            .again("password-verify", "Retype password"),
+    ])
+    .saying("The account is there.")];
     type Arguments = Arguments;
 
     async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Context, Operation, OperationError};
+use super::{Argument, Command, Context, Operation, OperationError};
+use crate::modules::invites::InviteBook;
 
 /// Erases an account.
 pub struct UserRemove;
@@ -20,6 +21,13 @@ pub struct Arguments {
 impl Operation for UserRemove {
     const NAME: &'static str = "user_remove";
     const DOC: &'static str = "Erases an account with all its data and ends its sessions.";
+    const COMMANDS: &'static [Command] = &[Command::new(
+        "http://jabber.org/protocol/admin#delete-user",
+        "Delete users",
+        "Fill out this form to delete users with all their data.",
+    )
+    .with(&[Argument::accounts("The Jabber ID(s) to delete")])
+    .saying("They are gone.")];
     type Arguments = Arguments;
 
     async fn run(context: &Context, arguments: Arguments) -> Result<Value, OperationError> {
@@ -30,6 +38,7 @@ impl Operation for UserRemove {
             None => context.accounts.remove(&account).await,
         };
         removed.map_err(|error| OperationError::of_account(error, &account))?;
+        InviteBook::new(context.accounts.store()).forget(&account).await?;
         if let Some(sessions) = &context.sessions {
             sessions.on_account_removed(&account);
         }

@@ -1,5 +1,7 @@
 //! What a configuration must fulfil beyond its types, each with the reason and the way out.
 
+mod services;
+
 use std::net::{IpAddr, SocketAddr};
 
 use magpie_proto::jid::{BareJid, parse_domain};
@@ -45,9 +47,11 @@ impl Config {
         check.listeners();
         check.certificates();
         check.moved();
+        check.invites();
         check.auth();
         check.limits();
         check.contact();
+        check.external_services();
         check.metrics();
         check.errors
     }

@@ -166,7 +166,11 @@ impl Blocking {
         if jids.is_empty() {
             return Err(StanzaCondition::BadRequest.into());
         }
-        self.change(&request, &jids, true).await
+        let done = self.change(&request, &jids, true).await?;
+        // Once it is blocked, whatever becomes of what is said of it (XEP-0377 §6).
+        let (server, session) = (&request.server, request.session()?);
+        server.modules.reports.blocked(server, &session.account, &request.payload()).await;
+        Ok(done)
     }
 
     async fn unblock(self: Arc<Self>, request: Request) -> Reply {

@@ -44,6 +44,9 @@ impl Disco {
     fn info_of_host(&self, query: &Query<'_>) -> Reply {
         let mut info = host_info(&query.server.config());
         if let Some(node) = query.payload().attr("node") {
+            if let Some(command) = query.server.modules.adhoc.info(query, node) {
+                return Ok(Some(command?.element()));
+            }
             // The node that stands for all of this is asked by those who saw it in the stream features (XEP-0115 §6.2).
             if node != query.server.modules.caps.of_host().query_node() {
                 return Err(StanzaCondition::ItemNotFound.into());
@@ -54,7 +57,11 @@ impl Disco {
     }
 
     fn items_of_host(&self, query: &Query<'_>) -> Reply {
-        refuse_node(&query.payload())?;
+        let payload = query.payload();
+        if let Some(commands) = payload.attr("node").and_then(|node| query.server.modules.adhoc.items(query, node)) {
+            return Ok(Some(commands.element()));
+        }
+        refuse_node(&payload)?;
         Ok(Some(Items::default().element()))
     }
 

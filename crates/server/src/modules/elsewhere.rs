@@ -24,6 +24,7 @@ pub(super) const ABOUT: &[About] = &[
     xep(68, "Field Standardization for Data Forms", "1.3.0"),
     xep(82, "XMPP Date and Time Profiles", "1.1.1"),
     xep(175, "Best Practices for Use of SASL ANONYMOUS", "1.2"),
+    xep(227, "Portable Import/Export Format for XMPP-IM Servers", "1.1"),
     xep(297, "Stanza Forwarding", "1.0"),
     xep(334, "Message Processing Hints", "1.0.0"),
     xep(368, "SRV records for XMPP over TLS", "1.1.0"),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, ns};
-use magpie_store::{Record, StoreError, Value};
+use magpie_store::{Record, Store, StoreError, Value};
 use parking_lot::Mutex;
 
 use super::{About, Module};
@@ -67,6 +67,12 @@ impl Departure {
         // A clock that was set back is no reason for a negative answer.
         query(now.saturating_sub(self.at)).with_text(self.status.as_str())
     }
+}
+
+/// When the account was last available, as the store has it; `None` where that is not known.
+pub async fn departure(store: &Store, account: &BareJid) -> Result<Option<Duration>, StoreError> {
+    let departure = store.value::<Departure>("last").get(&accounts::owner(account)).await?;
+    Ok(departure.map(|departure| departure.at))
 }
 
 /// Whether an IQ asks for this, and so is for those alone who may see the presence of whom it asks (§4).

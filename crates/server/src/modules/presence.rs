@@ -82,6 +82,7 @@ impl Presence {
         self.broadcast(server, session, &arrival.roster, stanza);
         if initial {
             self.greet(server, session, arrival).await;
+            news::session_available(server, session);
         }
         Ok(Promise::kept())
     }

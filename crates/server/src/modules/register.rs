@@ -1,7 +1,7 @@
 //! XEP-0077: In-Band Registration
 //!
 //! A user changes the password of the own account, or removes it with all that belongs to it; and where the configuration
-//! has `registration.open`, a stranger makes an account before logging in. Removal goes this way whoever asks for it:
+//! has `registration.open`, or one is invited (XEP-0445), a stranger makes an account before logging in. Removal goes this way whoever asks for it:
 //! contacts would otherwise share their presence with the next owner of the name.
 
 use std::net::IpAddr;
@@ -11,12 +11,14 @@ use std::time::Instant;
 use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::error::ErrorType;
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
+use magpie_store::StoreError;
 use parking_lot::Mutex;
 use tracing::info;
 
 use super::{About, Module};
 use crate::accounts::AccountError;
 use crate::auth::RegistrationThrottle;
+use crate::modules::invites::{self, Invite};
 use crate::modules::offline::refusal;
 use crate::news;
 use crate::registry::SessionHandle;
@@ -24,6 +26,9 @@ use crate::requests::{self, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
 
 const NS: &str = ns::REGISTER;
+
+/// How often an invite is looked at again that somebody else has used meanwhile.
+const ATTEMPTS_MAX: usize = 8;
 
 /// The module.
 pub struct Register {
@@ -60,6 +65,8 @@ pub struct Stranger {
     pub address: IpAddr,
     /// Whether an account was made on this stream: there is one a stream (§3.1.1).
     pub registered: bool,
+    /// The invite that was shown on this stream (XEP-0445).
+    pub invite: Option<Box<Invite>>,
 }
 
 /// What a user wants who has an account. It has no `Debug` outside of tests: a password belongs in no log.
@@ -141,54 +148,117 @@ impl Register {
         // Contacts first: after a crash in between, the account is there to be removed again.
         server.modules.roster.cancel_all(server, account).await?;
         let removed = accounts.remove(account).await;
-        if removed.is_err() {
-            server.modules.roster.reload(account).await?;
+        match removed {
+            Ok(()) => server.modules.invites.book().forget(account).await?,
+            Err(_) => server.modules.roster.reload(account).await?,
         }
         removed
     }
 
     /// Answers somebody who is not logged in (§3.1).
-    pub async fn answer_stranger(&self, server: &Server, stranger: &mut Stranger, iq: &Stanza) -> Option<Stanza> {
+    pub async fn answer_stranger(&self, server: &Arc<Server>, stranger: &mut Stranger, iq: &Stanza) -> Option<Stanza> {
         match self.stranger(server, stranger, iq).await {
             Ok(payload) => Some(requests::result(iq, payload.as_ref())),
             Err(error) => error.reply_to(iq),
         }
     }
 
-    async fn stranger(&self, server: &Server, stranger: &mut Stranger, iq: &Stanza) -> Reply {
-        let config = server.config().clone();
+    async fn stranger(&self, server: &Arc<Server>, stranger: &mut Stranger, iq: &Stanza) -> Reply {
+        let open = server.config().registration.open;
         let elsewhere = iq.to().is_some_and(|to| !Jid::parse(&to).is_ok_and(|to| to.as_str() == stranger.domain));
-        if !config.registration.open || elsewhere {
+        if elsewhere || !(open || stranger.invite.is_some() || server.modules.invites.are_open(&stranger.domain)) {
             return Err(StanzaCondition::ServiceUnavailable.into());
         }
         let mut children = iq.children();
         let (Some(query), None, Some(_)) = (children.next(), children.next(), iq.attr(Attr::Id)) else {
             return Err(StanzaCondition::BadRequest.into());
         };
-        if iq.type_().as_deref() == Some("get") {
-            let instructions = Element::new("instructions", NS).with_text("Choose a username and a password.");
-            let fields = ["username", "password"].map(|name| Element::new(name, NS));
-            return Ok(Some(Element::new("query", NS).with(instructions).with_all(fields)));
+        let asks = iq.type_().as_deref() == Some("get");
+        if query.is("preauth", invites::NS) && !asks {
+            let invite = server.modules.invites.shown(&stranger.domain, &query.element()).await?;
+            stranger.invite = Some(Box::new(invite));
+            return Ok(None);
+        }
+        if !query.is("query", NS) {
+            return Err(StanzaCondition::BadRequest.into());
+        }
+        if !open && stranger.invite.is_none() {
+            return Err(StanzaError::new(StanzaCondition::NotAllowed, "only who is invited can make an account here"));
+        }
+        if asks {
+            let username = stranger.invite.as_ref().and_then(|invite| invite.username.as_deref());
+            let instructions = Element::new("instructions", NS).with_text(match username {
+                Some(_) => "Choose a password.",
+                None => "Choose a username and a password.",
+            });
+            let username = Element::new("username", NS).with_text(username.unwrap_or_default());
+            return Ok(Some(Element::new("query", NS).with(instructions).with(username).with(Element::new("password", NS))));
         }
         let (account, password) = wanted(&query.element(), &stranger.domain)?;
         if stranger.registered {
             let text = "an account was made on this stream already; log in";
             return Err(StanzaError::new(StanzaCondition::NotAcceptable, text));
         }
-        // Whoever makes the account of an administrator that the configuration names would be one.
-        if server.is_admin(&account) {
+        self.make(server, stranger, &account, &password).await?;
+        stranger.registered = true;
+        let invite = stranger.invite.take();
+        info!(address = %stranger.address, %account, invited = invite.is_some(), "account registered");
+        if let Some(invite) = invite {
+            server.modules.invites.account_made(server, &account, &invite).await;
+        }
+        news::account_registered(server, &account).await;
+        Ok(None)
+    }
+
+    async fn make(
+        &self,
+        server: &Arc<Server>,
+        stranger: &Stranger,
+        account: &BareJid,
+        password: &str,
+    ) -> Result<(), StanzaError> {
+        let username = account.local().unwrap_or_default();
+        let invite = stranger.invite.as_deref();
+        let named = invite.and_then(|invite| invite.username.as_deref());
+        // Whoever makes the account of an administrator that the configuration names would be one: only by an invite for it,
+        // which administrators alone can make.
+        if server.is_admin(account) && named != Some(username) {
             return Err(StanzaCondition::Conflict.into());
         }
+        if let Some(named) = named.filter(|named| *named != username) {
+            let text = format!("the invite is for the username {named}");
+            return Err(StanzaError::new(StanzaCondition::NotAcceptable, text));
+        }
+        if invite.is_none() {
+            self.throttled(stranger, account)?;
+        }
+        let book = server.modules.invites.book();
+        let token = invite.map(|invite| invite.token.as_str());
+        if book.is_reserved(account.domain(), username, token).await.map_err(refusal)? {
+            return Err(StanzaError::new(StanzaCondition::Conflict, "the username is taken"));
+        }
+        let accounts = &server.deps.accounts;
+        let Some(invite) = invite else {
+            return accounts.create(account, password).await.map_err(refused);
+        };
+        for _ in 0..ATTEMPTS_MAX {
+            // As it is now: of one that can be used often somebody else may just have used it.
+            let Some(invite) = book.again(invite).await.map_err(refusal)? else { break };
+            match accounts.create_with(account, password, |batch| book.spend(batch, &invite)).await {
+                Err(AccountError::Store(StoreError::Conflict)) => {}
+                made => return made.map_err(refused),
+            }
+        }
+        Err(StanzaError::new(StanzaCondition::NotAllowed, "the invite was used already"))
+    }
+
+    fn throttled(&self, stranger: &Stranger, account: &BareJid) -> Result<(), StanzaError> {
         let turn = self.throttle.lock().take(stranger.address, Instant::now());
-        if let Err(wait) = turn {
+        turn.map_err(|wait| {
             info!(address = %stranger.address, %account, "registration throttled");
             let text = format!("too many registrations, the next is allowed in {} minutes", wait.0.as_secs() / 60 + 1);
-            return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text).with_type(ErrorType::Wait));
-        }
-        server.deps.accounts.create(&account, &password).await.map_err(refused)?;
-        stranger.registered = true;
-        info!(address = %stranger.address, %account, "account registered");
-        Ok(None)
+            StanzaError::new(StanzaCondition::ResourceConstraint, text).with_type(ErrorType::Wait)
+        })
     }
 }
 

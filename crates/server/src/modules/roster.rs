@@ -76,6 +76,13 @@ struct Changed<R> {
     _pin: registry::Pin,
 }
 
+impl<R> Changed<R> {
+    /// Waits until the store has it.
+    async fn kept(self) -> Result<(), StanzaError> {
+        self.ticket.await.map_err(refusal)
+    }
+}
+
 impl RosterModule {
     /// Brings the roster of an account into the registry, where the account is there.
     pub async fn load_into_registry(&self, account: &BareJid) -> Result<(), StoreError> {
@@ -304,20 +311,43 @@ impl RosterModule {
         stanza: &Stanza,
         to: &Jid,
     ) -> Result<Promise, StanzaError> {
-        let account = &session.account;
-        let contact = to.to_bare();
-        if contact == *account {
-            return Ok(Promise::kept());
+        let changed = self.account_sends_subscription(server, &session.account, kind, stanza, &to.to_bare()).await?;
+        Ok(changed.map_or_else(Promise::kept, |changed| Promise::of(changed.ticket, stanza)))
+    }
+
+    /// Each of two accounts of this server becomes the other's contact: it approves of the other, then asks it (§3.4, §3.1).
+    pub async fn befriend(&self, server: &Arc<Server>, one: &BareJid, other: &BareJid) -> Result<(), StanzaError> {
+        for kind in [SubscriptionStanza::Subscribed, SubscriptionStanza::Subscribe] {
+            for (account, contact) in [(one, other), (other, one)] {
+                let stanza = subscription_stanza(account, contact, kind);
+                if let Some(changed) = self.account_sends_subscription(server, account, kind, &stanza, contact).await? {
+                    changed.kept().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn account_sends_subscription(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        kind: SubscriptionStanza,
+        stanza: &Stanza,
+        contact: &BareJid,
+    ) -> Result<Option<Changed<()>>, StanzaError> {
+        if contact == account {
+            return Ok(None);
         }
         if !server.serves(contact.domain()) {
             return Err(StanzaCondition::RemoteServerNotFound.into());
         }
         let changed = self.change(
             account,
-            &contact,
+            contact,
             |roster, limits| {
-                let outbound = roster.send(&contact, kind, limits)?;
-                let push = outbound.push.then(|| roster.push(&contact));
+                let outbound = roster.send(contact, kind, limits)?;
+                let push = outbound.push.then(|| roster.push(contact));
                 Ok((outbound, push))
             },
             |(_, push), account| {
@@ -326,19 +356,19 @@ impl RosterModule {
                 }
             },
         );
-        let Changed { result: (outbound, _), ticket, .. } = changed.await?;
+        let Changed { result: (outbound, _), ticket, _pin } = changed.await?;
         if outbound.announce == Announce::Unavailable {
-            self.announce(server, account, &contact, outbound.announce).await;
+            self.announce(server, account, contact, outbound.announce).await;
         }
         if outbound.route {
             // §3.1.2: from bare JID to bare JID.
             let stanza = stanza.with(Attr::From, Some(account.as_str())).with(Attr::To, Some(contact.as_str()));
-            self.account_receives_subscription(server, &contact, account, kind, stanza).await;
+            self.account_receives_subscription(server, contact, account, kind, stanza).await;
         }
         if outbound.announce == Announce::Available {
-            self.announce(server, account, &contact, outbound.announce).await;
+            self.announce(server, account, contact, outbound.announce).await;
         }
-        Ok(Promise::of(ticket, stanza))
+        Ok(Some(Changed { result: (), ticket, _pin }))
     }
 
     /// A subscription stanza reaches a local account.
@@ -371,6 +401,17 @@ impl RosterModule {
         if blocked || !server.account_exists(account).await? {
             return Ok(());
         }
+        // An invite is an answer before the question (XEP-0379 §3.5).
+        let invited = kind == SubscriptionStanza::Subscribe
+            && server.modules.invites.redeem(account, from, &stanza).await.map_err(refusal)?;
+        let approved = match invited {
+            true => {
+                let approve =
+                    |roster: &mut Roster, limits: &RosterLimits| roster.send(from, SubscriptionStanza::Subscribed, limits);
+                Some(self.change(account, from, approve, |_, _| {}).await?)
+            }
+            false => None,
+        };
         let text = stanza.text().to_owned();
         let changed = self.change(
             account,
@@ -408,18 +449,20 @@ impl RosterModule {
         if inbound.announce == Announce::Available {
             self.announce(server, account, from, inbound.announce).await;
         }
+        if let Some(approved) = approved {
+            approved.kept().await?;
+            let kind = SubscriptionStanza::Subscribe;
+            let stanza = subscription_stanza(account, from, kind);
+            if let Some(changed) = self.account_sends_subscription(server, account, kind, &stanza, from).await? {
+                changed.kept().await?;
+            }
+        }
         ticket.await.map_err(refusal)
     }
 
     /// Sends a subscription stanza in the account's name.
     pub async fn send(&self, server: &Arc<Server>, account: &BareJid, contact: &BareJid, kind: SubscriptionStanza) {
-        let stanza = Element::new("presence", ns::CLIENT)
-            .with_attr("from", account)
-            .with_attr("to", contact)
-            .with_attr("type", kind.name())
-            .with_attr("id", random_text(6));
-        let stanza = Stanza::new(&stanza);
-        debug_assert_eq!(stanza.kind(), Kind::Presence);
+        let stanza = subscription_stanza(account, contact, kind);
         if server.serves(contact.domain()) {
             self.account_receives_subscription(server, contact, account, kind, stanza).await;
         }
@@ -433,6 +476,17 @@ impl RosterModule {
             Announce::Unavailable => server.modules.presence.send_unavailable(server, account, &contact).await,
         }
     }
+}
+
+fn subscription_stanza(account: &BareJid, contact: &BareJid, kind: SubscriptionStanza) -> Stanza {
+    let stanza = Element::new("presence", ns::CLIENT)
+        .with_attr("from", account)
+        .with_attr("to", contact)
+        .with_attr("type", kind.name())
+        .with_attr("id", random_text(6));
+    let stanza = Stanza::new(&stanza);
+    debug_assert_eq!(stanza.kind(), Kind::Presence);
+    stanza
 }
 
 fn push_to_interested(account: &Account, push: &Push) {

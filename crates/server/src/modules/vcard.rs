@@ -49,6 +49,11 @@ impl Vcard {
         });
         Self { element, photo }
     }
+
+    /// The element, as it was sent.
+    pub fn into_element(self) -> Element {
+        self.element
+    }
 }
 
 impl Record for Vcard {

@@ -21,6 +21,7 @@ use crate::config::{Limits, TlsMode};
 use crate::listen::transport::Transport;
 use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::Counted;
+use crate::modules::invites::Invite;
 use crate::modules::register::Stranger;
 use crate::news;
 use crate::pipeline;
@@ -96,6 +97,8 @@ pub(super) struct Negotiation {
     mechanism: String,
     /// Whether an account was made on this stream (XEP-0077).
     registered: bool,
+    /// The invite that was shown on it (XEP-0445).
+    invite: Option<Box<Invite>>,
     address: IpAddr,
     _negotiating: Counted,
 }
@@ -126,6 +129,7 @@ impl Negotiation {
             anonymous: false,
             mechanism: String::new(),
             registered: false,
+            invite: None,
             address: connection.transport.peer().ip(),
             _negotiating: negotiating,
             connection,
@@ -244,11 +248,16 @@ impl Negotiation {
                 }
             }
             Event::Register(iq) => {
-                let mut stranger =
-                    Stranger { domain: self.domain.clone(), address: self.address, registered: self.registered };
+                let mut stranger = Stranger {
+                    domain: self.domain.clone(),
+                    address: self.address,
+                    registered: self.registered,
+                    invite: self.invite.take(),
+                };
                 let answer =
                     Box::pin(self.server.modules.register.answer_stranger(&self.server, &mut stranger, &iq)).await;
                 self.registered = stranger.registered;
+                self.invite = stranger.invite;
                 self.connection.stream.registration_answered(answer.as_ref());
             }
             Event::Bind { resource } => return Box::pin(self.bind(resource)).await,
@@ -310,6 +319,7 @@ impl Negotiation {
             (false, false) => StartTls::Required,
         };
         let anonymous = config.auth.anonymous.contains(&domain);
+        let invites = !anonymous && self.server.modules.invites.are_open(&domain);
         let hashes: Vec<Hash> = config.auth.hashes.iter().filter_map(|name| Hash::parse(name)).collect();
         let plain = config.auth.plain && (secure || optional);
         // Who has logged in is offered no mechanism.
@@ -333,7 +343,8 @@ impl Negotiation {
             },
             domain,
             starttls,
-            registration: config.registration.open && !anonymous,
+            registration: config.registration.open && !anonymous || invites,
+            invites,
             features: match opening.account {
                 Some(_) => self.server.stream_features(&self.domain),
                 None => Vec::new(),
@@ -360,6 +371,11 @@ impl Negotiation {
             Err(_) => Ok(None),
         };
         let found = match found {
+            Ok(Some(_)) if self.is_disabled().await => {
+                info!(address = %self.address, account = name, "the account is disabled");
+                self.connection.stream.refuse_authentication(SaslFailure::AccountDisabled);
+                return;
+            }
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "credentials cannot be read");
@@ -390,6 +406,13 @@ impl Negotiation {
             None => self.connection.stream.keys(fake, false),
         };
         let _ = self.then(event).await;
+    }
+
+    /// Whether the account that is meant may not be used for now.
+    async fn is_disabled(&self) -> bool {
+        let Some(account) = &self.meant else { return false };
+        // Where the store does not say, the session will not be bound.
+        self.server.deps.accounts.is_disabled(account).await.unwrap_or(false)
     }
 
     /// The credentials of the account that is meant, which is remembered.
@@ -454,8 +477,8 @@ impl Negotiation {
                 return Next::More;
             }
         }
-        // An account that was removed since it authenticated has no sessions. Looked at now, when a removal would find this one.
-        if !self.anonymous && !self.server.deps.accounts.exists(&handle.account).await.unwrap_or(false) {
+        // An account that was removed or disabled since it authenticated has no sessions. Looked at now, when a removal would find this one.
+        if !self.anonymous && !self.server.deps.accounts.is_active(&handle.account).await.unwrap_or(false) {
             let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
             pipeline::session_has_left(&self.server, &handle, left).await;
             self.fail(StreamCondition::NotAuthorized.into());

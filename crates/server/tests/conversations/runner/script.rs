@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::servers::domain_of;
+
 /// One file.
 pub(crate) struct Script {
     pub(crate) path: PathBuf,
@@ -136,7 +138,8 @@ fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
     }
     if let Some(setting) = line.strip_prefix("server with ") {
         let (key, value) = setting.split_once('=').ok_or("expected `server with key = value`")?;
-        script.settings.insert(key.trim().to_owned(), value.trim().to_owned());
+        let value = value.trim().replace("{host}", &domain_of(script));
+        script.settings.insert(key.trim().to_owned(), value);
         return Ok(true);
     }
     if let Some(module) = line.strip_prefix("prosody with ") {

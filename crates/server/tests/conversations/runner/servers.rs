@@ -185,6 +185,8 @@ fn prepare_prosody(
     write(&key, &made.signing_key.serialize_pem())?;
     let data = folder.join("data");
     let registration = if open_registration { "; \"register_ibr\"" } else { "" };
+    let admins = settings.get("admins").map_or("", String::as_str).trim_matches(['[', ']']);
+    let administration = if admins.is_empty() { "" } else { "; \"admin_adhoc\"; \"announce\"" };
     let mut config = format!(
         r#"run_as_root = true
 pidfile = "{pid}"
@@ -200,7 +202,8 @@ allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 storage = "internal"
 allow_registration = {open_registration}
-modules_enabled = {{ {PROSODY_MODULES}{registration} }}
+admins = {{ {admins} }}
+modules_enabled = {{ {PROSODY_MODULES}{registration}{administration} }}
 modules_disabled = {{ "s2s" }}
 contact_info = {{ abuse = {{ "mailto:abuse@shakespeare.example" }} }}
 "#,

@@ -1,0 +1,130 @@
+//! `magpie export` and `magpie import`: XEP-0227 between servers.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::folder::Folder;
+
+/// An account with all that an account can have, as another server may write it.
+const JULIET: &str = "<?xml version='1.0' encoding='UTF-8'?>
+<!-- from elsewhere -->
+<server-data xmlns='urn:xmpp:pie:0'>
+  <host jid='localhost'>
+    <user name='juliet' password='R0m30'>
+      <query xmlns='jabber:iq:roster'><item jid='romeo@localhost' name='Romeo &amp; co' subscription='both'><group>Friends</group></item></query>
+      <presence xmlns='jabber:client' type='subscribe' from='paris@example.net'/>
+      <query xmlns='jabber:iq:privacy'><default name='d'/><list name='d'><item type='jid' value='tybalt@localhost' action='deny' order='1'/></list></query>
+      <query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference jid='a@b'/></storage></query>
+      <vCard xmlns='vcard-temp'><FN>Juliet Capulet</FN></vCard>
+      <archive xmlns='urn:xmpp:pie:0#mam-of-the-future'/>
+      <offline-messages>
+        <message xmlns='jabber:client' from='romeo@localhost/orchard' to='juliet@localhost' type='chat'>
+          <body>Neither, fair saint</body><delay xmlns='urn:xmpp:delay' from='localhost' stamp='2026-07-21T00:32:29Z'>Offline Storage</delay>
+        </message>
+      </offline-messages>
+    </user>
+    <user name='romeo'>
+      <scram-credentials xmlns='urn:xmpp:pie:0#scram' mechanism='SCRAM-SHA-1'>
+        <iter-count>10000</iter-count><salt>TmFDbE5hQ2xOYUNs</salt>
+        <server-key>0pXWGK0GZJ6TR73AIUN3ITYtA1g=</server-key><stored-key>Q6qT/SbybblGCZz8e8eSfCJOQic=</stored-key>
+      </scram-credentials>
+    </user>
+    <user name='nurse'/>
+  </host>
+  <host jid='elsewhere.example'><user name='x' password='x'/></host>
+</server-data>
+";
+
+#[test]
+fn a_file_of_another_server_is_imported_with_what_cannot_be_kept_said() {
+    let folder = Folder::new();
+    folder.write("juliet.xml", JULIET);
+    let done = folder.run(&["import", "juliet.xml", "--json"]).code(1);
+    let report = done.json();
+    assert_eq!((&report["created"], &report["failed"]["count"]), (&json!(3), &json!(1)), "{report}");
+    assert_eq!(report["without_password"]["first"], json!(["nurse@localhost"]));
+    assert_eq!(report["left_out"]["count"], 1, "{report}");
+    assert!(done.stderr.contains("elsewhere.example is not a domain of this server"), "{}", done.stderr);
+    assert!(done.stderr.contains("mam-of-the-future"), "{}", done.stderr);
+    let shown = folder.run(&["user", "show", "juliet@localhost", "--json"]).code(0).json();
+    assert_eq!((&shown["roster_items"], &shown["offline_messages"]), (&json!(1), &json!(1)));
+    // Again: what is there is left as it is.
+    let again = folder.run(&["import", "juliet.xml", "--json"]).code(1).json();
+    assert_eq!((&again["created"], &again["existing"]["count"]), (&json!(0), &json!(3)));
+    let shown = folder.run(&["user", "show", "juliet@localhost", "--json"]).code(0).json();
+    assert_eq!(shown["offline_messages"], 1);
+}
+
+#[test]
+fn what_is_exported_imports_into_an_empty_server_and_is_exported_the_same() {
+    let (one, other) = (Folder::new(), Folder::new());
+    one.write_config("");
+    other.write_config("");
+    one.write("juliet.xml", JULIET);
+    one.run(&["import", "juliet.xml"]).code(1);
+    let written = one.run(&["export", "--out", "all.xml", "--json"]).code(0).json();
+    assert_eq!(written["accounts"], 3);
+    let file = one.path().join("all.xml");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let exported = fs::read_to_string(&file).unwrap();
+    for part in [
+        "<user name='juliet'><scram-credentials xmlns='urn:xmpp:pie:0#scram' mechanism='SCRAM-SHA-1'>",
+        "<item jid='romeo@localhost' name='Romeo &amp; co' subscription='both'><group>Friends</group></item>",
+        "<presence xmlns='jabber:client' type='subscribe' from='paris@example.net'/>",
+        "<item type='jid' value='tybalt@localhost' action='deny' order='1'/>",
+        "<storage xmlns='storage:bookmarks'>",
+        "<FN>Juliet Capulet</FN>",
+        "<stored-key>Q6qT/SbybblGCZz8e8eSfCJOQic=</stored-key>",
+        "stamp='2026-07-21T00:32:29Z'",
+    ] {
+        assert!(exported.contains(part), "{part}: {exported}");
+    }
+    // Through a running server as on a folder.
+    one.run(&["user", "disable", "nurse@localhost"]).code(0);
+    one.run(&["export", "--out", "all.xml"]).code(0);
+    let exported = fs::read_to_string(&file).unwrap();
+    let _servers = (one.serve(&[]), other.serve(&[]));
+    one.run(&["export", "--domain", "localhost", "--out", "again.xml"]).code(0);
+    assert_eq!(fs::read_to_string(one.path().join("again.xml")).unwrap(), exported);
+    other.write("all.xml", &exported);
+    let report = other.run(&["import", "all.xml", "--json"]).code(0).json();
+    assert_eq!((&report["created"], &report["left_out"]["count"]), (&json!(3), &json!(0)), "{report}");
+    assert_eq!(other.run(&["export", "--out", "-"]).code(0).stdout, exported);
+    assert_eq!(other.run(&["user", "list", "localhost", "--disabled"]).code(0).stdout, "nurse@localhost\n");
+}
+
+#[test]
+fn one_account_is_exported_alone_and_a_large_one_piece_by_piece() {
+    let folder = Folder::new();
+    let message = |n: usize| {
+        format!(
+            "<message xmlns='jabber:client' from='a@localhost' to='b@localhost'><body>{n} {}</body>\
+             <delay xmlns='urn:xmpp:delay' from='localhost' stamp='2026-07-21T00:32:29Z'>Offline Storage</delay></message>",
+            "x".repeat(2000)
+        )
+    };
+    let messages: String = (0..2000).map(message).collect();
+    let file = format!(
+        "<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'><user name='b' password='x'><offline-messages>{messages}\
+         </offline-messages></user><user name='c' password='x'/></host></server-data>"
+    );
+    folder.write("large.xml", file);
+    folder.run(&["import", "large.xml"]).code(0);
+    let exported = folder.run(&["export", "--user", "b@localhost", "--out", "-"]).code(0).stdout;
+    assert!(exported.contains(&format!("<offline-messages>{messages}</offline-messages>")));
+    assert!(!exported.contains("name='c'"));
+    assert!(folder.run(&["export", "--user", "d@localhost", "--out", "-"]).code(1).stderr.contains("no account"));
+}
+
+#[test]
+fn a_broken_file_is_said_with_its_place_and_what_stands_before_it_is_kept() {
+    let folder = Folder::new();
+    let text = "<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'><user name='a' password='x'/><user name='b' password='x'><vCard";
+    folder.write("broken.xml", text);
+    let done = folder.run(&["import", "broken.xml"]).code(1);
+    assert!(done.stderr.contains("broken.xml, byte "), "{}", done.stderr);
+    assert_eq!(folder.run(&["user", "list", "localhost"]).code(0).stdout, "a@localhost\n");
+    assert!(folder.run(&["import", "missing.xml"]).code(1).stderr.contains("cannot read missing.xml"));
+}
