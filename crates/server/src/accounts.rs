@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use magpie_proto::jid::BareJid;
 use magpie_proto::sasl::{Credentials, PasswordError, ScramPolicy};
-use magpie_store::{Batch, Record, Store, StoreError, Ticket, Value};
+use magpie_store::{Batch, Map, Record, Store, StoreError, Ticket, Value};
 use tokio::sync::Semaphore;
 
 mod disabled;
@@ -19,6 +19,9 @@ mod known;
 
 use disabled::Disabled;
 use known::Known;
+
+/// The map of tokens that stand for an account's password (XEP-0484): they go with it.
+pub const TOKENS: &str = "fast";
 
 /// How often a change is tried again that another one overtook, before [`StoreError::Conflict`] is reported.
 const ATTEMPTS_MAX: usize = 8;
@@ -103,6 +106,8 @@ pub struct Accounts {
 struct Inner {
     store: Store,
     credentials: Value<StoredCredentials>,
+    /// To be cleared: what is in it concerns the module alone.
+    tokens: Map<Vec<u8>>,
     known: Known,
     disabled: Disabled,
     policy: ArcSwap<ScramPolicy>,
@@ -118,6 +123,7 @@ impl Accounts {
             inner: Arc::new(Inner {
                 store: store.clone(),
                 credentials: store.value("credentials"),
+                tokens: store.map(TOKENS),
                 known: Known::default(),
                 disabled: Disabled::new(store),
                 policy: ArcSwap::from_pointee(policy),
@@ -199,14 +205,28 @@ impl Accounts {
         }
     }
 
-    /// Gives the account another password.
+    /// Gives the account another password. Tokens that stand for the old one are good no more.
     pub async fn set_password(&self, account: &BareJid, password: &str) -> Result<(), AccountError> {
+        self.put_password(account, password, true).await
+    }
+
+    /// Makes the keys anew that the policy asks for, from the password that the account has.
+    pub async fn renew_keys(&self, account: &BareJid, password: &str) -> Result<(), AccountError> {
+        self.put_password(account, password, false).await
+    }
+
+    async fn put_password(&self, account: &BareJid, password: &str, another: bool) -> Result<(), AccountError> {
         if !self.exists(account).await? {
             return Err(AccountError::NotFound);
         }
         let credentials = StoredCredentials(self.derive(password).await?);
         let owner = owner(account);
-        let put = |batch: &mut Batch| self.inner.credentials.put(batch, &owner, &credentials);
+        let put = |batch: &mut Batch| {
+            self.inner.credentials.put(batch, &owner, &credentials);
+            if another {
+                self.inner.tokens.clear(batch, &owner);
+            }
+        };
         self.change_by(account, put, |batch| self.commit([account].into_iter(), batch)).await
     }
 
@@ -317,6 +337,7 @@ impl Accounts {
             written.push(outcome);
         }
         for (owner, credentials) in puts {
+            self.inner.tokens.clear(&mut batch, owner);
             self.inner.credentials.put(&mut batch, owner, credentials);
         }
         Ok((batch, written))

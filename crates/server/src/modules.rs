@@ -3,9 +3,12 @@
 mod elsewhere;
 pub mod listing;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use magpie_proto::Element;
+
+use bind2::Binding;
 
 use crate::requests::{Requests, TwoOwners};
 use crate::server::Deps;
@@ -38,6 +41,20 @@ pub trait Module: Send + Sync + Sized + 'static {
         Vec::new()
     }
 
+    /// What can be had within authentication (XEP-0388 §2.1).
+    fn inline_features(&self) -> Vec<Element> {
+        Vec::new()
+    }
+
+    /// What a client can ask for within `<bind/>` (XEP-0386 §3.1), by the name of the feature.
+    const BIND_FEATURES: &'static [&'static str] = &[];
+
+    /// A resource was bound by XEP-0386: does what the client asked for, and gives what is to stand in `<bound/>`. Nothing that
+    /// comes for the session from now on is written before `<success/>`.
+    fn bound(&self, _binding: &mut Binding<'_>) -> impl Future<Output = Vec<Element>> + Send {
+        std::future::ready(Vec::new())
+    }
+
     /// Claims its requests.
     fn register(self: &Arc<Self>, _requests: &mut Requests) {}
 }
@@ -67,6 +84,25 @@ macro_rules! modules {
                 features
             }
 
+            /// What can be had within authentication.
+            pub fn inline_features(&self) -> Vec<Element> {
+                let mut features = Vec::new();
+                $(features.extend(self.$name.inline_features());)*
+                features
+            }
+
+            /// What can be asked for within `<bind/>` (XEP-0386).
+            pub fn bind_features() -> impl Iterator<Item = &'static str> {
+                [$(<$name::$type as Module>::BIND_FEATURES,)*].into_iter().flatten().copied()
+            }
+
+            /// Lets each module do what was asked of it within `<bind/>` (XEP-0386): what is to stand in `<bound/>`.
+            pub async fn bound(&self, binding: &mut Binding<'_>) -> Vec<Element> {
+                let mut answers = Vec::new();
+                $(answers.extend(self.$name.bound(binding).await);)*
+                answers
+            }
+
             /// What the modules say of themselves, and what is implemented in none of them.
             pub const ABOUT: &'static [&'static [About]] = &[elsewhere::ABOUT, $(<$name::$type as Module>::ABOUT,)*];
         }
@@ -76,6 +112,10 @@ macro_rules! modules {
 modules! {
     /// RFC 6120 §7: Resource Binding
     bind: Bind,
+    /// XEP-0386: Bind 2
+    bind2: Bind2,
+    /// XEP-0484: Fast Authentication Streamlining Tokens
+    fast: Fast,
     /// RFC 6121 §2: Roster
     roster: RosterModule,
     /// RFC 6121 §4: Presence

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::sasl::{Hash, ScramKeys};
@@ -43,6 +44,9 @@ const QUEUED_BATCHES_HIGH: u64 = 100_000;
 
 /// How often certificates are looked at: those that the server made itself are renewed, others are warned of.
 const CERTIFICATE_CHECK_SECONDS: u64 = 24 * 60 * 60;
+
+/// Bytes of the tag that stands for a device in its resources.
+const DEVICE_TAG_BYTES: usize = 9;
 
 /// How long a stop waits for sessions to end.
 const STOP_SECONDS_MAX: u64 = 15;
@@ -478,6 +482,14 @@ impl Server {
         let configured = policy.hashes.iter().find(|(known, _)| *known == hash);
         let iterations = configured.map_or(4096, |(_, iterations)| *iterations);
         ScramKeys::fake(&self.fake_secret, account, hash, iterations)
+    }
+
+    /// What stands for a client's installation in its resources: always the same, and nobody can tell from it what the installation is
+    /// called.
+    pub fn device_tag(&self, account: &BareJid, user_agent: &str) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &*self.deps.secret);
+        let tag = hmac::sign(&key, ["device", account.as_str(), user_agent].join("\0").as_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..DEVICE_TAG_BYTES])
     }
 
     /// Checks a password where it blocks nobody, a few at a time.

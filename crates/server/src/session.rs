@@ -8,6 +8,7 @@ mod allowance;
 mod connection;
 mod ending;
 mod fetching;
+mod inline;
 mod negotiation;
 #[cfg(test)]
 mod sizes;
@@ -21,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use magpie_proto::acks::{Position, StreamManagement};
+use magpie_proto::sasl::sasl2::Authenticate;
 use magpie_proto::stream::Event;
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, StreamCondition, StreamError, ns};
@@ -32,6 +34,7 @@ use tracing::{debug, info, warn};
 use allowance::Allowance;
 pub use connection::{Connection, Counts};
 use ending::Resumption;
+use inline::Beginning;
 pub use negotiation::{Gate, serve};
 use turns::Timer;
 
@@ -61,6 +64,8 @@ pub struct Takeover {
     pub h: u32,
     /// The account that it authenticated as.
     pub account: BareJid,
+    /// XEP-0388: what else it wanted inline, should the session be over.
+    pub inline: Option<Box<Authenticate>>,
 }
 
 /// Stanzas whose promises wait for the store above which a session reads no further.
@@ -123,13 +128,14 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(server: Arc<Server>, handle: Arc<SessionHandle>, connection: Connection) -> Box<Self> {
+    fn new(server: Arc<Server>, handle: Arc<SessionHandle>, connection: Connection, beginning: Beginning) -> Box<Self> {
+        let Beginning { acks, client_state } = beginning;
         Box::new(Self {
             server,
             handle,
             connection: Some(connection),
-            acks: None,
-            client_state: ClientState::default(),
+            acks,
+            client_state,
             work: None,
             promises: VecDeque::new(),
             fetch: None,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::ht::{TokenMechanism, TokenProof};
 use super::offer::{ChannelBindings, Mechanism, Offer};
 use super::plain::{self, PlainMessage};
 use super::scram::{self, BindingFlag, ClientFinal, ClientFirst};
@@ -40,6 +41,13 @@ pub enum Step {
         /// this password
         password: String,
     },
+    /// Look whether the client has the token that it was given, and call [`Exchange::token_checked`].
+    CheckToken {
+        /// prepared localpart
+        username: String,
+        /// what it says
+        proof: Box<TokenProof>,
+    },
     /// Authenticated, and the authorization identity is the account's own.
     Success {
         /// who
@@ -67,6 +75,9 @@ impl fmt::Debug for Step {
             Self::CheckPassword { keys, .. } => {
                 f.debug_struct("CheckPassword").field("keys", keys).finish_non_exhaustive()
             }
+            Self::CheckToken { username, proof } => {
+                f.debug_struct("CheckToken").field("username", username).field("proof", proof).finish()
+            }
             Self::Success { identity, .. } => {
                 f.debug_struct("Success").field("identity", identity).finish_non_exhaustive()
             }
@@ -85,6 +96,10 @@ pub struct Exchange {
     domain: String,
     bindings: ChannelBindings,
     has_plus: bool,
+    /// XEP-0474: the lists of what was offered, to be hashed.
+    lists: Option<Vec<u8>>,
+    /// Whom the stream header is from, where an authorization identity must be the same.
+    from: Option<BareJid>,
     /// Whom the peer claims to be: a prepared localpart.
     username: Option<String>,
     state: State,
@@ -109,6 +124,7 @@ enum State {
     PlainAwaitsCheck {
         known: bool,
     },
+    TokenAwaitsCheck,
     Over,
 }
 
@@ -127,13 +143,7 @@ impl Exchange {
     /// Begins. `initial` is the decoded initial response; `None` where `<auth/>` was empty, `Some(b"")` for `=`.
     /// `nonce` is fresh randomness, printable without comma.
     pub fn start(offer: &Offer, mechanism: &str, initial: Option<&[u8]>, nonce: String) -> (Self, Step) {
-        let mut exchange = Self {
-            domain: offer.domain.clone(),
-            bindings: offer.bindings.clone(),
-            has_plus: offer.has_plus(),
-            username: None,
-            state: State::Over,
-        };
+        let mut exchange = Self::new(offer);
         let step = match Mechanism::parse(mechanism) {
             // RFC 6120 §6.5.9: it is known, and could be used here if it were strong enough.
             Some(mechanism @ (Mechanism::Plain | Mechanism::Scram { plus: false, .. })) if !offer.has(mechanism) => {
@@ -154,6 +164,26 @@ impl Exchange {
         (exchange, step)
     }
 
+    /// Begins one by which the peer shows that it has a token (XEP-0484). It is over in one step: there must be an initial response.
+    pub fn start_token(offer: &Offer, mechanism: TokenMechanism, initial: Option<&[u8]>) -> (Self, Step) {
+        let mut exchange = Self::new(offer);
+        let step =
+            exchange.token(mechanism, initial.unwrap_or_default()).unwrap_or_else(|failure| exchange.fail(failure));
+        (exchange, step)
+    }
+
+    fn new(offer: &Offer) -> Self {
+        Self {
+            domain: offer.domain.clone(),
+            bindings: offer.bindings.clone(),
+            has_plus: offer.has_plus(),
+            lists: offer.protected.then(|| offer.downgrade_protection()),
+            from: offer.from.clone(),
+            username: None,
+            state: State::Over,
+        }
+    }
+
     /// The peer's response to a challenge, decoded.
     pub fn respond(&mut self, response: &[u8]) -> Step {
         match self.take() {
@@ -169,7 +199,10 @@ impl Exchange {
     pub fn keys(&mut self, keys: ScramKeys, known: bool) -> Step {
         match self.take() {
             State::ScramAwaitsKeys(scram) if scram.hash == keys.hash => {
-                let server_first = scram::server_first(&scram.nonce, &keys.salt, keys.iterations);
+                let mut server_first = scram::server_first(&scram.nonce, &keys.salt, keys.iterations);
+                if let Some(lists) = &self.lists {
+                    server_first.push_str(&scram::downgrade_protection(scram.hash.digest(lists).as_ref()));
+                }
                 let challenge = server_first.clone().into_bytes();
                 self.state = State::ScramAwaitsFinal { scram, keys, known, server_first };
                 Step::Challenge(challenge)
@@ -189,6 +222,23 @@ impl Exchange {
             State::PlainAwaitsCheck { .. } => self.fail(SaslFailure::NotAuthorized),
             _ => self.fail(SaslFailure::TemporaryAuthFailure),
         }
+    }
+
+    /// Answer to [`Step::CheckToken`]: what the server has to say, or why the token is not good.
+    pub fn token_checked(&mut self, outcome: Result<Vec<u8>, SaslFailure>) -> Step {
+        match (self.take(), outcome) {
+            (State::TokenAwaitsCheck, Ok(data)) => self.succeed(Some(data)),
+            (State::TokenAwaitsCheck, Err(failure)) => self.fail(failure),
+            _ => self.fail(SaslFailure::TemporaryAuthFailure),
+        }
+    }
+
+    fn token(&mut self, mechanism: TokenMechanism, initial: &[u8]) -> Result<Step, SaslFailure> {
+        let data = mechanism.data(&self.bindings).ok_or(SaslFailure::InvalidMechanism)?;
+        let (name, proof) = TokenProof::parse(mechanism, data, initial).ok_or(SaslFailure::MalformedRequest)?;
+        let username = self.identify(&name, None)?;
+        self.state = State::TokenAwaitsCheck;
+        Ok(Step::CheckToken { username, proof: Box::new(proof) })
     }
 
     fn initial(&mut self, mechanism: Mechanism, initial: &[u8], nonce: String) -> Step {
@@ -271,6 +321,7 @@ impl Exchange {
         self.username = Some(username.clone());
         match authzid {
             Some(authzid) if BareJid::parse(authzid).as_ref() != Ok(&account) => Err(SaslFailure::InvalidAuthzid),
+            Some(_) if self.from.as_ref().is_some_and(|from| *from != account) => Err(SaslFailure::InvalidAuthzid),
             _ => Ok(username),
         }
     }

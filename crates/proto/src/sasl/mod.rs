@@ -10,8 +10,10 @@
 mod credentials;
 mod exchange;
 mod failure;
+mod ht;
 mod offer;
 mod plain;
+pub mod sasl2;
 mod scram;
 pub mod xml;
 
@@ -21,4 +23,5 @@ mod interop;
 pub use credentials::{Credentials, Hash, PasswordError, ScramKeys, ScramPolicy};
 pub use exchange::{Exchange, Identity, Step};
 pub use failure::SaslFailure;
+pub use ht::{TokenMechanism, TokenProof};
 pub use offer::{ChannelBindings, Mechanism, Offer};

@@ -1,6 +1,7 @@
 //! RFC 6120 §6.3.3: the mechanisms that one stream offers, and what they bind to.
 
-use super::Hash;
+use super::{Hash, TokenMechanism};
+use crate::BareJid;
 
 /// A mechanism, by its registered name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,6 +92,11 @@ pub struct Offer {
     pub mechanisms: Vec<Mechanism>,
     /// What can be bound to.
     pub bindings: ChannelBindings,
+    /// XEP-0388 §4.4: whom the stream header is from; an authorization identity must be the same.
+    pub from: Option<BareJid>,
+    /// XEP-0474: whether SCRAM tells the client what was offered, so that nobody in between can have taken the best away. Only where
+    /// the client speaks SASL2: some older ones fail over any attribute that SCRAM allows for but does not name, as rsasl 2 does.
+    pub protected: bool,
 }
 
 impl Offer {
@@ -112,12 +118,31 @@ impl Offer {
                 Mechanism::Anonymous => anonymous,
             })
             .collect();
-        Self { domain: domain.into(), mechanisms, bindings }
+        Self { domain: domain.into(), mechanisms, bindings, from: None, protected: false }
+    }
+
+    /// The mechanisms of tokens (XEP-0484) that this connection can be had by, strongest first.
+    pub fn token_mechanisms(bindings: &ChannelBindings) -> Vec<TokenMechanism> {
+        TokenMechanism::ALL.into_iter().filter(|mechanism| mechanism.data(bindings).is_some()).collect()
     }
 
     /// Names of the channel binding types, for XEP-0440's `<sasl-channel-binding/>`.
     pub fn binding_types(&self) -> impl Iterator<Item = &'static str> {
         self.bindings.iter().map(|(name, _)| name)
+    }
+
+    /// XEP-0474 §5.1: what is hashed, so that a client can see whether the lists that it was shown are those that were sent.
+    pub(super) fn downgrade_protection(&self) -> Vec<u8> {
+        let join = |mut names: Vec<&'static str>| {
+            names.sort_unstable();
+            names.join("\u{1e}")
+        };
+        let mut text = join(self.mechanisms.iter().map(|mechanism| mechanism.name()).collect());
+        if !self.bindings.is_empty() {
+            text.push('\u{1f}');
+            text.push_str(&join(self.binding_types().collect()));
+        }
+        text.into_bytes()
     }
 
     /// Whether the mechanism is one of those.
@@ -166,6 +191,17 @@ mod tests {
 
         let anonymous = Offer::new("guests.example.com", ChannelBindings::default(), &[], false, true);
         assert_eq!(names(&anonymous), ["ANONYMOUS"]);
+    }
+
+    #[test]
+    fn what_is_hashed_against_downgrades_is_sorted_and_names_bindings_where_there_are_some() {
+        let bindings = ChannelBindings { tls_exporter: Some([7; 32]), tls_server_end_point: Some(vec![9; 32]) };
+        let mut offer = Offer::new("example.org", bindings, &[Hash::Sha1], false, false);
+        // The example of XEP-0474 §5.3, whose hash it names too.
+        let text = offer.downgrade_protection();
+        assert_eq!(text, b"SCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS\x1ftls-exporter\x1etls-server-end-point");
+        offer.bindings = ChannelBindings::default();
+        assert_eq!(offer.downgrade_protection(), b"SCRAM-SHA-1\x1eSCRAM-SHA-1-PLUS");
     }
 
     #[test]

@@ -80,6 +80,11 @@ pub(super) fn server_first(nonce: &str, salt: &[u8], iterations: u32) -> String 
     format!("r={nonce},s={},i={iterations}", BASE64.encode(salt))
 }
 
+/// XEP-0474 §5.1: the attribute that follows, with the hash of what was offered
+pub(super) fn downgrade_protection(lists: &[u8]) -> String {
+    format!(",h={}", BASE64.encode(lists))
+}
+
 /// `server-final-message` of success
 pub(super) fn server_final(signature: &[u8]) -> String {
     format!("v={}", BASE64.encode(signature))

@@ -104,7 +104,7 @@ pub fn failure(failure: SaslFailure, text: Option<&str>) -> Element {
 }
 
 /// Some clients write `=` for a response of no bytes as they do in `<auth/>`.
-fn decode(text: &str) -> Result<Vec<u8>, SaslFailure> {
+pub(super) fn decode(text: &str) -> Result<Vec<u8>, SaslFailure> {
     match text {
         "=" => Ok(Vec::new()),
         _ => BASE64.decode(text).map_err(|_| SaslFailure::IncorrectEncoding),

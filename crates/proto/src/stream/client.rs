@@ -5,8 +5,11 @@
 //! policy, keys, a resource) it yields an event and waits for the matching answer; feed it no
 //! bytes until then. The state of negotiation is boxed and dropped when a resource is bound.
 
+mod sasl2;
+
 use super::event::{Acceptance, Event, Opening, ResumeFailure};
 use super::features::{self, StartTls};
+use crate::sasl::sasl2::{self as sasl2_xml, Authenticate};
 use crate::sasl::xml::{self as sasl_xml, Request};
 use crate::sasl::{Exchange, SaslFailure, ScramKeys, Step};
 use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
@@ -57,6 +60,12 @@ struct Negotiation {
     acceptance: Option<Acceptance>,
     exchange: Option<(Exchange, String)>,
     success: Option<Vec<u8>>,
+    /// XEP-0388: what the peer asked for, while it authenticates by that profile.
+    sasl2: Option<Box<Authenticate>>,
+    /// XEP-0388: a success of which the peer has not been told.
+    success2: Option<Box<sasl2::Success>>,
+    /// XEP-0509: what the features are called that the peer was shown.
+    config_version: Option<String>,
     /// Wrong passwords.
     failures: u8,
     /// Attempts to authenticate.
@@ -173,7 +182,7 @@ impl ClientStream {
         self.tokenizer.set_limits(acceptance.xml);
         let negotiation = self.negotiation();
         let features = match negotiation.account {
-            None => features::before_authentication(&acceptance),
+            None => negotiation.name_features(features::before_authentication(&acceptance), &acceptance),
             Some(_) => features::after_authentication(&acceptance.features, acceptance.limits),
         };
         negotiation.acceptance = Some(acceptance);
@@ -187,6 +196,7 @@ impl ClientStream {
         negotiation.secure = true;
         // §5.4.3.3: what was said in clear does not count.
         negotiation.exchange = None;
+        negotiation.sasl2 = None;
         self.restart();
     }
 
@@ -240,18 +250,28 @@ impl ClientStream {
         self.state = State::Negotiating;
     }
 
-    /// Answers [`Event::Resume`]: `<resumed/>` is in the output, and the session goes on.
+    /// Answers [`Event::Resume`], or what was wanted inline: `<resumed/>` is in the output, and the session goes on.
     pub fn resumed(&mut self, jid: &FullJid, previd: &str, h: u32) {
         let resumed = Element::new("resumed", ns::SM).with_attr("previd", previd).with_attr("h", h.to_string());
-        self.write(&resumed);
+        match self.owes_success() {
+            true => {
+                self.add_to_success(resumed);
+                self.write_success(jid.as_str(), false);
+            }
+            false => self.write(&resumed),
+        }
         self.establish(jid);
     }
 
-    /// Answers [`Event::Resume`] with `<failed/>`; the peer may bind.
+    /// Answers [`Event::Resume`] with `<failed/>`; the peer may bind. Where it was wanted inline it stands in the coming `<success/>`.
     pub fn resume_failed(&mut self, failure: &ResumeFailure) {
         let mut failed = Element::new("failed", ns::SM).with(Element::new(failure.condition.name(), ns::STANZA_ERRORS));
         if let Some(h) = failure.h {
             failed.set_attr("h", h.to_string());
+        }
+        if self.owes_success() {
+            self.add_to_success(failed);
+            return;
         }
         self.write(&failed);
         self.state = State::Negotiating;
@@ -300,6 +320,13 @@ impl ClientStream {
         let secure = self.negotiation().secure;
         let starttls = self.negotiation().acceptance.as_ref().map_or(StartTls::No, |acceptance| acceptance.starttls);
         let authenticated = self.negotiation().account.is_some();
+        if element.ns() == ns::SASL2 && !authenticated {
+            return self.authenticate2(element, starttls, nonce);
+        }
+        // XEP-0388 §2.4: nothing else may come while it is in progress.
+        if self.state == State::Authenticating && self.negotiation().sasl2.is_some() {
+            return Some(self.failed(StreamCondition::NotAuthorized.into()));
+        }
         match (element.name(), element.ns()) {
             ("starttls", ns::TLS) => {
                 if secure || starttls == StartTls::No || authenticated {
@@ -366,21 +393,21 @@ impl ClientStream {
         nonce: &mut dyn FnMut() -> String,
     ) -> Option<Event> {
         let running = self.state == State::Authenticating;
-        if element.name() == "auth" {
-            let negotiation = self.negotiation();
-            negotiation.attempts = negotiation.attempts.saturating_add(1);
-            if negotiation.attempts > ATTEMPTS_MAX {
-                return Some(self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many attempts")));
-            }
+        if element.name() == "auth"
+            && let Some(failed) = self.count_attempt()
+        {
+            return Some(failed);
         }
         match Request::parse(element) {
             Some(Ok(Request::Auth { mechanism, .. })) if starttls == StartTls::Required => {
                 self.fail_authentication(SaslFailure::EncryptionRequired, None, mechanism)
             }
             Some(Ok(Request::Auth { mechanism, initial })) => {
-                let Some(acceptance) = &self.negotiation().acceptance else {
+                let Some(acceptance) = &mut self.negotiation().acceptance else {
                     return Some(self.failed(StreamCondition::NotAuthorized.into()));
                 };
+                acceptance.offer.from = None;
+                acceptance.offer.protected = false;
                 let (exchange, step) = Exchange::start(&acceptance.offer, &mechanism, initial.as_deref(), nonce());
                 self.negotiation().exchange = Some((exchange, mechanism));
                 self.step(step)
@@ -407,7 +434,11 @@ impl ClientStream {
     fn step(&mut self, step: Step) -> Option<Event> {
         match step {
             Step::Challenge(data) => {
-                sasl_xml::challenge(&data).write(ns::STREAM, &mut self.output);
+                let challenge = match self.negotiation().sasl2 {
+                    Some(_) => sasl2_xml::challenge(&data),
+                    None => sasl_xml::challenge(&data),
+                };
+                challenge.write(ns::STREAM, &mut self.output);
                 self.state = State::Authenticating;
                 None
             }
@@ -419,12 +450,14 @@ impl ClientStream {
                 self.state = State::Waiting;
                 Some(Event::CheckPassword { keys, password })
             }
+            Step::CheckToken { username, proof } => Some(self.check_token(username, proof)),
             Step::Success { identity, data } => {
                 self.state = State::Waiting;
                 let negotiation = self.negotiation();
                 negotiation.success = data;
                 let mechanism = negotiation.exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
-                Some(Event::Authenticated { identity, mechanism })
+                let request = negotiation.sasl2.take();
+                Some(Event::Authenticated { identity, mechanism, request })
             }
             Step::Failure { failure, username } => {
                 let mechanism = self.negotiation().exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
@@ -439,7 +472,11 @@ impl ClientStream {
         username: Option<String>,
         mechanism: String,
     ) -> Option<Event> {
-        sasl_xml::failure(failure, None).write(ns::STREAM, &mut self.output);
+        let element = match self.negotiation().sasl2.take() {
+            Some(_) => sasl2_xml::failure(failure),
+            None => sasl_xml::failure(failure, None),
+        };
+        element.write(ns::STREAM, &mut self.output);
         self.state = State::Negotiating;
         let negotiation = self.negotiation();
         // A mechanism or message that the server does not take is no guess at a password.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::features::{StartTls, StreamLimits};
-use crate::sasl::{Hash, Identity, Offer, SaslFailure, ScramKeys};
+use crate::sasl::sasl2::Authenticate;
+use crate::sasl::{Hash, Identity, Offer, SaslFailure, ScramKeys, TokenProof};
 use crate::xml::{Element, Stanza, XmlLimits};
 use crate::{BareJid, StanzaCondition, StreamError};
 
@@ -27,12 +28,26 @@ pub enum Event {
         /// this password
         password: String,
     },
-    /// Answer with [`super::ClientStream::authenticated`], which sends `<success/>`.
+    /// XEP-0484: answer with [`super::ClientStream::token_checked`].
+    CheckToken {
+        /// prepared localpart
+        username: String,
+        /// the client's installation, where it says so
+        device: Option<String>,
+        /// what shows that it has a token
+        proof: Box<TokenProof>,
+        /// how often it has logged in with it, where it says so
+        count: Option<u64>,
+    },
+    /// Answer with [`super::ClientStream::authenticated`], which sends `<success/>`; where there is a request, with
+    /// [`super::ClientStream::authenticated_inline`].
     Authenticated {
         /// who
         identity: Identity,
         /// by which mechanism
         mechanism: String,
+        /// XEP-0388: the request that began it
+        request: Option<Box<Authenticate>>,
     },
     /// `<failure/>` is in the output; the peer may try again.
     AuthenticationFailed {
@@ -80,7 +95,10 @@ impl fmt::Debug for Event {
             Self::CheckPassword { keys, .. } => {
                 f.debug_struct("CheckPassword").field("keys", keys).finish_non_exhaustive()
             }
-            Self::Authenticated { identity, mechanism } => {
+            Self::CheckToken { username, .. } => {
+                f.debug_struct("CheckToken").field("username", username).finish_non_exhaustive()
+            }
+            Self::Authenticated { identity, mechanism, .. } => {
                 f.debug_struct("Authenticated").field("identity", identity).field("mechanism", mechanism).finish()
             }
             Self::AuthenticationFailed { failure, username, mechanism } => f
@@ -124,11 +142,24 @@ pub struct Acceptance {
     pub starttls: StartTls,
     /// SASL. Not used once the peer is authenticated.
     pub offer: Offer,
+    /// XEP-0388: whether that profile is on offer, and what can be had inline.
+    pub inline: Option<Vec<Element>>,
     /// Whether strangers may make accounts (XEP-0077). Not used once the peer is authenticated.
     pub registration: bool,
     /// Whether some of them are invited, and so may show a token (XEP-0445). Not used once the peer is authenticated.
     pub invites: bool,
     /// Further features after authentication.
+    pub features: Vec<Element>,
+    /// Limits to advertise and, by `xml`, to keep.
+    pub limits: StreamLimits,
+    /// Limits to keep from here on.
+    pub xml: XmlLimits,
+}
+
+/// XEP-0388: what holds once a peer has authenticated without a new stream.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// Further features.
     pub features: Vec<Element>,
     /// Limits to advertise and, by `xml`, to keep.
     pub limits: StreamLimits,

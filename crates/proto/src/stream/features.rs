@@ -1,9 +1,16 @@
 //! RFC 6120 §4.3.2: what a server advertises at each stage of a client's stream.
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::Acceptance;
 use crate::ns;
-use crate::sasl::xml as sasl_xml;
+use crate::sasl::{sasl2, xml as sasl_xml};
 use crate::xml::Element;
+
+/// Bytes of the name of a list of features.
+const CONFIG_VERSION_BYTES: usize = 15;
 
 /// Whether STARTTLS is on offer (RFC 6120 §5.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +46,7 @@ impl StreamLimits {
 
 /// Before TLS, or before authentication where TLS is there or not needed.
 pub(super) fn before_authentication(acceptance: &Acceptance) -> Element {
-    let &Acceptance { starttls, ref offer, registration, invites, limits, .. } = acceptance;
+    let &Acceptance { starttls, ref offer, ref inline, registration, invites, limits, .. } = acceptance;
     let mut features = Element::new("features", ns::STREAM);
     if starttls != StartTls::No {
         let mut element = Element::new("starttls", ns::TLS);
@@ -51,6 +58,9 @@ pub(super) fn before_authentication(acceptance: &Acceptance) -> Element {
     if starttls != StartTls::Required {
         if !offer.mechanisms.is_empty() {
             features = features.with(sasl_xml::mechanisms(offer));
+            if let Some(inline) = inline {
+                features = features.with(sasl2::authentication(offer, inline));
+            }
         }
         features = features.with_all(sasl_xml::channel_bindings(offer));
         if invites {
@@ -61,6 +71,17 @@ pub(super) fn before_authentication(acceptance: &Acceptance) -> Element {
         }
     }
     features.with(limits.element())
+}
+
+/// XEP-0509 §2.2: a name for just these features, so that a client can say next time which it has in mind.
+pub(super) fn config_version(features: &Element) -> String {
+    let digest = digest::digest(&digest::SHA256, features.to_xml(ns::STREAM).as_bytes());
+    BASE64.encode(&digest.as_ref()[..CONFIG_VERSION_BYTES])
+}
+
+/// Once a resource is bound, where that took no stream of its own (XEP-0386, or XEP-0198 §9).
+pub(super) fn after_binding(extra: &[Element], limits: StreamLimits) -> Element {
+    Element::new("features", ns::STREAM).with_all(extra.iter().cloned()).with(limits.element())
 }
 
 /// After authentication: bind, and what the server adds (roster versioning, capabilities …).

@@ -5,7 +5,7 @@ mod event;
 mod features;
 
 pub use client::ClientStream;
-pub use event::{Acceptance, Event, Opening, ResumeFailure};
+pub use event::{Acceptance, After, Event, Opening, ResumeFailure};
 pub use features::{StartTls, StreamLimits};
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ fn open(stream: &mut ClientStream, attributes: &str, starttls: StartTls, registr
         domain: "example.org".into(),
         starttls,
         offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
+        inline: None,
         registration,
         invites: false,
         features: Vec::new(),
@@ -274,5 +275,174 @@ fn any_other_stanza_of_a_stranger_ends_the_stream() {
             matches!(feed(&mut stream, stanza), Some(Event::Failed(error)) if error.condition == StreamCondition::NotAuthorized),
             "{stanza}"
         );
+    }
+}
+
+mod sasl2 {
+    use super::*;
+    use crate::FullJid;
+    use crate::xml::Element;
+
+    fn opened2() -> ClientStream {
+        let mut stream = ClientStream::new(LIMITS, true, "id".into(), "example.org".into());
+        assert!(matches!(feed(&mut stream, &header("from='juliet@example.org'")), Some(Event::Opened(_))));
+        stream.accept(Acceptance {
+            domain: "example.org".into(),
+            starttls: StartTls::No,
+            offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
+            inline: Some(vec![Element::new("bind", ns::BIND2)]),
+            invites: false,
+            registration: false,
+            features: Vec::new(),
+            limits: StreamLimits::default(),
+            xml: LIMITS,
+        });
+        let features = written(&mut stream);
+        assert!(features.contains("<inline><bind xmlns='urn:xmpp:bind:0'/></inline></authentication>"), "{features}");
+        stream
+    }
+
+    fn authenticate(content: &str) -> String {
+        format!(
+            "<authenticate xmlns='{}' mechanism='PLAIN'><initial-response>{MESSAGE}</initial-response>{content}</authenticate>",
+            ns::SASL2
+        )
+    }
+
+    /// A stream whose peer has proved who it is and waits for `<success/>`.
+    fn proved(content: &str) -> ClientStream {
+        let mut stream = opened2();
+        assert!(matches!(feed(&mut stream, &authenticate(content)), Some(Event::FindKeys { .. })));
+        assert!(matches!(stream.keys(keys(), true), Some(Event::CheckPassword { .. })));
+        let Some(Event::Authenticated { request: Some(request), .. }) = stream.password_checked(true) else { panic!() };
+        assert_eq!(request.inline.len(), usize::from(!content.is_empty()));
+        let after = After { features: Vec::new(), limits: StreamLimits::default(), xml: LIMITS };
+        stream.authenticated_inline(BareJid::parse("juliet@example.org").unwrap(), after);
+        assert!(written(&mut stream).is_empty());
+        stream
+    }
+
+    const IDENTIFIER: &str = "<authorization-identifier>juliet@example.org";
+
+    #[test]
+    fn without_a_wish_to_bind_the_same_stream_goes_on_with_new_features() {
+        let mut stream = proved("");
+        stream.succeeded();
+        let answer = written(&mut stream);
+        assert!(answer.starts_with("<success xmlns='urn:xmpp:sasl:2'>"), "{answer}");
+        assert!(answer.contains(&format!("{IDENTIFIER}</")) && answer.contains("<bind "), "{answer}");
+        assert!(answer.contains("</success><stream:features>"), "{answer}");
+        let bind = format!("<iq type='set' id='b'><bind xmlns='{}'/></iq>", ns::BIND);
+        assert!(matches!(feed(&mut stream, &bind), Some(Event::Bind { resource: None })));
+    }
+
+    #[test]
+    fn a_resource_bound_inline_ends_negotiation_and_stamps_stanzas() {
+        let mut stream = proved("<bind xmlns='urn:xmpp:bind:0'/>");
+        stream.add_to_success(Element::new("token", "urn:example"));
+        stream.bound_inline(&FullJid::parse("juliet@example.org/b").unwrap(), vec![Element::new("x", "urn:example")]);
+        let answer = written(&mut stream);
+        let bound =
+            "<token xmlns='urn:example'/><bound xmlns='urn:xmpp:bind:0'><x xmlns='urn:example'/></bound></success>";
+        assert!(answer.contains(&format!("{IDENTIFIER}/b</")) && answer.contains(bound), "{answer}");
+        assert!(!answer.contains(ns::BIND), "{answer}");
+        let Some(Event::Stanza(stanza)) = feed(&mut stream, "<message/>") else { panic!() };
+        assert_eq!(stanza.from().as_deref(), Some("juliet@example.org/b"));
+    }
+
+    #[test]
+    fn what_cannot_be_resumed_is_said_within_the_success_and_what_can_ends_negotiation() {
+        let failure = ResumeFailure { condition: crate::StanzaCondition::ItemNotFound, h: Some(7) };
+        let mut stream = proved("<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>");
+        stream.resume_failed(&failure);
+        assert!(stream.is_waiting() && written(&mut stream).is_empty());
+        stream.succeeded();
+        assert!(written(&mut stream).contains("<failed xmlns='urn:xmpp:sm:3' h='7'><item-not-found"));
+
+        let mut stream = proved("<resume xmlns='urn:xmpp:sm:3' previd='x' h='0'/>");
+        stream.resumed(&FullJid::parse("juliet@example.org/b").unwrap(), "x", 3);
+        assert!(written(&mut stream).contains("<resumed xmlns='urn:xmpp:sm:3' previd='x' h='3'/></success>"));
+        assert!(stream.is_bound());
+    }
+
+    #[test]
+    fn during_authentication_nothing_else_may_come_and_the_two_profiles_do_not_mix() {
+        let begun = |element: &str| {
+            let mut stream = opened2();
+            assert!(feed(&mut stream, element).is_none());
+            stream
+        };
+        let two = format!("<authenticate xmlns='{}' mechanism='PLAIN'/>", ns::SASL2);
+        let one = auth("PLAIN", "");
+        for (first, second) in [
+            (&two, auth("PLAIN", MESSAGE)),
+            (&two, authenticate("")),
+            (&two, "<message/>".into()),
+            (&two, GET.into()),
+            (&two, format!("<response xmlns='{}'>{MESSAGE}</response>", ns::SASL)),
+            (&one, format!("<response xmlns='{}'>{MESSAGE}</response>", ns::SASL2)),
+            (&one, format!("<next xmlns='{}' task='x'/>", ns::SASL2)),
+        ] {
+            assert_eq!(failure(&mut begun(first), &second), StreamCondition::NotAuthorized, "{first} {second}");
+        }
+        // A new attempt by the other profile gives up the one before.
+        assert!(matches!(feed(&mut begun(&one), &authenticate("")), Some(Event::FindKeys { .. })));
+    }
+
+    #[test]
+    fn attempts_are_counted_across_profiles_and_six_wrong_passwords_end_the_stream() {
+        let mut stream = opened2();
+        for count in 1..=32 {
+            let attempt = match count % 3 {
+                0 => auth("TELEPATHY", ""),
+                1 => format!("<authenticate xmlns='{}' mechanism='TELEPATHY'/>", ns::SASL2),
+                _ => authenticate("").replace(MESSAGE, "!"),
+            };
+            assert!(matches!(feed(&mut stream, &attempt), Some(Event::AuthenticationFailed { .. })));
+        }
+        assert_eq!(failure(&mut stream, &authenticate("")), StreamCondition::PolicyViolation);
+
+        let mut stream = opened2();
+        for count in 1..=6 {
+            feed(&mut stream, &authenticate(""));
+            stream.keys(keys(), false);
+            assert!(matches!(stream.password_checked(true), Some(Event::AuthenticationFailed { .. })));
+            assert!(written(&mut stream).starts_with("<failure xmlns='urn:xmpp:sasl:2'><not-authorized "));
+            assert_eq!(stream.is_closed(), count == 6, "{count}");
+        }
+    }
+
+    #[test]
+    fn scram_tells_what_was_offered_where_the_client_speaks_this_profile() {
+        use base64::Engine as _;
+        let challenge = |text: String, name: &str| {
+            let mut stream = opened2();
+            assert!(matches!(feed(&mut stream, &text), Some(Event::FindKeys { .. })));
+            stream.keys(keys(), true);
+            let answer = written(&mut stream);
+            let data = answer.split(['>', '<']).nth(2).unwrap();
+            assert!(answer.starts_with(&format!("<challenge xmlns='{name}'>")), "{answer}");
+            String::from_utf8(base64::engine::general_purpose::STANDARD.decode(data).unwrap()).unwrap()
+        };
+        // `n,,n=juliet,r=x`
+        let first = "biwsbj1qdWxpZXQscj14";
+        let two = format!(
+            "<authenticate xmlns='{}' mechanism='SCRAM-SHA-256'><initial-response>{first}</initial-response></authenticate>",
+            ns::SASL2
+        );
+        assert!(challenge(two, ns::SASL2).contains(",h="));
+        assert!(!challenge(auth("SCRAM-SHA-256", first), ns::SASL).contains(",h="));
+    }
+
+    #[test]
+    fn other_features_than_the_client_has_in_mind_fail_it_and_are_no_guess() {
+        let version = |value: &str| format!("<config-version xmlns='urn:xmpp:iap:0' value='{value}'/>");
+        let mut stream = opened2();
+        for _ in 0..10 {
+            let event = feed(&mut stream, &authenticate(&version("older")));
+            assert!(matches!(event, Some(Event::AuthenticationFailed { failure: SaslFailure::Aborted, .. })));
+            assert!(written(&mut stream).contains("<config-version-mismatch "));
+            assert!(!stream.is_closed());
+        }
     }
 }

@@ -149,3 +149,26 @@ async fn replacing_many_changes_existing_ones_and_the_last_of_two_rows_stays() {
     assert!(opens(&accounts.find(&jid("a@example.org")).await.unwrap().unwrap(), "3"));
     assert!(opens(&accounts.find(&jid("b@example.org")).await.unwrap().unwrap(), "2"));
 }
+
+#[tokio::test]
+async fn tokens_go_with_the_password_and_stay_while_it_is_the_same() {
+    let store = Store::memory();
+    let accounts = Accounts::new(&store, ScramPolicy::default());
+    let romeo = BareJid::parse("romeo@example.org").unwrap();
+    let tokens = store.map::<Vec<u8>>(TOKENS);
+    accounts.create(&romeo, "secret").await.unwrap();
+    let give = || accounts.change(&romeo, |batch| tokens.put(batch, &owner(&romeo), "phone", &vec![1]));
+    let has = async || tokens.get(&owner(&romeo), "phone").await.unwrap().is_some();
+    give().await.unwrap();
+    accounts.renew_keys(&romeo, "secret").await.unwrap();
+    assert!(has().await);
+    accounts.set_password(&romeo, "another").await.unwrap();
+    assert!(!has().await);
+    give().await.unwrap();
+    let imported = accounts.find(&romeo).await.unwrap().unwrap();
+    accounts.replace_many(vec![(romeo.clone(), imported)]).await.unwrap();
+    assert!(!has().await);
+    give().await.unwrap();
+    accounts.remove(&romeo).await.unwrap();
+    assert!(!has().await);
+}

@@ -19,7 +19,9 @@ use magpie_proto::xeps::result_sets::{self, PageAnswer, PageEnds, PageRequest};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Record, Store, StoreError, Ticket};
+use tracing::warn;
 
+use super::bind2::Binding;
 use super::offline::refusal;
 use super::{About, Module, stanza_ids};
 use crate::accounts;
@@ -83,6 +85,20 @@ impl Module for MessageArchive {
             archive: deps.store.archive("messages"),
             key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
             deps: deps.clone(),
+        }
+    }
+
+    /// XEP-0386 §3.2: what the archive has at the moment of binding, so that the client knows what to ask for.
+    async fn bound(&self, binding: &mut Binding<'_>) -> Vec<Element> {
+        if binding.session.anonymous || !self.deps.archives() {
+            return Vec::new();
+        }
+        match self.ends(&binding.session.account).await {
+            Ok(metadata) => vec![metadata],
+            Err(error) => {
+                warn!(%error, account = %binding.session.account, "the archive cannot be read");
+                Vec::new()
+            }
         }
     }
 
@@ -358,20 +374,23 @@ impl MessageArchive {
     }
 
     async fn metadata(self: Arc<Self>, request: Request) -> Reply {
-        let account = &request.session()?.account;
+        Ok(Some(self.ends(&request.session()?.account).await.map_err(refusal)?))
+    }
+
+    async fn ends(&self, account: &BareJid) -> Result<Element, StoreError> {
         let owner = accounts::owner(account);
         self.catch_up().await;
         let end = |backwards| self.archive.page(&owner, Page { backwards, limit: 1, ..Page::default() });
         let mut ends = Vec::new();
         for backwards in [false, true] {
             let found: Result<Vec<(LogId, Archived)>, StoreError> = end(backwards).await;
-            ends.extend(found.map_err(refusal)?.first().map(|(place, _)| (self.id(account, *place), time(*place))));
+            ends.extend(found?.first().map(|(place, _)| (self.id(account, *place), time(*place))));
         }
         let ends = match &ends[..] {
             [(first, start), (last, end)] => Some([(first.as_str(), *start), (last.as_str(), *end)]),
             _ => None,
         };
-        Ok(Some(mam::metadata(ends)))
+        Ok(mam::metadata(ends))
     }
 }
 

@@ -10,6 +10,7 @@ use magpie_proto::xeps::hints::Hints;
 use magpie_proto::xml::{Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, ns};
 
+use super::bind2::Binding;
 use super::{About, Module};
 use crate::mailbox::{Addressee, Delivery};
 use crate::registry::{Account, Registry, Resource, SessionHandle, SessionId};
@@ -36,6 +37,16 @@ impl Module for Carbons {
 
     fn new(deps: &Deps) -> Self {
         Self { registry: Arc::clone(&deps.registry) }
+    }
+
+    const BIND_FEATURES: &'static [&'static str] = &[NS];
+
+    async fn bound(&self, binding: &mut Binding<'_>) -> Vec<Element> {
+        if binding.request.child("enable", NS).is_some() {
+            let session = binding.session;
+            self.registry.with(&session.account, |account| account.map(|account| account.set_carbons(session.id, true)));
+        }
+        Vec::new()
     }
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {

@@ -6,6 +6,7 @@
 use magpie_proto::ns;
 use magpie_proto::xml::{Element, Kind, Stanza};
 
+use super::bind2::Binding;
 use super::{About, Module};
 use crate::mailbox::Delivery;
 use crate::server::Deps;
@@ -37,6 +38,13 @@ impl Module for ClientStateIndication {
 
     fn stream_features(&self, _domain: &str) -> Vec<Element> {
         vec![Element::new("csi", NS)]
+    }
+
+    const BIND_FEATURES: &'static [&'static str] = &[NS];
+
+    async fn bound(&self, binding: &mut Binding<'_>) -> Vec<Element> {
+        binding.client_state.inactive = binding.request.child("inactive", NS).is_some();
+        Vec::new()
     }
 }
 

@@ -28,8 +28,11 @@ pub(super) const ABOUT: &[About] = &[
     xep(297, "Stanza Forwarding", "1.0"),
     xep(334, "Message Processing Hints", "1.0.0"),
     xep(368, "SRV records for XMPP over TLS", "1.1.0"),
+    xep(388, "Extensible SASL Profile", "1.0.4"),
     xep(440, "SASL Channel-Binding Type Capability", "1.0.0"),
+    xep(474, "SASL SCRAM Downgrade Protection", "0.5.0"),
     xep(478, "Stream Limits Advertisement", "0.2.0"),
+    xep(509, "Initial Authentication Pipelining", "0.2.0"),
 ];
 
 const fn document(title: &'static str, version: &'static str) -> About {

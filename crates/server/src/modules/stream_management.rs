@@ -13,6 +13,7 @@ use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StreamCondition, StreamError, ns};
 use parking_lot::Mutex;
 
+use super::bind2::Binding;
 use super::{About, Module};
 use crate::metrics::{Counted, Metrics};
 use crate::mailbox::Delivery;
@@ -52,6 +53,19 @@ impl Module for StreamManagement {
 
     fn new(_deps: &Deps) -> Self {
         Self { sessions: Mutex::default(), ended: Mutex::default() }
+    }
+
+    fn inline_features(&self) -> Vec<Element> {
+        vec![Element::new("sm", ns::SM)]
+    }
+
+    const BIND_FEATURES: &'static [&'static str] = &[ns::SM];
+
+    async fn bound(&self, binding: &mut Binding<'_>) -> Vec<Element> {
+        let Some(enable) = binding.request.child("enable", ns::SM) else { return Vec::new() };
+        let (acks, enabled) = Acks::enable(enable, binding.server, binding.session);
+        binding.acks = Some(Box::new(acks));
+        vec![enabled.element()]
     }
 }
 

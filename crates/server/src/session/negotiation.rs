@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_proto::sasl::sasl2::Authenticate;
 use magpie_proto::sasl::{ChannelBindings, Credentials, Hash, Identity, Offer, SaslFailure};
 use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, StartTls, StreamLimits};
 use magpie_proto::xml::XmlLimits;
@@ -16,6 +17,7 @@ use magpie_store::StoreError;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::inline::Beginning;
 use super::{Connection, Counts, Session, Takeover, UNSENT_BYTES_HIGH};
 use crate::config::{Limits, TlsMode};
 use crate::listen::transport::Transport;
@@ -71,6 +73,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     let mut negotiation = Negotiation::new(server, gate, takeover.connection, server.deps.metrics.negotiating());
     negotiation.domain = takeover.account.domain().to_owned();
     negotiation.account = Some(takeover.account);
+    negotiation.inline = takeover.inline;
     let running = server.running();
     tokio::spawn(async {
         // A server that stops waits for what runs; it does not wait for more to begin.
@@ -82,33 +85,35 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
 }
 
 pub(super) struct Negotiation {
-    server: Arc<Server>,
+    pub(super) server: Arc<Server>,
     gate: Gate,
-    connection: Connection,
+    pub(super) connection: Connection,
     deadline: Instant,
-    domain: String,
-    account: Option<BareJid>,
+    pub(super) domain: String,
+    pub(super) account: Option<BareJid>,
+    /// XEP-0388: what is still to be done of what the client wanted inline.
+    pub(super) inline: Option<Box<Authenticate>>,
     /// The account whose keys are being checked.
-    meant: Option<BareJid>,
+    pub(super) meant: Option<BareJid>,
     /// Whether it was made when fewer hashes were configured.
     lacks_keys: bool,
-    anonymous: bool,
+    pub(super) anonymous: bool,
     /// By which mechanism it authenticated, for the log.
-    mechanism: String,
+    pub(super) mechanism: String,
     /// Whether an account was made on this stream (XEP-0077).
     registered: bool,
     /// The invite that was shown on it (XEP-0445).
     invite: Option<Box<Invite>>,
-    address: IpAddr,
+    pub(super) address: IpAddr,
     _negotiating: Counted,
 }
 
 /// Where negotiation stands after an event.
-enum Next {
+pub(super) enum Next {
     /// It goes on.
     More,
     /// A session begins.
-    Bound(Arc<SessionHandle>),
+    Bound(Arc<SessionHandle>, Beginning),
     /// A session that waits for a connection shall have this one.
     Resume { handle: Arc<SessionHandle>, previd: String, h: u32 },
     /// The connection is over.
@@ -124,6 +129,7 @@ impl Negotiation {
             deadline: Instant::now() + Duration::from_secs(seconds),
             domain: String::new(),
             account: None,
+            inline: None,
             meant: None,
             lacks_keys: false,
             anonymous: false,
@@ -137,18 +143,29 @@ impl Negotiation {
     }
 
     pub(super) async fn run(mut self: Box<Self>) -> Option<Box<Session>> {
-        while let Some(event) = self.next_event().await {
-            match self.handle(event).await {
+        loop {
+            let next = match self.inline.take() {
+                Some(request) => Box::pin(self.bind_inline(request)).await,
+                None => match self.next_event().await {
+                    Some(event) => self.handle(event).await,
+                    None => break,
+                },
+            };
+            match next {
                 Next::More => {}
-                Next::Bound(handle) => return Some(Session::new(self.server, handle, self.connection)),
+                Next::Bound(handle, beginning) => {
+                    return Some(Session::new(self.server, handle, self.connection, beginning));
+                }
                 Next::Resume { handle, previd, h } => {
                     let Some(account) = self.account.clone() else { break };
-                    let takeover = Takeover { connection: self.connection, previd, h, account };
+                    let inline = self.inline.take();
+                    let takeover = Takeover { connection: self.connection, previd, h, account, inline };
                     match handle.mailbox.put(Mail::Resume(Box::new(takeover))) {
                         // It ended just now.
                         Err(Mail::Resume(takeover)) => {
-                            let Takeover { connection, previd, account, .. } = *takeover;
+                            let Takeover { connection, previd, account, inline, .. } = *takeover;
                             self.connection = connection;
+                            self.inline = inline;
                             self.connection
                                 .resume_failed(&self.server.modules.stream_management.failure(&account, &previd));
                         }
@@ -222,14 +239,14 @@ impl Negotiation {
                     }
                 }
             }
-            Event::FindKeys { username, hash } => Box::pin(self.find_keys(&username, hash)).await,
+            Event::FindKeys { username, hash } => return Box::pin(self.find_keys(&username, hash)).await,
             Event::CheckPassword { keys, password } => {
                 let right = Box::pin(self.server.check_password(keys, password.clone())).await;
                 if let (true, true, Some(account)) = (right, self.lacks_keys, self.meant.clone()) {
                     // The password is here now and will not be again: the account gets what SCRAM asks for next time.
                     let server = Arc::clone(&self.server);
                     tokio::spawn(async move {
-                        if let Err(error) = server.deps.accounts.set_password(&account, &password).await {
+                        if let Err(error) = server.deps.accounts.renew_keys(&account, &password).await {
                             info!(%account, %error, "the account still lacks keys");
                         }
                     });
@@ -237,7 +254,14 @@ impl Negotiation {
                 let event = self.connection.stream.password_checked(right);
                 return self.then(event).await;
             }
-            Event::Authenticated { identity, mechanism } => return self.authenticated(identity, &mechanism),
+            Event::CheckToken { username, device, proof, count } => {
+                let outcome = Box::pin(self.check_token(&username, device.as_deref(), &proof, count)).await;
+                let event = self.connection.stream.token_checked(outcome);
+                return self.then(event).await;
+            }
+            Event::Authenticated { identity, mechanism, request } => {
+                return self.authenticated(identity, &mechanism, request).await;
+            }
             Event::AuthenticationFailed { failure, username, mechanism } => {
                 info!(address = %self.address, domain = %self.domain, username, mechanism, failure = failure.name(), "authentication failed");
                 self.server.deps.metrics.authentication(&mechanism, false);
@@ -337,6 +361,8 @@ impl Negotiation {
             None => config.limits.idle_seconds_max.min(config.limits.login_seconds_max),
         };
         let acceptance = Acceptance {
+            // XEP-0388 §3: never in clear.
+            inline: secure.then(|| self.inline_features(&bindings, anonymous)),
             offer: match anonymous {
                 true => Offer::new(&domain, bindings, &[], false, true),
                 false => Offer::new(&domain, bindings, &hashes, plain, false),
@@ -359,12 +385,12 @@ impl Negotiation {
         self.connection.stream.accept(acceptance);
     }
 
-    async fn find_keys(&mut self, username: &str, hash: Option<Hash>) {
+    async fn find_keys(&mut self, username: &str, hash: Option<Hash>) -> Next {
         let name = self.account_name(username);
         if self.server.throttle().check(&name, self.address, std::time::Instant::now()).is_err() {
             info!(address = %self.address, account = name, "authentication throttled");
             self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
-            return;
+            return Next::More;
         }
         let found = match BareJid::from_parts(Some(username), &self.domain) {
             Ok(account) => self.find_credentials(account).await,
@@ -374,13 +400,13 @@ impl Negotiation {
             Ok(Some(_)) if self.is_disabled().await => {
                 info!(address = %self.address, account = name, "the account is disabled");
                 self.connection.stream.refuse_authentication(SaslFailure::AccountDisabled);
-                return;
+                return Next::More;
             }
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "credentials cannot be read");
                 self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
-                return;
+                return Next::More;
             }
         };
         let keys = found.as_ref().and_then(|credentials| match hash {
@@ -405,11 +431,11 @@ impl Negotiation {
             Some(keys) => self.connection.stream.keys(keys, true),
             None => self.connection.stream.keys(fake, false),
         };
-        let _ = self.then(event).await;
+        self.then(event).await
     }
 
     /// Whether the account that is meant may not be used for now.
-    async fn is_disabled(&self) -> bool {
+    pub(super) async fn is_disabled(&self) -> bool {
         let Some(account) = &self.meant else { return false };
         // Where the store does not say, the session will not be bound.
         self.server.deps.accounts.is_disabled(account).await.unwrap_or(false)
@@ -423,7 +449,7 @@ impl Negotiation {
         found
     }
 
-    fn authenticated(&mut self, identity: Identity, mechanism: &str) -> Next {
+    async fn authenticated(&mut self, identity: Identity, mechanism: &str, request: Option<Box<Authenticate>>) -> Next {
         let local = match identity {
             Identity::Account(named) => match self.meant.take().as_ref().and_then(BareJid::local) {
                 Some(local) => local.to_owned(),
@@ -444,6 +470,9 @@ impl Negotiation {
         self.server.deps.metrics.authentication(mechanism, true);
         debug!(address = %self.address, %account, mechanism, "authenticated");
         self.mechanism = mechanism.to_owned();
+        if let Some(request) = request {
+            return Box::pin(self.resume_inline(account, request)).await;
+        }
         self.connection.stream.authenticated(account.clone());
         self.account = Some(account);
         Next::More
@@ -459,6 +488,22 @@ impl Negotiation {
             self.connection.stream.bind_refused(&StanzaCondition::BadRequest.into());
             return Next::More;
         };
+        match self.begin(jid).await {
+            Ok(handle) => {
+                self.connection.stream.bound(&handle.jid);
+                info!(jid = %handle.jid, address = %self.address, mechanism = self.mechanism, resumed = false, "session bound");
+                Next::Bound(handle, Beginning::default())
+            }
+            Err(Some(error)) => {
+                self.connection.stream.bind_refused(&error);
+                Next::More
+            }
+            Err(None) => Next::More,
+        }
+    }
+
+    /// Puts a session with this address into the registry. Where that cannot be, why; `None` where the stream has ended for it.
+    pub(super) async fn begin(&mut self, jid: FullJid) -> Result<Arc<SessionHandle>, Option<StanzaError>> {
         let limits = self.server.config().limits.clone();
         let mailbox = Mailbox::new(limits.unsent_bytes_max);
         let handle = Arc::new(SessionHandle::new(self.server.registry().next_id(), jid, mailbox, self.anonymous));
@@ -472,9 +517,7 @@ impl Negotiation {
             }
             Ok(None) => {}
             Err(_) => {
-                let error = StanzaError::new(StanzaCondition::ResourceConstraint, "too many sessions");
-                self.connection.stream.bind_refused(&error);
-                return Next::More;
+                return Err(Some(StanzaError::new(StanzaCondition::ResourceConstraint, "too many sessions")));
             }
         }
         // An account that was removed or disabled since it authenticated has no sessions. Looked at now, when a removal would find this one.
@@ -482,21 +525,18 @@ impl Negotiation {
             let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
             pipeline::session_has_left(&self.server, &handle, left).await;
             self.fail(StreamCondition::NotAuthorized.into());
-            return Next::More;
+            return Err(None);
         }
         if let Err(error) = news::session_bound(&self.server, &handle).await {
             tracing::error!(%error, account = %handle.account, "the account cannot be read");
             let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
             pipeline::session_has_left(&self.server, &handle, left).await;
-            self.connection.stream.bind_refused(&StanzaCondition::InternalServerError.into());
-            return Next::More;
+            return Err(Some(StanzaCondition::InternalServerError.into()));
         }
-        self.connection.stream.bound(&handle.jid);
-        info!(jid = %handle.jid, address = %self.address, mechanism = self.mechanism, resumed = false, "session bound");
-        Next::Bound(handle)
+        Ok(handle)
     }
 
-    fn resume(&mut self, previd: String, h: u32) -> Next {
+    pub(super) fn resume(&mut self, previd: String, h: u32) -> Next {
         let Some(account) = &self.account else { return Next::Over };
         let stream_management = &self.server.modules.stream_management;
         match stream_management.find(account, &previd) {
@@ -511,7 +551,7 @@ impl Negotiation {
         }
     }
 
-    fn account_name(&self, username: &str) -> String {
+    pub(super) fn account_name(&self, username: &str) -> String {
         format!("{username}@{}", self.domain)
     }
 
@@ -519,7 +559,7 @@ impl Negotiation {
         self.fail(StreamError::new(StreamCondition::ConnectionTimeout, "login took too long"));
     }
 
-    fn fail(&mut self, error: StreamError) {
+    pub(super) fn fail(&mut self, error: StreamError) {
         self.server.deps.metrics.stream_error(error.condition.name());
         self.connection.fail(error);
     }
@@ -544,7 +584,7 @@ fn before_auth(limits: &Limits) -> XmlLimits {
     XmlLimits { stanza_bytes_max: limits.stanza_bytes_max_before_auth, ..after_auth(limits) }
 }
 
-fn after_auth(limits: &Limits) -> XmlLimits {
+pub(super) fn after_auth(limits: &Limits) -> XmlLimits {
     XmlLimits {
         stanza_bytes_max: limits.stanza_bytes_max,
         depth_max: limits.depth_max,

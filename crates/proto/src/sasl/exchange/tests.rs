@@ -116,6 +116,21 @@ fn run(mechanism: &str, client: &Client<'_>, keys: ScramKeys, known: bool, edit:
 }
 
 #[test]
+fn the_example_of_xep_0474_is_what_the_client_is_told() {
+    let bindings = ChannelBindings { tls_exporter: Some([7; 32]), tls_server_end_point: Some(vec![9; 32]) };
+    let offer = Offer::new("example.com", bindings, &[Hash::Sha1], false, false);
+    let offer = Offer { protected: true, ..offer };
+    let (mut exchange, _) = begin(&offer, "SCRAM-SHA-1", CLIENT.first().as_str());
+    let client = Client { hash: Hash::Sha1, ..CLIENT };
+    let server_first = challenge(exchange.keys(keys_of("pencil", Hash::Sha1), true));
+    assert!(server_first.ends_with(",h=G6k/rBLDqgOhRRaCuuatSDFkJ08="), "{server_first}");
+    // And what the client answers is signed with it.
+    let (last, signature) = client.last(&server_first);
+    let Step::Success { data, .. } = exchange.respond(last.as_bytes()) else { panic!() };
+    assert_eq!(data.unwrap(), signature.as_bytes());
+}
+
+#[test]
 fn the_example_of_rfc_5802_section_5_succeeds() {
     let salt = BASE64.decode("QSXCR+Q6sek8bf92").unwrap();
     let keys = ScramKeys::derive(Hash::Sha1, rounds(4096), &salt, "pencil");

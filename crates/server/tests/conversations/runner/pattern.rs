@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -13,7 +14,7 @@ pub(crate) const IS: &str = "urn:magpie:conversation";
 /// The values by name that a conversation knows.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// Replaces `{name}`, `{base64 text}` and `{repeat count text}` in what is sent.
+/// Replaces `{name}`, `{base64 text}`, `{token user token}` and `{repeat count text}` in what is sent.
 pub(crate) fn substitute(text: &str, variables: &Variables) -> Result<String, String> {
     let mut out = String::new();
     for part in parts(text)? {
@@ -28,6 +29,11 @@ pub(crate) fn substitute(text: &str, variables: &Variables) -> Result<String, St
 fn value_of(name: &str, variables: &Variables) -> Result<String, String> {
     if let Some(text) = name.strip_prefix("base64 ") {
         return Ok(BASE64.encode(substitute_brackets(text, variables)?.replace("\\0", "\0")));
+    }
+    if let Some((user, token)) = name.strip_prefix("token ").and_then(|rest| rest.split_once(' ')) {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, substitute_brackets(token, variables)?.as_bytes());
+        let proof = hmac::sign(&key, b"Initiator");
+        return Ok(BASE64.encode([user.as_bytes(), b"\0", proof.as_ref()].concat()));
     }
     if let Some((count, text)) = name.strip_prefix("repeat ").and_then(|rest| rest.split_once(' ')) {
         let count: usize = count.parse().map_err(|_| format!("{{{name}}}: `{count}` is no number"))?;
