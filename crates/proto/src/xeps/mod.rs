@@ -17,4 +17,6 @@ pub mod hints;
 /// XEP-0313: Message Archive Management
 pub mod mam;
 /// XEP-0059: Result Set Management
+pub mod pubsub;
+pub mod pubsub_config;
 pub mod result_sets;
