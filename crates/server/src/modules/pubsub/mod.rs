@@ -3,6 +3,8 @@
 //! Nodes with items at every account and at the service of each domain. `node.rs` is a node as a value: who may do what. `storage.rs` has the
 //! rows. A change of a place waits for those before it and is on disk before anybody hears of it.
 
+mod avatar;
+mod bookmarks;
 pub mod node;
 mod notify;
 mod owner;
@@ -37,7 +39,7 @@ const TURNS: usize = 64;
 const NODES_ASKED_MAX: usize = 500;
 
 /// Nodes of accounts whose items are for nobody else, also where the client that creates them forgets to say so.
-const PRIVATE_NODES: &[&str] = &["storage:bookmarks", "urn:xmpp:bookmarks:1", "urn:xmpp:mds:displayed:0"];
+const PRIVATE_NODES: &[&str] = &[bookmarks::ALL, bookmarks::EACH, "urn:xmpp:mds:displayed:0"];
 
 /// What a session wants to be notified of without a subscription: names of nodes.
 pub type Interests = BTreeSet<Box<str>>;
@@ -117,8 +119,18 @@ impl Module for Pubsub {
             host_features: &[],
             account_features: &[result_sets::NS],
         },
-        plain(222, "Persistent Storage of Public Data via PubSub", "1.0"),
-        plain(223, "Persistent Storage of Private Data via PubSub", "1.1.1"),
+        account(84, "User Avatar", "1.1.4", &[]),
+        account(398, "User Avatar to vCard-Based Avatars Conversion", "1.0.0", &["urn:xmpp:pep-vcard-conversion:0"]),
+        account(48, "Bookmarks", "1.2", &[]),
+        account(
+            402,
+            "PEP Native Bookmarks",
+            "1.2.0",
+            &["urn:xmpp:bookmarks:1#compat", "urn:xmpp:bookmarks:1#compat-pep"],
+        ),
+        account(411, "Bookmarks Conversion", "1.1.0", &["urn:xmpp:bookmarks-conversion:0"]),
+        account(222, "Persistent Storage of Public Data via PubSub", "1.0", &[]),
+        account(223, "Persistent Storage of Private Data via PubSub", "1.1.1", &[]),
     ];
 
     fn new(deps: &Deps) -> Self {
@@ -142,8 +154,13 @@ impl Module for Pubsub {
     }
 }
 
-const fn plain(xep: u16, title: &'static str, version: &'static str) -> About {
-    About { xep: Some(xep), title, version, host_features: &[], account_features: &[] }
+const fn account(
+    xep: u16,
+    title: &'static str,
+    version: &'static str,
+    account_features: &'static [&'static str],
+) -> About {
+    About { xep: Some(xep), title, version, host_features: &[], account_features }
 }
 
 impl Pubsub {
@@ -219,6 +236,16 @@ impl Pubsub {
         }
         let (items, set) = self.node_items(&request, &place(&request)).await?;
         Ok(Some(disco::Items { node: None, items }.element().with_all(set.map(|set| set.element()))))
+    }
+
+    /// The account changed a node of its own that has its like elsewhere.
+    async fn convert(&self, server: &Arc<Server>, place: &Place, name: &str) {
+        match name {
+            avatar::METADATA => self.avatar_published(server, place).await,
+            bookmarks::EACH => self.bookmarks_changed(server, place).await,
+            bookmarks::ALL => self.bookmarks_replaced(server, place).await,
+            _ => {}
+        }
     }
 
     /// A message to a place: an owner's decision on a subscription is taken; what else comes nobody reads.

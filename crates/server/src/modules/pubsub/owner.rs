@@ -62,7 +62,8 @@ impl Pubsub {
         match place.personal {
             false => NodeConfig::general(),
             true if super::PRIVATE_NODES.contains(&name) => {
-                NodeConfig { access: AccessModel::Whitelist, ..NodeConfig::personal() }
+                let max_items = Some(1).filter(|_| name == super::bookmarks::ALL);
+                NodeConfig { access: AccessModel::Whitelist, max_items, ..NodeConfig::personal() }
             }
             true => NodeConfig::personal(),
         }

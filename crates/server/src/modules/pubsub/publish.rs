@@ -40,7 +40,11 @@ impl Pubsub {
             let publish = Element::new("publish", NS).with_attr("node", name).with_all(ids);
             request.answer(Some(&Element::new("pubsub", NS).with(publish)));
         });
-        ids.await.map(|()| None)
+        ids.await?;
+        if place.personal {
+            self.convert(&request.server, place, name).await;
+        }
+        Ok(None)
     }
 
     /// Publishes on behalf of somebody. `answer` is called when it is on disk, before anybody is notified.
@@ -151,7 +155,29 @@ impl Pubsub {
         if asked || node.config.notify_retract {
             self.notify(&request.server, place, name, &node, &retracted(name, &[id.to_owned()])).await;
         }
+        if place.personal {
+            self.convert(&request.server, place, name).await;
+        }
         Ok(None)
+    }
+
+    /// Removes an item on behalf of the owner.
+    pub(super) async fn remove_item(
+        &self,
+        server: &Arc<Server>,
+        place: &Place,
+        name: &str,
+        id: &str,
+    ) -> Result<(), StanzaError> {
+        let turn = self.turn(place).await;
+        let node = self.existing(place, name).await?;
+        let Some(placed) = self.storage.item(place, name, &node, id).await? else { return Ok(()) };
+        let mut change = self.storage.change(place);
+        change.remove(name, &placed);
+        change.commit().await?;
+        drop(turn);
+        self.notify(server, place, name, &node, &retracted(name, &[id.to_owned()])).await;
+        Ok(())
     }
 }
 
