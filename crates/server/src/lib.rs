@@ -17,6 +17,7 @@ pub mod requests;
 pub mod roster;
 pub mod router;
 pub mod server;
+pub mod services;
 pub mod session;
 pub mod subscription;
 

@@ -138,6 +138,8 @@ modules! {
     private: Private,
     /// XEP-0054: vcard-temp, XEP-0153: vCard-Based Avatars
     vcard: VcardTemp,
+    /// XEP-0060: Publish-Subscribe, XEP-0163: Personal Eventing Protocol
+    pubsub: Pubsub,
     /// XEP-0077: In-Band Registration
     register: Register,
     /// XEP-0379: Pre-Authenticated Roster Subscription, XEP-0401: Easy User Onboarding, XEP-0445: Pre-Authenticated In-Band Registration

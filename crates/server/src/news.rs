@@ -44,6 +44,7 @@ pub async fn account_registered(server: &Arc<Server>, account: &BareJid) {
 
 /// A session is over, and out of the registry.
 pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
+    server.modules.caps.session_ended(resource.session.id);
     server.modules.presence.session_ended(server, &resource).await;
     server.deps.metrics.session_ended();
     let SessionHandle { account, anonymous, .. } = &*resource.session;

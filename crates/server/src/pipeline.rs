@@ -11,7 +11,7 @@ use tracing::info;
 use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
-use crate::modules::{archive, blocking, carbons, last, presence, stanza_ids};
+use crate::modules::{archive, blocking, carbons, last, presence, pubsub, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::requests::{Query, TakesTime};
@@ -171,10 +171,16 @@ fn send_message(
     let stanza = &*stanza_ids::without_claims(stanza, &session.account);
     let sender = (!session.anonymous).then_some(&session.account);
     let promise = match destination(server, session, stanza, to) {
+        // What the account itself asked its user is answered to it (XEP-0060 §8.6).
+        Destination::OwnAccount if to.resource().is_none() && pubsub::is_decision(stanza) => {
+            server.modules.pubsub.receive_message(server, &session.account, stanza);
+            Promise::kept()
+        }
         Destination::OwnAccount | Destination::LocalAccount { .. } | Destination::Broadcast => {
             receive_message(server, to, stanza, sender, acknowledged, asked)?
         }
         Destination::LocalHost { .. } => host_receives_message(stanza)?,
+        Destination::Service(service) => service.receive_message(server, to, stanza)?,
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
     };
     // After the recipient has it: a copy of a message that was refused would say that it was sent.
@@ -392,7 +398,7 @@ fn as_routed(resource: &Resource) -> router::Resource<'_, SessionId> {
 }
 
 /// A message to the server itself: nobody reads there (RFC 6121 §8.3).
-fn host_receives_message(message: &Stanza) -> Result<Promise, StanzaError> {
+pub(crate) fn host_receives_message(message: &Stanza) -> Result<Promise, StanzaError> {
     match MessageType::parse(message.type_().as_deref()) {
         MessageType::Headline | MessageType::Error => Ok(Promise::kept()),
         _ => Err(StanzaCondition::ServiceUnavailable.into()),
@@ -410,9 +416,13 @@ async fn user_sends_presence(outgoing: &Outgoing, to: &Jid) -> Result<Promise, S
     };
     match kind {
         PresenceType::Available if !directed => {
-            server.modules.presence.user_is_available(server, session, stanza).await
+            let promise = server.modules.presence.user_is_available(server, session, stanza).await?;
+            // After the presence of its contacts: what they publish is theirs (XEP-0163 §4.3.4).
+            server.modules.caps.session_shows(server, session, stanza).await;
+            Ok(promise)
         }
         PresenceType::Unavailable if !directed => {
+            server.modules.caps.session_ended(session.id);
             server.modules.presence.user_is_unavailable(server, session, stanza).await
         }
         PresenceType::Subscription(kind) if directed => {

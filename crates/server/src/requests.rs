@@ -12,6 +12,7 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
 use crate::registry::SessionHandle;
 use crate::server::Server;
+use crate::services::Service;
 
 /// Whom an IQ must address for its owner to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum To {
     Account,
     /// A served domain.
     Host,
+    /// A service, whatever stands before its domain.
+    Service(Service),
 }
 
 /// Get or set.
@@ -60,12 +63,13 @@ impl<'a> Query<'a> {
     }
 
     fn target(&self) -> To {
-        if self.to.local().is_none() {
-            To::Host
-        } else if self.session.is_some_and(|session| session.account == *self.to) {
-            To::OwnAccount
-        } else {
-            To::Account
+        if self.session.is_some_and(|session| session.account == *self.to) {
+            return To::OwnAccount;
+        }
+        match (self.server.service_at(self.to.domain()), self.to.local()) {
+            (Some(service), _) => To::Service(service),
+            (None, None) => To::Host,
+            (None, Some(_)) => To::Account,
         }
     }
 }
@@ -263,7 +267,10 @@ impl Requests {
             Some("get") => Verb::Get,
             Some("set") => Verb::Set,
             // Answers to questions that the server asked (a ping) need no answer.
-            Some("result" | "error") => return Err(None),
+            Some("result" | "error") => {
+                query.server.modules.caps.hear_answer(query);
+                return Err(None);
+            }
             _ => return refuse(StanzaCondition::BadRequest),
         };
         // §8.2.3: an id, and exactly one payload.

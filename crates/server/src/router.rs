@@ -9,6 +9,7 @@
 use magpie_proto::{FullJid, Jid, Kind, StanzaCondition};
 use smallvec::SmallVec;
 
+use crate::services::Service;
 use crate::subscription::SubscriptionStanza;
 
 /// RFC 6121 §5.2.2: the `type` of a message.
@@ -292,7 +293,9 @@ pub enum Destination<'a> {
         /// The served domain.
         domain: &'a str,
     },
-    /// Any other domain: a service of this server, or another server.
+    /// A service of this server, or somebody who lives there.
+    Service(Service),
+    /// Any other domain: another server.
     Remote {
         /// The domain.
         domain: &'a str,
@@ -315,7 +318,7 @@ pub fn destination<'a>(
     };
     let domain = to.domain();
     if !is_local_host(domain) {
-        return Destination::Remote { domain };
+        return Service::at(domain, is_local_host).map_or(Destination::Remote { domain }, Destination::Service);
     }
     match (to.local(), to.resource()) {
         (None, _) => Destination::LocalHost { domain },

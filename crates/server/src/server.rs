@@ -31,6 +31,7 @@ use crate::modules::Modules;
 use crate::modules::offline::refusal;
 use crate::registry::Registry;
 use crate::requests::{Requests, TwoOwners};
+use crate::services::Service;
 use crate::session::{self, Counts, Gate};
 
 /// Buffers kept for the next connection that needs one: 1 MiB.
@@ -438,6 +439,11 @@ impl Server {
     /// Whether the domain is served here.
     pub fn serves(&self, domain: &str) -> bool {
         self.domains.iter().any(|served| **served == *domain)
+    }
+
+    /// Which service answers at a domain that is not served itself.
+    pub fn service_at(&self, domain: &str) -> Option<Service> {
+        Service::at(domain, |domain| self.serves(domain))
     }
 
     /// Whether the account may administer the server.

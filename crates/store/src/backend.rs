@@ -28,6 +28,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Entries of a map, in byte order of the keys.
     fn entries(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Vec<u8>)>>;
 
+    /// Entries of a map with keys between two, neither of them included; from the end on with `back`.
+    fn keys(&self, name: &'static str, owner: &str, between: Between<'_>, limit: usize) -> Reading<KeyedEntries>;
+    fn count_keys(&self, name: &'static str, owner: &str, between: Between<'_>) -> Reading<u64>;
+
     /// Entries of a log after an id, oldest first.
     fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries>;
     /// Entries of a log before an id, newest first.
@@ -51,6 +55,19 @@ pub(crate) trait Backend: Send + Sync {
     fn statistics(&self) -> Statistics;
     /// Commits what is queued and lets everything go. Doing it again does nothing.
     fn close(&self);
+}
+
+pub(crate) type KeyedEntries = Vec<(String, Vec<u8>)>;
+
+/// A part of a map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Between<'a> {
+    /// After this key.
+    pub after: &'a str,
+    /// Before this key.
+    pub before: &'a str,
+    /// From the end on.
+    pub back: bool,
 }
 
 pub(crate) type Entries = Vec<(LogId, Vec<u8>)>;

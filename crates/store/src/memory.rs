@@ -11,7 +11,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::archive::{self, Page, Topic};
-use crate::backend::{Backend, Entries};
+use crate::backend::{Backend, Between, Entries, KeyedEntries};
 use crate::batch::{Batch, Change, Effect, Operation};
 use crate::error::StoreError;
 use crate::faults::Faults;
@@ -160,6 +160,21 @@ impl Backend for Memory {
         })
     }
 
+    fn keys(&self, name: &'static str, owner: &str, between: Between<'_>, limit: usize) -> Reading<KeyedEntries> {
+        self.read_owner(owner, |rows| {
+            let entries = rows.maps.get(name).into_iter().flat_map(|map| part(map, between));
+            let owned = |(key, record): (&String, &Vec<u8>)| (key.clone(), record.clone());
+            match between.back {
+                false => entries.take(limit).map(owned).collect(),
+                true => entries.rev().take(limit).map(owned).collect(),
+            }
+        })
+    }
+
+    fn count_keys(&self, name: &'static str, owner: &str, between: Between<'_>) -> Reading<u64> {
+        self.read_owner(owner, |rows| rows.maps.get(name).into_iter().flat_map(|map| part(map, between)).count() as u64)
+    }
+
     fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.read_owner(owner, |rows| {
@@ -273,6 +288,16 @@ impl Archived {
             known.count > 0
         });
     }
+}
+
+/// The entries of a map between two keys.
+fn part<'a>(
+    map: &'a BTreeMap<String, Vec<u8>>,
+    between: Between<'_>,
+) -> impl DoubleEndedIterator<Item = (&'a String, &'a Vec<u8>)> {
+    // A range that ends before it begins is a panic.
+    let bounds = (Bound::Excluded(between.after), Bound::Excluded(between.before));
+    (between.after < between.before).then(|| map.range::<str, _>(bounds)).into_iter().flatten()
 }
 
 impl Commit for Arc<Mutex<Tables>> {

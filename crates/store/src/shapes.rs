@@ -3,12 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::backend::Entries;
+use crate::backend::{Between, Entries, KeyedEntries};
 use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::ids::LogId;
 use crate::record::Record;
 use crate::rows::{Found, Rows, Want, Wanted};
+use crate::sqlite::prefix_end;
 use crate::store::Store;
 
 /// What the shapes have in common: the store, their name in it, and the type of their records.
@@ -118,6 +119,43 @@ impl<T: Record> Map<T> {
         entries.into_iter().map(|(key, bytes)| Ok((key, self.decode(&bytes)?))).collect()
     }
 
+    /// Entries whose keys begin with `prefix` and are longer, in byte order, after the key `after`, at most `limit`.
+    pub async fn range(
+        &self,
+        owner: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let before = key_end(prefix);
+        let between = Between { after: after.unwrap_or(prefix), before: &before, back: false };
+        self.decode_all(self.store.backend().keys(self.name, owner, between, limit).await?)
+    }
+
+    /// As [`Map::range`], but from the last on, before the key `before`.
+    pub async fn range_back(
+        &self,
+        owner: &str,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, StoreError> {
+        let end = key_end(prefix);
+        let between = Between { after: prefix, before: before.unwrap_or(&end), back: true };
+        self.decode_all(self.store.backend().keys(self.name, owner, between, limit).await?)
+    }
+
+    /// How many entries have keys that begin with `prefix` and are longer, and come before the key `before`.
+    pub async fn count(&self, owner: &str, prefix: &str, before: Option<&str>) -> Result<u64, StoreError> {
+        let end = key_end(prefix);
+        let between = Between { after: prefix, before: before.unwrap_or(&end), back: false };
+        self.store.backend().count_keys(self.name, owner, between).await
+    }
+
+    fn decode_all(&self, entries: KeyedEntries) -> Result<Vec<(String, T)>, StoreError> {
+        entries.into_iter().map(|(key, bytes)| Ok((key, self.decode(&bytes)?))).collect()
+    }
+
     /// To be read with others by [`Store::read`].
     pub fn wanted(&self) -> Wanted {
         Wanted(Want::Map(self.name))
@@ -153,6 +191,11 @@ impl<T: Record> Map<T> {
     pub fn expect(&self, batch: &mut Batch, owner: &str, key: &str, record: Option<&T>) {
         batch.expect_entry(self.name, owner, key, record);
     }
+}
+
+/// Before this key lie all that begin with the prefix.
+fn key_end(prefix: &str) -> String {
+    prefix_end(prefix).unwrap_or_else(|| "\u{10ffff}\u{10ffff}".to_owned())
 }
 
 /// Records in order of time, an owner.

@@ -16,5 +16,9 @@ pub mod forwarding;
 pub mod hints;
 /// XEP-0313: Message Archive Management
 pub mod mam;
+/// XEP-0060: Publish-Subscribe
+pub mod pubsub;
+/// XEP-0060 §8.2: what a node is configured with
+pub mod pubsub_config;
 /// XEP-0059: Result Set Management
 pub mod result_sets;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use magpie_proto::xeps::disco::{Identity, Info, Item, Items, NS_INFO, NS_ITEMS};
 use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError};
 
-use super::{About, Module, Modules, contact};
+use super::{About, Module, Modules, contact, pubsub};
 use crate::config::Config;
 use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
+use crate::services::Service;
 
 /// The module.
 pub struct Disco;
@@ -62,30 +63,46 @@ impl Disco {
             return Ok(Some(commands.element()));
         }
         refuse_node(&payload)?;
-        Ok(Some(Items::default().element()))
+        let services = Service::ALL.iter().filter_map(|service| {
+            let address = service.address(query.to.domain())?;
+            query.server.service_at(address.domain())?;
+            Some(Item::new(address).with_name(service.title()))
+        });
+        Ok(Some(Items { node: None, items: services.collect() }.element()))
     }
 
     async fn info_of_account(self: Arc<Self>, request: Request) -> Reply {
-        // §8: an account that is not there and one that keeps to itself sound alike, whatever the node.
-        if !sees(&request).await? {
-            return Err(StanzaCondition::ServiceUnavailable.into());
+        let sees = sees(&request).await?;
+        let unseen = StanzaError::from(StanzaCondition::ServiceUnavailable);
+        let payload = request.payload();
+        if let Some(node) = payload.attr("node") {
+            let place = pubsub::Place::account(&request.to);
+            let info = request.server.modules.pubsub.node_info(&request, &place, node).await;
+            // §8: an account that is not there and one that keeps to itself sound alike, whatever the node.
+            return info.map(|info| Some(info.element())).map_err(|error| if sees { error } else { unseen });
         }
-        refuse_node(&request.payload())?;
-        Ok(Some(account_info(is_anonymous(&request.server, &request.to)).element()))
+        match sees {
+            true => Ok(Some(account_info(is_anonymous(&request.server, &request.to)).element())),
+            false => Err(unseen),
+        }
     }
 
     async fn items_of_account(self: Arc<Self>, request: Request) -> Reply {
-        if !sees(&request).await? {
+        let sees = sees(&request).await?;
+        let (payload, place) = (request.payload(), pubsub::Place::account(&request.to));
+        if let Some(node) = payload.attr("node") {
+            let names = request.server.modules.pubsub.item_names(&request, &place, node).await;
             // §8: here what sounds alike is an empty answer.
-            let node = request.payload().attr("node").map(str::to_owned);
-            return Ok(Some(Items { node, items: Vec::new() }.element()));
+            let nothing = || Some(Items { node: Some(node.to_owned()), items: Vec::new() }.element());
+            return if sees { names } else { names.or_else(|_| Ok(nothing())) };
         }
-        refuse_node(&request.payload())?;
-        let items = request.server.registry().with(&request.to, |account| {
-            let resources = account.into_iter().flat_map(|account| account.available());
+        let (nodes, set) = request.server.modules.pubsub.node_items(&request, &place).await?;
+        let mut items: Vec<Item> = request.server.registry().with(&request.to, |account| {
+            let resources = account.into_iter().flat_map(|account| account.available()).filter(|_| sees);
             resources.map(|resource| Item::new(resource.session.jid.clone())).collect()
         });
-        Ok(Some(Items { node: None, items }.element()))
+        items.extend(nodes);
+        Ok(Some(Items { node: None, items }.element().with_all(set.map(|set| set.element()))))
     }
 }
 
@@ -101,7 +118,10 @@ pub fn host_info(config: &Config) -> Info {
 
 fn account_info(anonymous: bool) -> Info {
     Info {
-        identities: vec![Identity::new("account", if anonymous { "anonymous" } else { "registered" })],
+        identities: vec![
+            Identity::new("account", if anonymous { "anonymous" } else { "registered" }),
+            Identity::new("pubsub", "pep"),
+        ],
         features: features(|about| about.account_features),
         ..Info::default()
     }
@@ -151,7 +171,8 @@ mod tests {
     fn an_account_does_not_advertise_what_only_the_host_does() {
         let info = account_info(false);
         assert!(info.has("urn:xmpp:ping") && !info.has("msgoffline"));
-        assert_eq!(info.identities, [Identity::new("account", "registered")]);
-        assert_eq!(account_info(true).identities, [Identity::new("account", "anonymous")]);
+        let pep = Identity::new("pubsub", "pep");
+        assert_eq!(info.identities, [Identity::new("account", "registered"), pep.clone()]);
+        assert_eq!(account_info(true).identities, [Identity::new("account", "anonymous"), pep]);
     }
 }

@@ -166,6 +166,10 @@ impl Presence {
         to: &Jid,
     ) -> Result<Promise, StanzaError> {
         let contact = to.to_bare();
+        if server.service_at(contact.domain()).is_some() {
+            // A service that needs no presence.
+            return Ok(Promise::kept());
+        }
         if !server.serves(contact.domain()) {
             return Err(StanzaCondition::RemoteServerNotFound.into());
         }
@@ -292,6 +296,7 @@ impl Presence {
         for (jid, stanza) in current(server, account) {
             self.deliver(server, &stanza, &jid, contact);
         }
+        server.modules.pubsub.greet_contact(server, account, &contact.to_bare()).await;
     }
 
     /// Sends `unavailable` from each available resource of the account.

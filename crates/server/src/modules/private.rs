@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use magpie_proto::xml::Element;
-use magpie_proto::{StanzaCondition, StanzaError, ns};
+use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Map, Store};
 
 use super::{About, Module};
@@ -17,6 +17,9 @@ use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::Deps;
 
 const NS: &str = "jabber:iq:private";
+
+/// XEP-0048: has a home at a node, too.
+const BOOKMARKS: &str = "storage:bookmarks";
 
 /// Elements of one account; one more is `resource-constraint`.
 const ELEMENTS_MAX: usize = 256;
@@ -104,7 +107,29 @@ impl Private {
             return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text));
         }
         self.store.commit(batch).await.map_err(refusal)?;
+        if let Some(bookmarks) = wanted.iter().find(|element| element.is("storage", BOOKMARKS)) {
+            request.answer(None);
+            // Who keeps them at a node finds them there (XEP-0411 §3).
+            let server = &request.server;
+            server.modules.pubsub.bookmarks_stored(server, &request.session()?.account, bookmarks).await;
+        }
         Ok(None)
+    }
+
+    /// The account's bookmarks of XEP-0048.
+    pub async fn bookmarks(&self, account: &BareJid) -> Result<Option<Element>, StanzaError> {
+        let stored = self.elements.get(&accounts::owner(account), &key("storage", BOOKMARKS)).await.map_err(refusal)?;
+        Ok(stored.and_then(|xml| Element::parse(xml.as_bytes(), ns::CLIENT).ok()))
+    }
+
+    /// Stores bookmarks that came another way.
+    pub async fn store_bookmarks(&self, account: &BareJid, storage: &Element) {
+        let mut batch = Batch::new();
+        let xml = storage.to_xml(ns::CLIENT);
+        self.elements.put(&mut batch, &accounts::owner(account), &key("storage", BOOKMARKS), &xml);
+        if let Err(error) = self.store.commit(batch).await {
+            tracing::warn!(%error, %account, "bookmarks were not converted");
+        }
     }
 
     /// Somebody else's (§2.3).

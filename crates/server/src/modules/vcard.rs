@@ -18,7 +18,7 @@ use crate::accounts;
 use crate::modules::offline::refusal;
 use crate::registry::{Registry, SessionHandle};
 use crate::requests::{Query, Reply, Request, Requests, To, Verb};
-use crate::server::Deps;
+use crate::server::{Deps, Server};
 
 const NS: &str = "vcard-temp";
 const NS_UPDATE: &str = "vcard-temp:x:update";
@@ -43,16 +43,47 @@ pub struct Vcard {
 impl Vcard {
     /// A vCard as a client sends it.
     pub fn new(element: Element) -> Self {
-        let photo = picture(&element).map_or_else(String::new, |bytes| {
-            let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &bytes);
-            hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-        });
+        let photo = picture(&element).map_or_else(String::new, |picture| picture.hash);
         Self { element, photo }
     }
 
     /// The element, as it was sent.
     pub fn into_element(self) -> Element {
         self.element
+    }
+
+    /// The same with this picture.
+    fn with_picture(self, picture: Option<&Picture>) -> Self {
+        let others = self.element.children().filter(|child| !child.is("PHOTO", NS)).cloned();
+        let photo = picture.map(|picture| {
+            let field = |name, text: &str| Element::new(name, NS).with_text(text);
+            Element::new("PHOTO", NS).with(field("TYPE", &picture.kind)).with(field("BINVAL", &picture.base64))
+        });
+        Self::new(Element::new("vCard", NS).with_all(others).with_all(photo))
+    }
+}
+
+/// A picture of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// As base64, without spaces.
+    pub base64: String,
+    /// Its media type.
+    pub kind: String,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// SHA-1 of them in lower-case hexadecimal.
+    pub hash: String,
+}
+
+impl Picture {
+    /// A picture in base64; `None` where that is none.
+    pub fn parse(base64: &str, kind: &str) -> Option<Self> {
+        let base64: String = base64.chars().filter(|char| !char.is_whitespace()).collect();
+        let decoded = BASE64.decode(&base64).ok().filter(|bytes| !bytes.is_empty())?;
+        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &decoded);
+        let hash = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { base64, kind: kind.to_owned(), bytes: decoded.len(), hash })
     }
 }
 
@@ -71,13 +102,12 @@ impl Record for Vcard {
     }
 }
 
-/// The picture of a vCard, decoded. What is no base64 is no picture.
-fn picture(vcard: &Element) -> Option<Vec<u8>> {
+/// The picture of a vCard. What is no base64 is no picture.
+fn picture(vcard: &Element) -> Option<Picture> {
     let photos = vcard.children().filter(|child| child.is("PHOTO", NS));
     let mut pictures = photos.filter_map(|photo| {
-        let mut text = photo.child("BINVAL", NS)?.text();
-        text.retain(|char| !char.is_whitespace());
-        BASE64.decode(text).ok().filter(|bytes| !bytes.is_empty())
+        let kind = photo.child("TYPE", NS).map(Element::text).filter(|kind| !kind.is_empty());
+        Picture::parse(&photo.child("BINVAL", NS)?.text(), kind.as_deref().unwrap_or("image/png"))
     });
     pictures.next()
 }
@@ -150,11 +180,12 @@ impl VcardTemp {
     /// A step: available presence that says nothing of a picture says what the server knows (XEP-0153 §3.1).
     pub fn add_photo<'a>(&self, session: &SessionHandle, presence: &'a Stanza) -> Cow<'a, Stanza> {
         let photo = self.registry.with(&session.account, |account| account.and_then(|account| account.photo.clone()));
-        match photo {
-            Some(photo) if presence.child("x", NS_UPDATE).is_none() => {
-                Cow::Owned(presence.with_child(&update(&photo)))
-            }
-            _ => Cow::Borrowed(presence),
+        let Some(photo) = photo else { return Cow::Borrowed(presence) };
+        match presence.child("x", NS_UPDATE).map(|child| child.element()) {
+            None => Cow::Owned(presence.with_child(&update(&photo))),
+            // A client that is not ready to say leaves it to the server (XEP-0398 §4).
+            Some(child) if child.child("photo", NS_UPDATE).is_none() => Cow::Owned(with_update(presence, &photo)),
+            Some(_) => Cow::Borrowed(presence),
         }
     }
 
@@ -195,10 +226,35 @@ impl VcardTemp {
             let text = format!("a vCard may have {bytes_max} bytes");
             return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
         }
-        let vcard = Vcard::new(payload);
+        let picture = picture(&payload);
+        let changed = self.store(&request.server, account, &Vcard::new(payload), || request.answer(None)).await?;
+        if changed {
+            let server = &request.server;
+            server.modules.pubsub.publish_avatar(server, account, picture.as_ref()).await;
+        }
+        Ok(None)
+    }
+
+    /// Puts a picture into the account's vCard, or takes it out.
+    pub async fn set_picture(&self, server: &Arc<Server>, account: &BareJid, picture: Option<&Picture>) {
+        let known = self.vcards.get(&accounts::owner(account)).await.ok().flatten();
+        let vcard = known.unwrap_or_else(|| Vcard::new(Element::new("vCard", NS))).with_picture(picture);
+        if let Err(error) = self.store(server, account, &vcard, || ()).await {
+            tracing::warn!(%error, %account, "a picture was not put into the vCard");
+        }
+    }
+
+    /// Stores a vCard: whether it has another picture than before. `answer` is called when it is stored, before anybody hears of it.
+    async fn store(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        vcard: &Vcard,
+        answer: impl FnOnce(),
+    ) -> Result<bool, StanzaError> {
         let photo: Arc<str> = vcard.photo.as_str().into();
         let mut batch = Batch::new();
-        self.vcards.put(&mut batch, &accounts::owner(account), &vcard);
+        self.vcards.put(&mut batch, &accounts::owner(account), vcard);
         // Under the account's lock, so that of two changes the later one is the last in the store and here.
         let (ticket, before) = self.registry.with(account, |entry| {
             let before = entry.and_then(|entry| entry.photo.replace(Arc::clone(&photo)));
@@ -206,12 +262,13 @@ impl VcardTemp {
         });
         ticket.await.map_err(refusal)?;
         // The answer first: the client then knows its own new picture in the presence that follows.
-        request.answer(None);
+        answer();
+        let changed = before.as_deref().unwrap_or_default() != &*photo;
         if before.as_deref() != Some(&*photo) {
             let change = |presence: &Stanza| replaced(presence, before.as_deref(), &photo);
-            request.server.modules.presence.show_again(&request.server, account, change).await;
+            server.modules.presence.show_again(server, account, change).await;
         }
-        Ok(None)
+        Ok(changed)
     }
 
     /// Somebody else's (§3.2).
@@ -230,12 +287,14 @@ fn replaced(presence: &Stanza, before: Option<&str>, photo: &str) -> Option<Stan
     let Some(child) = presence.child("x", NS_UPDATE) else {
         return Some(presence.with_child(&update(photo)));
     };
-    // Without `<photo/>` its client is not ready to say (XEP-0153 §4.1).
-    let shown = child.element().child("photo", NS_UPDATE)?.text();
-    if Some(shown.as_str()) != before {
-        return None;
+    match child.element().child("photo", NS_UPDATE).map(Element::text) {
+        Some(shown) if Some(shown.as_str()) != before => None,
+        _ => Some(with_update(presence, photo)),
     }
-    Some(presence.without_children(|child| child.is("x", NS_UPDATE)).with_child(&update(photo)))
+}
+
+fn with_update(presence: &Stanza, photo: &str) -> Stanza {
+    presence.without_children(|child| child.is("x", NS_UPDATE)).with_child(&update(photo))
 }
 
 #[cfg(test)]
@@ -312,6 +371,6 @@ mod tests {
         let own = presence("<x xmlns='vcard-temp:x:update'><photo>00ff</photo></x>");
         assert_eq!(replaced(&own, Some(ABC), ""), None);
         let not_ready = presence("<x xmlns='vcard-temp:x:update'/>");
-        assert_eq!(replaced(&not_ready, Some(""), ABC), None);
+        assert_eq!(replaced(&not_ready, Some(""), ABC).as_ref().and_then(shown).as_deref(), Some(ABC));
     }
 }

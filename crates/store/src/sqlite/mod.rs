@@ -21,12 +21,13 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+pub(crate) use self::queries::prefix_end;
 use self::quick::Quick;
 use self::readers::Readers;
 use self::schema::refused;
 use self::writer::SqliteCommit;
 use crate::archive::{Page, Topic};
-use crate::backend::{Backend, Entries};
+use crate::backend::{Backend, Between, Entries, KeyedEntries};
 use crate::batch::Batch;
 use crate::error::{OpenError, StoreError};
 use crate::faults::Faults;
@@ -188,6 +189,19 @@ impl Backend for Sqlite {
     fn entries(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Vec<u8>)>> {
         let owner = owner.to_string();
         self.read(move |connection| queries::entries(connection, name, &owner))
+    }
+
+    fn keys(&self, name: &'static str, owner: &str, between: Between<'_>, limit: usize) -> Reading<KeyedEntries> {
+        let (owner, after, before) = (owner.to_owned(), between.after.to_owned(), between.before.to_owned());
+        let back = between.back;
+        self.read(move |connection| {
+            queries::keys(connection, name, &owner, Between { after: &after, before: &before, back }, limit)
+        })
+    }
+
+    fn count_keys(&self, name: &'static str, owner: &str, between: Between<'_>) -> Reading<u64> {
+        let (owner, after, before) = (owner.to_owned(), between.after.to_owned(), between.before.to_owned());
+        self.read(move |connection| queries::count_keys(connection, [&owner, name, &after, &before]))
     }
 
     fn range(&self, name: &'static str, owner: &str, after: Option<LogId>, limit: usize) -> Reading<Entries> {

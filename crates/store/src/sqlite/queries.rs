@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::backend::Entries;
+use crate::backend::{Between, Entries, KeyedEntries};
 use crate::ids::LogId;
 use crate::rows::{Found, Want, Wanted};
 
@@ -12,6 +12,10 @@ const COUNT_OWNERS: &str = "SELECT count(*) FROM value_rows WHERE name = ?1 AND 
 const COUNT_OWNERS_TO: &str = "SELECT count(*) FROM value_rows WHERE name = ?1 AND owner >= ?2 AND owner < ?3";
 const ENTRY: &str = "SELECT record FROM map_rows WHERE owner = ?1 AND name = ?2 AND key = ?3";
 const ENTRIES: &str = "SELECT key, record FROM map_rows WHERE owner = ?1 AND name = ?2 ORDER BY key";
+const KEYS: &str =
+    "SELECT key, record FROM map_rows WHERE owner = ?1 AND name = ?2 AND key > ?3 AND key < ?4 ORDER BY key LIMIT ?5";
+const KEYS_BACK: &str = "SELECT key, record FROM map_rows WHERE owner = ?1 AND name = ?2 AND key > ?3 AND key < ?4 ORDER BY key DESC LIMIT ?5";
+const COUNT_KEYS: &str = "SELECT count(*) FROM map_rows WHERE owner = ?1 AND name = ?2 AND key > ?3 AND key < ?4";
 const RANGE: &str = "SELECT id, record FROM log_rows WHERE owner = ?1 AND name = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
 const RANGE_BACK: &str =
     "SELECT id, record FROM log_rows WHERE owner = ?1 AND name = ?2 AND id <= ?3 ORDER BY id DESC LIMIT ?4";
@@ -60,6 +64,22 @@ pub(super) fn entry(connection: &Connection, name: &str, owner: &str, key: &str)
 pub(super) fn entries(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
     let mut statement = connection.prepare_cached(ENTRIES)?;
     statement.query_map([owner, name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+pub(super) fn keys(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    between: Between<'_>,
+    limit: usize,
+) -> rusqlite::Result<KeyedEntries> {
+    let mut statement = connection.prepare_cached(if between.back { KEYS_BACK } else { KEYS })?;
+    let values = params![owner, name, between.after, between.before, limit_of(limit)];
+    statement.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+pub(super) fn count_keys(connection: &Connection, values: [&str; 4]) -> rusqlite::Result<u64> {
+    connection.prepare_cached(COUNT_KEYS)?.query_row(values, count)
 }
 
 pub(super) fn range(
@@ -136,7 +156,7 @@ pub(super) fn limit_of(limit: usize) -> i64 {
 }
 
 /// The first string after all that begin with the prefix, where there is one. The order of UTF-8 is that of the characters.
-fn prefix_end(prefix: &str) -> Option<String> {
+pub(crate) fn prefix_end(prefix: &str) -> Option<String> {
     let mut end = prefix.to_string();
     while let Some(last) = end.pop() {
         // The range skips what is no character.
@@ -159,7 +179,20 @@ mod tests {
     fn every_statement_seeks_in_an_index_and_sorts_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
-        for query in [VALUE, OWNERS, COUNT_OWNERS, COUNT_OWNERS_TO, ENTRY, ENTRIES, RANGE, RANGE_BACK, COUNT_ENTRIES] {
+        for query in [
+            VALUE,
+            OWNERS,
+            COUNT_OWNERS,
+            COUNT_OWNERS_TO,
+            ENTRY,
+            ENTRIES,
+            KEYS,
+            KEYS_BACK,
+            COUNT_KEYS,
+            RANGE,
+            RANGE_BACK,
+            COUNT_ENTRIES,
+        ] {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
             let mut rows = statement.raw_query();
             let mut plan = Vec::<String>::new();
