@@ -1,0 +1,225 @@
+//! Archives on both backends: what one does the other does, across months, spaces and restarts; and ids become readable in their order.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Store, Topic};
+use proptest::prelude::*;
+
+type Bytes = Vec<u8>;
+
+const OWNERS: [&str; 4] = ["a.example/ann", "a.example/bob", "b.example/ann", "a.example"];
+const TOPICS: [&str; 3] = ["", "romeo@b.example", "ä"];
+/// Moments of four months, some at the very ends of one.
+const DAYS: [u64; 7] = [0, 30, 31, 58, 59, 60, 91];
+
+/// Owner, topic, moment.
+type Place = (usize, usize, usize);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// For one owner, or for two at once.
+    Append(Place, Option<(usize, usize)>, u8, Bytes),
+    Replace(Place, Bytes),
+    Read(Place),
+    Forget(Place),
+    Erase(Place),
+    Page(Place, Page),
+    Reopen,
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    let id = || proptest::option::of((0..DAYS.len()).prop_map(id));
+    let topic = proptest::option::of((0..TOPICS.len()).prop_map(|topic| TOPICS[topic].to_owned()));
+    (topic, id(), id(), any::<bool>(), 0..5usize).prop_map(|(topic, after, before, backwards, limit)| Page {
+        topic,
+        after,
+        before,
+        backwards,
+        limit,
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let place = || (0..OWNERS.len(), 0..TOPICS.len(), 0..DAYS.len());
+    let second = || proptest::option::of((0..OWNERS.len(), 0..TOPICS.len()));
+    let bytes = || proptest::collection::vec(0..3u8, 0..3);
+    let step = prop_oneof![
+        12 => (place(), second(), 0..3u8, bytes()).prop_map(|(place, second, effect, bytes)| Step::Append(place, second, effect, bytes)),
+        2 => (place(), bytes()).prop_map(|(place, bytes)| Step::Replace(place, bytes)),
+        2 => place().prop_map(Step::Read),
+        1 => place().prop_map(Step::Forget),
+        1 => place().prop_map(Step::Erase),
+        8 => (place(), page()).prop_map(|(place, page)| Step::Page(place, page)),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 1..50)
+}
+
+fn id(day: usize) -> LogId {
+    LogId::at_millis(DAYS[day] * 24 * 60 * 60 * 1000)
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+fn commit(store: &Store, fill: impl FnOnce(&Archive<Bytes>, &mut Batch)) {
+    let mut batch = Batch::new();
+    fill(&store.archive("archive"), &mut batch);
+    store.commit(batch).wait().unwrap();
+}
+
+/// What can be asked of one owner.
+fn all(store: &Store, owner: &str) -> (Vec<(LogId, Bytes)>, Vec<(String, Topic)>, Vec<(LogId, Bytes)>) {
+    let archive = store.archive::<Bytes>("archive");
+    let entries = wait(archive.page(owner, Page { limit: 1000, ..Page::default() })).unwrap();
+    let mut topics = wait(archive.topics(owner)).unwrap();
+    topics.sort_by(|one, other| one.0.cmp(&other.0));
+    for (name, topic) in &topics {
+        assert_eq!(wait(archive.topic(owner, name)).unwrap().as_ref(), Some(topic));
+    }
+    let named = wait(archive.entries(owner, (0..DAYS.len()).map(id).rev().collect())).unwrap();
+    (entries, topics, named)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn both_backends_say_the_same_of_whatever_was_done(steps in steps()) {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Store::memory();
+        let mut sqlite = Store::open(folder.path()).unwrap();
+        for step in steps {
+            let both = [&memory, &sqlite];
+            match step {
+                Step::Append((owner, topic, day), second, effect, bytes) => {
+                    let effect = [Effect::None, Effect::New, Effect::Read][usize::from(effect)];
+                    let filing = |owner: usize, topic: usize, effect| Filing { owner: OWNERS[owner], topic: TOPICS[topic], effect };
+                    let mut filings = vec![filing(owner, topic, effect)];
+                    filings.extend(second.filter(|second| second.0 != owner).map(|(owner, topic)| filing(owner, topic, Effect::New)));
+                    // One entry has one topic: an append of the same id to another would be a mistake of the caller.
+                    let there = |filing: &Filing<'_>| !wait(memory.archive::<Bytes>("archive").entries(filing.owner, vec![id(day)])).unwrap().is_empty();
+                    filings.retain(|filing| !there(filing));
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.append(batch, Some(id(day)), &filings, &bytes)));
+                }
+                Step::Replace((owner, _, day), bytes) => {
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.replace(batch, OWNERS[owner], id(day), &bytes)));
+                }
+                Step::Read((owner, topic, day)) => {
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.read(batch, OWNERS[owner], TOPICS[topic], id(day))));
+                }
+                Step::Forget((owner, _, day)) => {
+                    let space = OWNERS[owner].split('/').next().unwrap();
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.forget(batch, space, id(day))));
+                }
+                Step::Erase((owner, ..)) => both.iter().for_each(|store| {
+                    let mut batch = Batch::new();
+                    batch.erase(OWNERS[owner]);
+                    store.commit(batch).wait().unwrap();
+                }),
+                Step::Page((owner, ..), page) => {
+                    let [one, other] = both.map(|store| wait(store.archive::<Bytes>("archive").page(OWNERS[owner], page.clone())).unwrap());
+                    prop_assert_eq!(one, other);
+                }
+                Step::Reopen => {
+                    sqlite.close();
+                    sqlite = Store::open(folder.path()).unwrap();
+                }
+            }
+            for owner in OWNERS {
+                prop_assert_eq!(all(&memory, owner), all(&sqlite, owner), "{}", owner);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_topic_knows_its_last_entry_how_many_it_has_and_how_many_are_new() {
+    for store in [Store::memory(), Store::open(tempfile::tempdir().unwrap().path()).unwrap()] {
+        let append = |day: usize, effect| {
+            let filing = Filing { owner: OWNERS[0], topic: "t", effect };
+            commit(&store, |archive, batch| archive.append(batch, Some(id(day)), &[filing], &b"x".to_vec()));
+        };
+        let topic = || {
+            let topic = wait(store.archive::<Bytes>("archive").topic(OWNERS[0], "t")).unwrap();
+            topic.map(|Topic { last, count, new }| (last, count, new))
+        };
+        assert_eq!(topic(), None);
+        append(0, Effect::New);
+        append(1, Effect::None);
+        append(2, Effect::New);
+        append(4, Effect::New);
+        assert_eq!(topic(), Some((id(4), 4, 3)));
+        commit(&store, |archive, batch| archive.read(batch, OWNERS[0], "t", id(2)));
+        assert_eq!(topic(), Some((id(4), 4, 1)));
+        append(5, Effect::Read);
+        assert_eq!(topic(), Some((id(5), 5, 0)));
+    }
+}
+
+/// An id that was taken and committed later than the next one would be passed over by who pages on from that.
+#[test]
+fn whoever_pages_on_from_the_last_entry_seen_misses_none() {
+    const EACH: usize = 400;
+    const THREADS: usize = 4;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let done = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let archive = store.archive::<Bytes>("archive");
+            let mut seen: Vec<LogId> = Vec::new();
+            loop {
+                let last_round = done.load(Ordering::SeqCst);
+                let page = Page { after: seen.last().copied(), limit: 7, ..Page::default() };
+                let found = wait(archive.page(OWNERS[0], page)).unwrap();
+                if found.is_empty() && last_round {
+                    return seen;
+                }
+                seen.extend(found.into_iter().map(|(id, _)| id));
+            }
+        });
+        let writers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let tickets: Vec<_> = (0..EACH)
+                        .map(|_| {
+                            let mut batch = Batch::new();
+                            let filing = Filing { owner: OWNERS[0], topic: "t", effect: Effect::New };
+                            store.archive("archive").append(&mut batch, None, &[filing], &b"x".to_vec());
+                            store.commit_placed(batch).1
+                        })
+                        .collect();
+                    tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
+                })
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::SeqCst);
+        reader.join().unwrap()
+    });
+    assert_eq!(seen.len(), EACH * THREADS);
+    assert!(seen.is_sorted());
+}
