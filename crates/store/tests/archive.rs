@@ -90,8 +90,11 @@ fn commit(store: &Store, fill: impl FnOnce(&Archive<Bytes>, &mut Batch)) {
     store.commit(batch).wait().unwrap();
 }
 
+/// Entries, topics, and entries by their ids.
+type All = (Vec<(LogId, Bytes)>, Vec<(String, Topic)>, Vec<(LogId, Bytes)>);
+
 /// What can be asked of one owner.
-fn all(store: &Store, owner: &str) -> (Vec<(LogId, Bytes)>, Vec<(String, Topic)>, Vec<(LogId, Bytes)>) {
+fn all(store: &Store, owner: &str) -> All {
     let archive = store.archive::<Bytes>("archive");
     let entries = wait(archive.page(owner, Page { limit: 1000, ..Page::default() })).unwrap();
     let mut topics = wait(archive.topics(owner)).unwrap();

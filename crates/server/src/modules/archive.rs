@@ -250,12 +250,16 @@ impl MessageArchive {
             }
             _ => None,
         };
+        let places: Vec<LogId> = found.messages.iter().map(|(place, _)| *place).collect();
         if query.flip {
             found.messages.reverse();
         }
         for (place, message) in &found.messages {
             session.send(answer(account, &session.jid.clone().into(), &query, &id(*place), *place, message));
         }
+        // What a client has from here it need not get again when it becomes available.
+        let offline = &request.server.modules.offline;
+        offline.found_elsewhere(session, &places).await.map_err(refusal)?;
         let answer = PageAnswer { ends, count: found.count };
         Ok(Some(mam::fin(&answer, found.complete)))
     }

@@ -229,6 +229,42 @@ impl Offline {
         });
     }
 
+    /// A session that is not available yet has found these messages, oldest first, in its archive (XEP-0313 §6.1.1): those that wait for nobody else
+    /// leave the spool. Where the session does not get to read them, the archive still has them.
+    pub async fn found_elsewhere(&self, session: &SessionHandle, found: &[LogId]) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (found.first(), found.last()) else { return Ok(()) };
+        let is_away = self.registry.with_resource(session, |resource| !resource.is_available() && !resource.fetching);
+        if is_away != Some(true) {
+            return Ok(());
+        }
+        let owner = accounts::owner(&session.account);
+        let mut waiting = Vec::new();
+        let mut after = first.0.checked_sub(1).map(LogId);
+        loop {
+            let rows = self.spool.range(&owner, after, CHUNK).await?;
+            let more = rows.len() == CHUNK;
+            after = rows.last().map(|(id, _)| *id);
+            waiting.extend(rows.into_iter().map(|(id, _)| id).filter(|id| found.binary_search(id).is_ok()));
+            if !more || after >= Some(*last) {
+                break;
+            }
+        }
+        self.registry.with_any(&session.account, |account| {
+            waiting.retain(|id| !account.in_flight.contains_key(id));
+            let mut batch = Batch::new();
+            waiting.iter().for_each(|id| self.spool.delete(&mut batch, &owner, *id));
+            if account.resources.iter().any(|resource| resource.fetching) {
+                account.discharged.get_or_insert_default().extend(&waiting);
+            }
+            if !batch.is_empty() {
+                // As where a client acknowledges: should it fail, the messages come once more.
+                drop(self.store.commit_later(batch));
+                self.count_gone(&session.account, waiting.len() as u64);
+            }
+        });
+        Ok(())
+    }
+
     fn count_gone(&self, account: &BareJid, gone: u64) {
         self.counts.change(account, |count| count.saturating_sub(gone));
     }
