@@ -64,9 +64,12 @@ impl Record for Archived {
 pub struct MessageArchive {
     store: Store,
     archive: Archive<Archived>,
-    key: hmac::Key,
+    ids: Ids,
     deps: Deps,
 }
+
+/// Makes ids of places, and knows its own.
+struct Ids(hmac::Key);
 
 impl Module for MessageArchive {
     const ABOUT: &'static [About] = &[About {
@@ -78,12 +81,10 @@ impl Module for MessageArchive {
     }];
 
     fn new(deps: &Deps) -> Self {
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, &*deps.secret);
-        let key = hmac::sign(&secret, b"ids of archived messages");
         Self {
             store: deps.store.clone(),
             archive: deps.store.archive("messages"),
-            key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()),
+            ids: Ids::new(&deps.secret),
             deps: deps.clone(),
         }
     }
@@ -167,28 +168,12 @@ impl MessageArchive {
 
     /// The id of a message in the account's archive: 22 characters.
     pub fn id(&self, account: &BareJid, place: LogId) -> String {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&place.0.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.tag(account, place));
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+        self.ids.id(account, place)
     }
 
     /// The place of the message with this id, unless the id was not made here for this account.
     pub fn place(&self, account: &BareJid, id: &str) -> Option<LogId> {
-        let bytes: [u8; 16] = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()?;
-        let (place, tag) = bytes.split_first_chunk()?;
-        let place = LogId(u64::from_be_bytes(*place));
-        aws_lc_rs::constant_time::verify_slices_are_equal(tag, &self.tag(account, place)).ok()?;
-        Some(place)
-    }
-
-    fn tag(&self, account: &BareJid, place: LogId) -> [u8; 8] {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&place.0.to_be_bytes());
-        context.update(account.as_str().as_bytes());
-        let mut tag = [0; 8];
-        tag.copy_from_slice(&context.sign().as_ref()[..8]);
-        tag
+        self.ids.place(account, id)
     }
 
     /// Forgets what is older than the configuration allows, now and then, for as long as the server runs.
@@ -212,6 +197,38 @@ impl MessageArchive {
         if let Err(error) = self.store.commit(batch).await {
             tracing::warn!(%error, "old messages stay in the archive for now");
         }
+    }
+}
+
+impl Ids {
+    fn new(secret: &[u8; 32]) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let key = hmac::sign(&secret, b"ids of archived messages");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+    }
+
+    fn id(&self, account: &BareJid, place: LogId) -> String {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&place.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.tag(account, place));
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn place(&self, account: &BareJid, id: &str) -> Option<LogId> {
+        let bytes: [u8; 16] = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()?;
+        let (place, tag) = bytes.split_first_chunk()?;
+        let place = LogId(u64::from_be_bytes(*place));
+        aws_lc_rs::constant_time::verify_slices_are_equal(tag, &self.tag(account, place)).ok()?;
+        Some(place)
+    }
+
+    fn tag(&self, account: &BareJid, place: LogId) -> [u8; 8] {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(&place.0.to_be_bytes());
+        context.update(account.as_str().as_bytes());
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&context.sign().as_ref()[..8]);
+        tag
     }
 }
 
@@ -449,4 +466,52 @@ fn millis(time: DateTime) -> u64 {
 
 fn time(place: LogId) -> DateTime {
     DateTime::from_unix_millis(i64::try_from(place.millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn bare(jid: &str) -> BareJid {
+        BareJid::parse(jid).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_its_accounts_and_its_servers_alone() {
+        let (ids, juliet) = (Ids::new(&[1; 32]), bare("juliet@capulet.example"));
+        let place = LogId::at_millis(1_800_000_000_000);
+        let id = ids.id(&juliet, place);
+        assert_eq!((id.len(), ids.place(&juliet, &id)), (22, Some(place)));
+        assert_eq!(ids.place(&bare("romeo@montague.example"), &id), None);
+        assert_eq!(Ids::new(&[2; 32]).place(&juliet, &id), None);
+        for made_up in ["", "1", "made-up", &id[..21], &format!("{id}A"), "AAAAAAAAAAAAAAAAAAAAAA"] {
+            assert_eq!(ids.place(&juliet, made_up), None, "{made_up}");
+        }
+        // The place is in it, and the next place needs another tag.
+        let (mut bytes, decode) = (BASE64_URL_SAFE_NO_PAD.decode(&id).unwrap(), BASE64_URL_SAFE_NO_PAD);
+        bytes[7] += 1;
+        assert_eq!(ids.place(&juliet, &decode.encode(bytes)), None);
+    }
+
+    #[test]
+    fn a_message_is_with_either_side_by_either_kind_of_address() {
+        let juliet = bare("juliet@capulet.example");
+        let is_with = |from: &str, to: &str, with: &str| {
+            let to = if to.is_empty() { String::new() } else { format!("to='{to}'") };
+            let message = Stanza::parse(format!("<message from='{from}' {to}/>").as_bytes()).unwrap();
+            matches(&message, &juliet, Some(&Jid::parse(with).unwrap()))
+        };
+        let (romeo, balcony) = ("romeo@montague.example/orchard", "juliet@capulet.example/balcony");
+        assert!(is_with(romeo, balcony, "romeo@montague.example"));
+        assert!(is_with(romeo, balcony, romeo));
+        assert!(is_with(balcony, "romeo@montague.example", "romeo@montague.example"));
+        assert!(!is_with(balcony, "romeo@montague.example", romeo));
+        assert!(!is_with(romeo, balcony, "nurse@capulet.example"));
+        // One's own address stands for what one wrote to oneself.
+        assert!(is_with(balcony, "juliet@capulet.example", "juliet@capulet.example"));
+        assert!(is_with(balcony, "", "juliet@capulet.example"));
+        assert!(!is_with(romeo, balcony, "juliet@capulet.example"));
+    }
 }
