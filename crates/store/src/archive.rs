@@ -54,7 +54,7 @@ pub struct Topic {
     pub last: LogId,
     /// How many entries it has.
     pub count: u64,
-    /// How many of them are new: see [`Effect`].
+    /// How many of them are new, see [`Effect`]; after entries were forgotten, how many at most.
     pub new: u64,
 }
 
@@ -82,7 +82,9 @@ impl<T: Record> Archive<T> {
     }
 
     /// Appends an entry. `id`: `None` for the one that [`Store::commit_placed`] gives; only then is an entry sure to be seen by a reader
-    /// who has read up to a later id. An owner's entry that has the id already is replaced.
+    /// who has read up to a later id. Where an owner has an entry of that id already, that gets the record, and stays under its topic.
+    ///
+    /// A batch with an entry that has no id fails unless it is given to [`Store::commit_placed`].
     pub fn append(&self, batch: &mut Batch, id: Option<LogId>, filings: &[Filing<'_>], record: &T) {
         batch.append_to_archive(self.name, id, filings, record);
     }

@@ -20,6 +20,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     conditions: usize,
     out_of_range: bool,
+    unplaced: bool,
 }
 
 /// What an entry of an archive does to its topic's count of what is new.
@@ -137,7 +138,14 @@ impl Batch {
 
     /// Gives the entries that have no id yet theirs.
     pub(crate) fn place(&mut self, id: LogId) {
-        self.entries.iter_mut().filter(|entry| entry.id == PLACE).for_each(|entry| entry.id = id);
+        self.unplaced = false;
+        let unplaced = |entry: &&mut Entry| matches!(entry.kind, Kind::ArchiveAppend(_)) && entry.id == PLACE;
+        self.entries.iter_mut().filter(unplaced).for_each(|entry| entry.id = id);
+    }
+
+    /// Whether it has entries without an id.
+    pub(crate) fn is_unplaced(&self) -> bool {
+        self.unplaced
     }
 
     fn operation(&self, entry: &Entry) -> Operation<'_> {
@@ -249,6 +257,7 @@ impl Batch {
         record: &T,
     ) {
         self.out_of_range |= id.is_some_and(|id| id > LogId::MAX);
+        self.unplaced |= id.is_none() && !filings.is_empty();
         let mut encoded = None;
         for filing in filings {
             self.add(Kind::ArchiveAppend(filing.effect), name, filing.owner, filing.topic).id = id.unwrap_or(PLACE);

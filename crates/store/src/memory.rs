@@ -73,6 +73,25 @@ impl Memory {
         Ok(Self { writer: Some(writer), ..memory })
     }
 
+    /// `place` is called under the lock, so that what it does has the order of the commits.
+    fn apply(&self, mut batch: Batch, place: impl FnOnce(&mut Batch)) -> Ticket {
+        if batch.is_empty() {
+            return Ticket::done();
+        }
+        let since = Instant::now();
+        let outcome = match self.closed.load(SeqCst) {
+            true => Err(StoreError::Closed),
+            false => {
+                let mut tables = self.tables.lock();
+                place(&mut batch);
+                tables.apply(&batch)
+            }
+        };
+        self.counters.outcome(batch.writes(), &outcome);
+        self.counters.committed(since.elapsed());
+        Ticket::settled(outcome)
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Tables) -> T) -> Reading<T> {
         self.counters.begin_read();
         if self.closed.load(SeqCst) {
@@ -94,23 +113,16 @@ impl Backend for Memory {
         if let Some(writer) = &self.writer {
             return writer.commit(batch);
         }
-        if batch.is_empty() {
-            return Ticket::done();
-        }
-        let since = Instant::now();
-        let outcome = if self.closed.load(SeqCst) { Err(StoreError::Closed) } else { self.tables.lock().apply(&batch) };
-        self.counters.outcome(batch.writes(), &outcome);
-        self.counters.committed(since.elapsed());
-        Ticket::settled(outcome)
+        self.apply(batch, |_| {})
     }
 
-    fn commit_placed(&self, mut batch: Batch, ids: &Ids) -> (LogId, Ticket) {
+    fn commit_placed(&self, batch: Batch, ids: &Ids) -> (LogId, Ticket) {
         if let Some(writer) = &self.writer {
             return writer.commit_placed(batch, ids);
         }
-        let id = ids.next();
-        batch.place(id);
-        (id, self.commit(batch))
+        let mut place = None;
+        let ticket = self.apply(batch, |batch| batch.place(*place.insert(ids.next())));
+        (place.unwrap_or_else(|| ids.next()), ticket)
     }
 
     fn commit_later(&self, batch: Batch) -> (Ticket, Withdrawal) {
@@ -313,6 +325,9 @@ impl Tables {
         if batch.is_out_of_range() {
             return Err(StoreError::Backend("a log id is larger than LogId::MAX".into()));
         }
+        if batch.is_unplaced() {
+            return Err(StoreError::Backend("an entry of an archive has no id".into()));
+        }
         if !batch.operations().all(|operation| self.holds(operation)) {
             return Err(StoreError::Conflict);
         }
@@ -363,11 +378,14 @@ impl Tables {
             }
             Operation::ArchiveAppend { name, owner, topic, id, effect, record } => {
                 let archive = self.rows(owner).archives.entry(name).or_default();
-                let filed = Filed { topic: topic.to_string(), new: effect == Effect::New, record: record.to_vec() };
-                if archive.entries.insert(id, filed).is_none() {
-                    let known = archive.topics.get(topic).copied();
-                    archive.topics.insert(topic.to_string(), Topic::appended(known, id, effect));
+                if let Some(filed) = archive.entries.get_mut(&id) {
+                    filed.record = record.to_vec();
+                    return;
                 }
+                let filed = Filed { topic: topic.to_string(), new: effect == Effect::New, record: record.to_vec() };
+                archive.entries.insert(id, filed);
+                let known = archive.topics.get(topic).copied();
+                archive.topics.insert(topic.to_string(), Topic::appended(known, id, effect));
             }
             Operation::ArchiveReplace { name, owner, id, record } => {
                 if let Some(filed) =

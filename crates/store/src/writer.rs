@@ -106,6 +106,9 @@ struct Waiting {
     hurried: bool,
 }
 
+/// Gives a batch its id, under the queue's lock.
+type Placing<'a> = &'a mut dyn FnMut(&Slot);
+
 /// Batches that are committed together. Dropped unsettled, as when the thread panics, it is closed.
 struct Group {
     batches: Vec<Batch>,
@@ -153,16 +156,16 @@ impl Writer {
     pub(crate) fn commit_placed(&self, batch: Batch, ids: &Ids) -> (LogId, Ticket) {
         // An id where the batch is refused, too: it is used for what need not be stored.
         let mut place = None;
-        let pushed = self.push_with(batch, true, |slot| slot.place(*place.insert(ids.next())));
+        let pushed = self.push_with(batch, true, Some(&mut |slot| slot.place(*place.insert(ids.next()))));
         (place.unwrap_or_else(|| ids.next()), pushed.map_or_else(|ticket| ticket, Ticket::pending))
     }
 
     /// The batch's place in the queue, or the ticket of one that needs none.
     fn push(&self, batch: Batch, hurried: bool) -> Result<Arc<Slot>, Ticket> {
-        self.push_with(batch, hurried, |_| {})
+        self.push_with(batch, hurried, None)
     }
 
-    fn push_with(&self, batch: Batch, hurried: bool, place: impl FnOnce(&Slot)) -> Result<Arc<Slot>, Ticket> {
+    fn push_with(&self, batch: Batch, hurried: bool, place: Option<Placing<'_>>) -> Result<Arc<Slot>, Ticket> {
         if batch.is_empty() {
             return Err(Ticket::done());
         }
@@ -207,9 +210,12 @@ impl Drop for Writer {
 
 impl Shared {
     /// `place` is called under the queue's lock, so that what it does has the queue's order.
-    fn push(&self, batch: Batch, hurried: bool, place: impl FnOnce(&Slot)) -> Result<Arc<Slot>, StoreError> {
+    fn push(&self, batch: Batch, hurried: bool, place: Option<Placing<'_>>) -> Result<Arc<Slot>, StoreError> {
         if batch.is_out_of_range() {
             return Err(StoreError::Backend("a log id is larger than LogId::MAX".into()));
+        }
+        if batch.is_unplaced() && place.is_none() {
+            return Err(StoreError::Backend("an entry of an archive has no id".into()));
         }
         let bytes = batch.bytes();
         let slot = Slot::new(batch);
@@ -222,7 +228,9 @@ impl Shared {
         if before + bytes > self.bounds.bytes_max {
             return Err(StoreError::Full);
         }
-        place(&slot);
+        if let Some(place) = place {
+            place(&slot);
+        }
         self.load.add(1, bytes);
         self.put(queue, waiting, before + bytes > GROUP_BYTES_MAX);
         Ok(slot)

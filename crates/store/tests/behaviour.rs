@@ -10,7 +10,9 @@ use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use magpie_store::{Batch, Faults, Log, LogId, Map, OpenError, Options, Store, StoreError, Ticket, Value};
+use magpie_store::{
+    Batch, Effect, Faults, Filing, Log, LogId, Map, OpenError, Options, Store, StoreError, Ticket, Value,
+};
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -464,7 +466,7 @@ fn a_newer_folder_is_refused_untouched() {
     connection.pragma_update(None, "journal_mode", "DELETE").unwrap();
     drop(connection);
     let before = std::fs::read(&path).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(OpenError::Newer { found: 1000, known: 1 })));
+    assert!(matches!(Store::open(dir.path()), Err(OpenError::Newer { found: 1000, known: _ })));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -506,9 +508,14 @@ fn erasing_an_owner_leaves_no_row_of_it_in_any_table() {
             store.value::<String>(name).put(batch, owner, &text("x"));
             store.map::<String>(name).put(batch, owner, "k", &text("x"));
             store.log::<String>(name).append(batch, owner, store.next_id(), &text("x"));
+            let filing = Filing { owner, topic: "t", effect: Effect::New };
+            store.archive::<String>(name).append(batch, Some(store.next_id()), &[filing], &text("x"));
         }
     };
-    store.commit(batch(|batch| ["ann", "anna", "bob"].iter().for_each(|owner| fill(batch, owner)))).wait().unwrap();
+    store
+        .commit(batch(|batch| ["host/ann", "host/anna", "host/bob"].iter().for_each(|owner| fill(batch, owner))))
+        .wait()
+        .unwrap();
     let counts = || {
         let connection = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
         let mut tables = connection
@@ -522,17 +529,23 @@ fn erasing_an_owner_leaves_no_row_of_it_in_any_table() {
             };
             tables.iter().map(of).collect()
         };
-        (count("ann"), count("anna"), count("bob"))
+        (count("host/ann"), count("host/anna"), count("host/bob"))
     };
-    assert_eq!(counts(), (vec![2; 3], vec![2; 3], vec![2; 3]));
-    store.commit(batch(|batch| batch.erase("ann"))).wait().unwrap();
-    assert_eq!(counts(), (vec![0; 3], vec![2; 3], vec![2; 3]));
+    // Values, maps, logs and the topics of archives, and one archive's part and the other's.
+    let full = vec![2, 2, 2, 2, 1, 1];
+    assert_eq!(counts(), (full.clone(), full.clone(), full.clone()));
+    store.commit(batch(|batch| batch.erase("host/ann"))).wait().unwrap();
+    assert_eq!(counts(), (vec![0; 6], full.clone(), full));
 }
 
 #[test]
-fn every_table_but_the_counters_begins_with_an_owner() {
+fn every_table_but_the_counters_and_the_list_of_months_begins_with_an_owner() {
     let dir = tempfile::tempdir().unwrap();
-    Store::open(dir.path()).unwrap().close();
+    let store = Store::open(dir.path()).unwrap();
+    let filing = Filing { owner: "ann", topic: "t", effect: Effect::New };
+    let appended = batch(|batch| store.archive("a").append(batch, Some(store.next_id()), &[filing], &text("x")));
+    store.commit(appended).wait().unwrap();
+    store.close();
     let connection = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
     let mut columns = connection
         .prepare("SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.cid = 0 ORDER BY 1")
@@ -541,7 +554,7 @@ fn every_table_but_the_counters_begins_with_an_owner() {
         columns.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
     let others: Vec<_> =
         columns.iter().filter(|(_, column)| column != "owner").map(|(table, _)| table.as_str()).collect();
-    assert_eq!((others, columns.len()), (vec!["counters"], 4));
+    assert_eq!((others, columns.len()), (vec!["archive_parts", "counters"], 7));
 }
 
 #[test]
