@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use magpie_store::{Batch, Log, Store, Value};
+use magpie_store::{Archive, Batch, Effect, Filing, Log, Page, Store, Topic, Value};
 
 const FOLDER: &str = "MAGPIE_STORE_TEST_FOLDER";
 const OWNER: &str = "ann";
@@ -25,6 +25,15 @@ fn numbers(store: &Store) -> Vec<u64> {
     entries.into_iter().map(|(_, number)| number.parse().unwrap()).collect()
 }
 
+/// Numbers in the archive, in the order of their ids, and how many the topic says it has, which are all new.
+fn archived(store: &Store) -> (Vec<u64>, u64) {
+    let archive: Archive<String> = store.archive("archive");
+    let entries = block_on(archive.page(OWNER, Page { limit: usize::MAX, ..Page::default() })).unwrap();
+    let topic = block_on(archive.topic(OWNER, "topic")).unwrap();
+    let count = topic.map_or(0, |Topic { count, new, .. }| if count == new { count } else { 0 });
+    (entries.into_iter().map(|(_, number)| number.parse().unwrap()).collect(), count)
+}
+
 /// Appends the numbers that follow, many at a time, and prints each once it is acknowledged. Never returns.
 fn write_until_killed(dir: &Path) {
     let store = Store::open(dir).unwrap();
@@ -35,12 +44,15 @@ fn write_until_killed(dir: &Path) {
         let mut batch = Batch::new();
         log.append(&mut batch, OWNER, store.next_id(), &number.to_string());
         last.put(&mut batch, OWNER, &number.to_string());
+        let filing = |owner, effect| Filing { owner, topic: "topic", effect };
+        let filings = [filing(OWNER, Effect::New), filing("eve", Effect::Read)];
+        store.archive("archive").append(&mut batch, None, &filings, &number.to_string());
         // A spool entry that comes and goes.
         let spooled = store.next_id();
         log.append(&mut batch, "spool", spooled, &number.to_string());
         let mut acknowledged = Batch::new();
         log.delete(&mut acknowledged, "spool", spooled);
-        tickets.push_back((number, store.commit(batch)));
+        tickets.push_back((number, store.commit_placed(batch).1));
         drop(store.commit(acknowledged));
         if tickets.len() == 20 {
             let (number, ticket) = tickets.pop_front().unwrap();
@@ -95,6 +107,7 @@ fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
         assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>());
         let last: Value<String> = store.value("last");
         assert_eq!(block_on(last.get(OWNER)).unwrap(), Some((found.len() - 1).to_string()));
+        assert_eq!(archived(&store), (found.clone(), found.len() as u64));
         assert!(found.len() > written);
         written = found.len();
     }
