@@ -8,6 +8,8 @@ use std::sync::Arc;
 use magpie_proto::xeps::disco::{Identity, Info, Item, Items, NS_INFO, NS_ITEMS};
 use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError};
 
+use super::archive::MessageArchive;
+use super::stanza_ids::StanzaIds;
 use super::{About, Module, Modules, contact, pubsub};
 use crate::config::Config;
 use crate::requests::{Query, Reply, Request, Requests, To, Verb};
@@ -82,7 +84,10 @@ impl Disco {
             return info.map(|info| Some(info.element())).map_err(|error| if sees { error } else { unseen });
         }
         match sees {
-            true => Ok(Some(account_info(is_anonymous(&request.server, &request.to)).element())),
+            true => {
+                let anonymous = is_anonymous(&request.server, &request.to);
+                Ok(Some(account_info(anonymous, !anonymous && request.server.deps.archives()).element()))
+            }
             false => Err(unseen),
         }
     }
@@ -116,13 +121,15 @@ pub fn host_info(config: &Config) -> Info {
     }
 }
 
-fn account_info(anonymous: bool) -> Info {
+/// `archives`: whether the account's messages are archived.
+fn account_info(anonymous: bool, archives: bool) -> Info {
+    let of_archive = |about: &About| [MessageArchive::ABOUT, StanzaIds::ABOUT].concat().contains(about);
     Info {
         identities: vec![
             Identity::new("account", if anonymous { "anonymous" } else { "registered" }),
             Identity::new("pubsub", "pep"),
         ],
-        features: features(|about| about.account_features),
+        features: features(|about| if archives || !of_archive(about) { about.account_features } else { &[] }),
         ..Info::default()
     }
 }
@@ -169,10 +176,10 @@ mod tests {
 
     #[test]
     fn an_account_does_not_advertise_what_only_the_host_does() {
-        let info = account_info(false);
+        let info = account_info(false, true);
         assert!(info.has("urn:xmpp:ping") && !info.has("msgoffline"));
         let pep = Identity::new("pubsub", "pep");
         assert_eq!(info.identities, [Identity::new("account", "registered"), pep.clone()]);
-        assert_eq!(account_info(true).identities, [Identity::new("account", "anonymous"), pep]);
+        assert_eq!(account_info(true, false).identities, [Identity::new("account", "anonymous"), pep]);
     }
 }
