@@ -13,6 +13,8 @@ pub struct Promise {
     pub ticket: Option<Ticket>,
     /// Where the message is in the archives of both sides, with what resolves when it is durable there.
     pub archived: Option<archive::Kept>,
+    /// Whether the next promise is the other part of this one's stanza.
+    pub has_more: bool,
     /// The stanza, of which the sender hears if it cannot be kept.
     stanza: Option<Stanza>,
 }
@@ -25,7 +27,7 @@ impl Promise {
 
     /// What the ticket stands for has to be kept for this stanza.
     pub fn of(ticket: Ticket, stanza: &Stanza) -> Self {
-        Self { ticket: Some(ticket), stanza: Some(stanza.clone()), archived: None }
+        Self { ticket: Some(ticket), stanza: Some(stanza.clone()), ..Self::default() }
     }
 
     /// It also has to be in the archive.
@@ -38,10 +40,11 @@ impl Promise {
 
     /// What must be durable one after the other: first what is in the archive, then the rest.
     pub fn parts(self) -> (Option<Self>, Option<Self>) {
-        let Self { ticket, archived, stanza } = self;
-        let of = |ticket, stanza| Self { ticket: Some(ticket), archived: None, stanza };
-        let first = archived.map(|kept| of(kept.ticket, stanza.clone()));
-        (first, ticket.map(|ticket| of(ticket, stanza)))
+        let Self { ticket, archived, stanza, .. } = self;
+        let has_more = ticket.is_some();
+        let of = |ticket, has_more, stanza| Self { ticket: Some(ticket), has_more, stanza, archived: None };
+        let first = archived.map(|kept| of(kept.ticket, has_more, stanza.clone()));
+        (first, ticket.map(|ticket| of(ticket, false, stanza)))
     }
 
     /// The sender was told already that the stanza is not kept.

@@ -302,8 +302,7 @@ impl Session {
                 // Not by way of the mailbox: the stanza counts as handled from here on.
                 self.deliver(Delivery::new(refusal));
             }
-            // Only the first of two has no place in the count.
-            if let (None, true, Some((_, last))) = (position, self.acks.is_some(), self.promises.front_mut()) {
+            if let (true, Some((_, last))) = (promise.has_more, self.promises.front_mut()) {
                 last.say_nothing();
             }
         }

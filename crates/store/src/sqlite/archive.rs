@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::queries::{id_of, limit_of};
+use super::queries::{at_one_moment, entry_of, id_of, limit_of};
 use crate::archive::{Page, Topic, space};
 use crate::backend::Entries;
 use crate::batch::Effect;
@@ -231,7 +231,7 @@ pub(super) fn page(connection: &Connection, name: &str, owner: &str, page: &Page
             let limit = limit_of(page.limit - entries.len());
             let values = params![owner, id_of(first), id_of(last), limit, page.topic];
             let mut statement = connection.prepare_cached(&select)?;
-            let rows = statement.query_map(values, entry)?;
+            let rows = statement.query_map(values, entry_of)?;
             for row in rows {
                 entries.push(row?);
             }
@@ -250,7 +250,7 @@ pub(super) fn entries(connection: &Connection, name: &str, owner: &str, ids: &[L
             for part in parts(connection, name, space(owner), (month(*id), month(*id)), false)? {
                 let select = format!("SELECT id, record FROM archive_part_{part} WHERE owner = ?1 AND id = ?2");
                 let mut statement = connection.prepare_cached(&select)?;
-                entries.extend(statement.query_row(params![owner, id_of(*id)], entry).optional()?);
+                entries.extend(statement.query_row(params![owner, id_of(*id)], entry_of).optional()?);
             }
         }
         Ok(entries)
@@ -266,23 +266,9 @@ pub(super) fn topic(connection: &Connection, name: &str, owner: &str, topic: &st
     connection.prepare_cached(TOPIC)?.query_row([owner, name, topic], |row| topic_of(row, 0)).optional()
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<(LogId, Vec<u8>)> {
-    Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
-}
-
 fn topic_of(row: &Row<'_>, from: usize) -> rusqlite::Result<Topic> {
     let number = |column| row.get::<_, i64>(from + column).map(i64::cast_unsigned);
     Ok(Topic { last: LogId(number(0)?), count: number(1)?, new: number(2)? })
-}
-
-fn at_one_moment<T>(connection: &Connection, read: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-    connection.prepare_cached("BEGIN")?.execute([])?;
-    let found = read();
-    // Nothing was written, so that a failure has nothing to take back. Some errors have ended the transaction already.
-    if !connection.is_autocommit() {
-        connection.prepare_cached("COMMIT")?.execute([])?;
-    }
-    found
 }
 
 #[cfg(test)]

@@ -115,22 +115,31 @@ fn page(
     limit: usize,
 ) -> rusqlite::Result<Entries> {
     let mut statement = connection.prepare_cached(query)?;
-    let rows = statement.query_map(params![owner, name, id, limit_of(limit)], |row| {
-        Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
-    })?;
-    rows.collect()
+    statement.query_map(params![owner, name, id, limit_of(limit)], entry_of)?.collect()
 }
 
-/// In one transaction, so that all of it is of one moment.
+/// An id and a record.
+pub(super) fn entry_of(row: &Row<'_>) -> rusqlite::Result<(LogId, Vec<u8>)> {
+    Ok((LogId(row.get::<_, i64>(0)?.cast_unsigned()), row.get(1)?))
+}
+
 pub(super) fn rows(connection: &Connection, owner: &str, wanted: &[Wanted]) -> rusqlite::Result<Vec<Found>> {
-    connection.prepare_cached("BEGIN")?.execute([])?;
-    let found = wanted.iter().map(|wanted| {
+    let found = |wanted: &Wanted| {
         Ok(match wanted.0 {
             Want::Value(name) => Found::Value(value(connection, name, owner)?),
             Want::Map(name) => Found::Map(entries(connection, name, owner)?),
         })
-    });
-    let found = found.collect();
+    };
+    at_one_moment(connection, || wanted.iter().map(found).collect())
+}
+
+/// In one transaction, so that all that is read is of one moment.
+pub(super) fn at_one_moment<T>(
+    connection: &Connection,
+    read: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let found = read();
     // Nothing was written, so that a failure has nothing to take back. Some errors have ended the transaction already.
     if !connection.is_autocommit() {
         connection.prepare_cached("COMMIT")?.execute([])?;
