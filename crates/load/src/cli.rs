@@ -386,10 +386,10 @@ pub fn line(run: &Run) -> String {
     let units = if run.unit == "delivery" { "deliveries".to_owned() } else { format!("{}s", run.unit) };
     line += &format!("{:.0} {units}/s", run.rate());
     if let Some(latency) = &run.latency {
-        let at = |wanted: f64| {
-            latency.percentiles_us.iter().find(|(percentile, _)| *percentile == wanted).map_or(0.0, |(_, us)| us / 1e3)
-        };
-        line += &format!(", p50 {:.2} ms, p99 {:.2} ms", at(50.0), at(99.0));
+        line += &format!(", p50 {:.2} ms, p99 {:.2} ms", latency.at(50.0) / 1e3, latency.at(99.0) / 1e3);
+    }
+    if let Some(acks) = &run.ack_latency {
+        line += &format!(", acks p50 {:.2} ms, p99 {:.2} ms", acks.at(50.0) / 1e3, acks.at(99.0) / 1e3);
     }
     if let Some(server) = run.server_us() {
         line += &format!(", server {server:.2} µs CPU each");

@@ -374,7 +374,7 @@ fn shares(plan: &Plan, processes: u32) -> Vec<Plan> {
 pub(crate) fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
     let seconds = all.iter().map(|one| one.seconds).fold(0.0, f64::max);
     let mut run = Run { seconds, ..Run::default() };
-    let mut latencies = histogram();
+    let (mut latencies, mut acks) = (histogram(), histogram());
     for one in all {
         run.operations += one.operations;
         run.client_cpu.user += one.cpu.user;
@@ -385,13 +385,17 @@ pub(crate) fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
         for (name, figure) in &one.figures {
             *run.figures.entry(name.clone()).or_default() += figure;
         }
-        let bytes = STANDARD.decode(&one.histogram).map_err(|_| CrewError::Histogram)?;
-        let of_one: Histogram<u64> =
-            Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|_| CrewError::Histogram)?;
-        latencies.add(of_one).map_err(|_| CrewError::Histogram)?;
+        latencies.add(decoded(&one.histogram)?).map_err(|_| CrewError::Histogram)?;
+        acks.add(decoded(&one.acks)?).map_err(|_| CrewError::Histogram)?;
     }
     run.latency = (!latencies.is_empty()).then(|| latency(&latencies));
+    run.ack_latency = (!acks.is_empty()).then(|| latency(&acks));
     Ok(run)
+}
+
+fn decoded(histogram: &str) -> Result<Histogram<u64>, CrewError> {
+    let bytes = STANDARD.decode(histogram).map_err(|_| CrewError::Histogram)?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|_| CrewError::Histogram)
 }
 
 fn latency(histogram: &Histogram<u64>) -> Latency {

@@ -24,6 +24,9 @@ pub struct Run {
     pub operations: u64,
     /// Latency of an operation; none where the scenario has none.
     pub latency: Option<Latency>,
+    /// How long the server took to answer `<r/>` (XEP-0198); none without stream management.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack_latency: Option<Latency>,
     /// CPU time of the server while it was measured; none where its process is not known.
     pub server_cpu: Option<Cpu>,
     /// CPU time of the generator itself, all its processes.
@@ -102,6 +105,13 @@ impl Cpu {
     /// User and system together.
     pub fn total(&self) -> f64 {
         self.user + self.system
+    }
+}
+
+impl Latency {
+    /// A percentile that is in the list, microseconds; 0 for others.
+    pub fn at(&self, wanted: f64) -> f64 {
+        self.percentiles_us.iter().find(|(percentile, _)| *percentile == wanted).map_or(0.0, |(_, us)| *us)
     }
 }
 

@@ -37,6 +37,11 @@ pub trait Scenario {
     /// An element came that is neither a request nor part of the stream's own business.
     fn element(&mut self, world: &mut World, who: u32, element: &[u8]);
 
+    /// The server has acknowledged stanzas of a session.
+    fn acknowledged(&mut self, world: &mut World, who: u32) {
+        let _ = (world, who);
+    }
+
     /// All sessions are there; what is measured begins.
     fn begin(&mut self, world: &mut World);
 

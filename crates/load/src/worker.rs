@@ -96,6 +96,8 @@ pub struct Measured {
     pub seconds: f64,
     /// Of their latencies in microseconds: HdrHistogram V2, compressed, base64.
     pub histogram: String,
+    /// The same of how long acknowledgements took.
+    pub acks: String,
     /// What went wrong.
     pub errors: std::collections::BTreeMap<String, u64>,
     /// What the worker itself took while it counted.
@@ -238,6 +240,7 @@ fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
         operations: recorder.operations,
         seconds,
         histogram: encoded(&recorder.total),
+        acks: encoded(&recorder.acks),
         errors: recorder.errors.clone(),
         cpu,
         figures,

@@ -21,6 +21,7 @@ pub struct Batch {
     conditions: usize,
     out_of_range: bool,
     unplaced: bool,
+    past: bool,
 }
 
 /// What an entry of an archive does to its topic's count of what is new.
@@ -148,6 +149,11 @@ impl Batch {
         self.unplaced
     }
 
+    /// Whether it does something among older entries of archives: appends one with an id of its own, or forgets some.
+    pub(crate) fn is_about_the_past(&self) -> bool {
+        self.past
+    }
+
     fn operation(&self, entry: &Entry) -> Operation<'_> {
         let text =
             |from: usize, to: usize| std::str::from_utf8(&self.bytes[from..to]).expect("owners and keys came as &str");
@@ -258,6 +264,7 @@ impl Batch {
     ) {
         self.out_of_range |= id.is_some_and(|id| id > LogId::MAX);
         self.unplaced |= id.is_none() && !filings.is_empty();
+        self.past |= id.is_some();
         let mut encoded = None;
         for filing in filings {
             self.add(Kind::ArchiveAppend(filing.effect), name, filing.owner, filing.topic).id = id.unwrap_or(PLACE);
@@ -284,6 +291,7 @@ impl Batch {
     }
 
     pub(crate) fn forget_in_archive(&mut self, name: &'static str, space: &str, before: LogId) {
+        self.past = true;
         self.add(Kind::ArchiveForget, name, space, "").id = before;
     }
 

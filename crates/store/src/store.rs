@@ -44,6 +44,9 @@ pub struct Options {
     ///
     /// The longer, the more is withdrawn before it costs anything, and the later its ticket resolves where it is not.
     pub linger: Duration,
+    /// Memory that new entries of archives take before they are put into the tables of their months, in bytes, and as much again
+    /// while that is done. The more, the more entries of one owner go there together; they are on disk in either case.
+    pub arriving_bytes_max: usize,
     /// Threads that read, at least 1.
     pub readers: usize,
     /// Called by each of the store's threads once when it has had nothing to do for a second, after it has let go of its
@@ -59,6 +62,7 @@ impl Default for Options {
             queue_bytes_max: 256 * 1024 * 1024,
             database_bytes_max: None,
             linger: Duration::from_millis(25),
+            arriving_bytes_max: 32 * 1024 * 1024,
             readers: 3,
             at_rest: None,
             faults: Faults::new(),

@@ -31,10 +31,21 @@ const WITHDRAWN_MAX: usize = 1024;
 pub(crate) trait Commit: Send {
     /// Carries out the batches in their order and makes them durable.
     fn commit(&mut self, batches: &[Batch]) -> Outcome;
-    /// When there was nothing to commit for [`REST`]: lets go of memory that it can have again.
-    fn rest(&mut self) {}
+    /// When there was nothing to commit for [`REST`]: does what was put off, a part of it at a time, and then lets go of memory that
+    /// it can have again.
+    fn rest(&mut self) -> Rest {
+        Rest::Done
+    }
     /// After the last group.
     fn finish(&mut self) {}
+}
+
+/// Whether there is more to do at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Done,
+    /// To be asked again as long as there is nothing to commit.
+    Unfinished,
 }
 
 /// What the thread does next.
@@ -297,13 +308,16 @@ impl Shared {
 
     fn run(self: Arc<Self>, mut commit: Box<dyn Commit>) {
         let _closing = CloseOnDrop(&self);
-        let mut rested = false;
+        let mut rested = None;
         while let Some(step) = self.next(rested) {
-            rested = matches!(step, Step::Rest);
+            rested = None;
             let group = match step {
                 Step::Commit(group) => group,
                 Step::Rest => {
-                    commit.rest();
+                    rested = Some(commit.rest());
+                    if rested == Some(Rest::Unfinished) {
+                        continue;
+                    }
                     if let Some(at_rest) = self.bounds.at_rest {
                         at_rest();
                     }
@@ -325,8 +339,8 @@ impl Shared {
         commit.finish();
     }
 
-    /// The next group, once it is due, or a rest where the last was followed by none.
-    fn next(&self, rested: bool) -> Option<Step> {
+    /// The next group, once it is due, or a rest: `rested` says how the last one ended, if nothing was committed since.
+    fn next(&self, rested: Option<Rest>) -> Option<Step> {
         let mut queue = self.queue.lock();
         // The one before is settled.
         queue.committing = false;
@@ -345,7 +359,8 @@ impl Shared {
                 },
                 Some(due) => drop(self.sleep(&mut queue, Sleep::Lingers, Some(due))),
                 None if queue.closed => return None,
-                None if rested => drop(self.sleep(&mut queue, Sleep::Idle, None)),
+                None if rested == Some(Rest::Unfinished) => return Some(Step::Rest),
+                None if rested == Some(Rest::Done) => drop(self.sleep(&mut queue, Sleep::Idle, None)),
                 None if self.sleep(&mut queue, Sleep::Idle, Some(now + REST)) && queue.waiting.is_empty() => {
                     return Some(Step::Rest);
                 }
@@ -548,8 +563,9 @@ mod tests {
             Outcome::Committed
         }
 
-        fn rest(&mut self) {
+        fn rest(&mut self) -> Rest {
             self.0.send("rest").unwrap();
+            Rest::Done
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
-use magpie_store::{Archive, Batch, Effect, Faults, Filing, LogId, Page, Store, StoreError, Topic};
+use magpie_store::{Archive, Batch, Effect, Faults, Filing, LogId, Options, Page, Store, StoreError, Topic};
 use proptest::prelude::*;
 
 type Bytes = Vec<u8>;
@@ -25,12 +25,19 @@ type Place = (usize, usize, usize);
 enum Step {
     /// For one owner, or for two at once.
     Append(Place, Option<(usize, usize)>, u8, Bytes),
+    /// With the id that the store gives; the place's moment says nothing.
+    Arrive(Place, Option<(usize, usize)>, u8, Bytes),
+    /// Of one that has arrived, counted from the newest.
+    ReplaceArrived(Place, usize, Bytes),
+    ReadArrived(Place, usize),
     Replace(Place, Bytes),
     Read(Place),
     Forget(Place),
     Erase(Place),
     Page(Place, Page),
     Reopen,
+    /// Opens a copy of the files, as a crash leaves them.
+    Crash,
 }
 
 fn page() -> impl Strategy<Value = Page> {
@@ -51,14 +58,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let bytes = || proptest::collection::vec(0..3u8, 0..3);
     let step = prop_oneof![
         12 => (place(), second(), 0..3u8, bytes()).prop_map(|(place, second, effect, bytes)| Step::Append(place, second, effect, bytes)),
+        20 => (place(), second(), 0..3u8, bytes()).prop_map(|(place, second, effect, bytes)| Step::Arrive(place, second, effect, bytes)),
+        2 => (place(), 0..9usize, bytes()).prop_map(|(place, back, bytes)| Step::ReplaceArrived(place, back, bytes)),
+        2 => (place(), 0..9usize).prop_map(|(place, back)| Step::ReadArrived(place, back)),
         2 => (place(), bytes()).prop_map(|(place, bytes)| Step::Replace(place, bytes)),
         2 => place().prop_map(Step::Read),
         1 => place().prop_map(Step::Forget),
         1 => place().prop_map(Step::Erase),
         8 => (place(), page()).prop_map(|(place, page)| Step::Page(place, page)),
         1 => Just(Step::Reopen),
+        1 => Just(Step::Crash),
     ];
-    proptest::collection::vec(step, 1..50)
+    proptest::collection::vec(step, 1..80)
 }
 
 fn id(day: usize) -> LogId {
@@ -94,7 +105,7 @@ fn commit(store: &Store, fill: impl FnOnce(&Archive<Bytes>, &mut Batch)) {
 type All = (Vec<(LogId, Bytes)>, Vec<(String, Topic)>, Vec<(LogId, Bytes)>);
 
 /// What can be asked of one owner.
-fn all(store: &Store, owner: &str) -> All {
+fn all(store: &Store, owner: &str, arrived: &[LogId]) -> All {
     let archive = store.archive::<Bytes>("archive");
     let entries = wait(archive.page(owner, Page { limit: 1000, ..Page::default() })).unwrap();
     let mut topics = wait(archive.topics(owner)).unwrap();
@@ -102,7 +113,8 @@ fn all(store: &Store, owner: &str) -> All {
     for (name, topic) in &topics {
         assert_eq!(wait(archive.topic(owner, name)).unwrap().as_ref(), Some(topic));
     }
-    let named = wait(archive.entries(owner, (0..DAYS.len()).map(id).rev().collect())).unwrap();
+    let ids = (0..DAYS.len()).map(id).chain(arrived.iter().copied()).rev().collect();
+    let named = wait(archive.entries(owner, ids)).unwrap();
     (entries, topics, named)
 }
 
@@ -110,20 +122,42 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn both_backends_say_the_same_of_whatever_was_done(steps in steps()) {
-        let folder = tempfile::tempdir().unwrap();
+    fn both_backends_say_the_same_of_whatever_was_done(steps in steps(), arriving in 0..3usize) {
+        // None waits longer than for the next group, some do, all do.
+        let options = Options { arriving_bytes_max: [0, 1000, 1 << 20][arriving], ..Options::default() };
+        let mut folder = tempfile::tempdir().unwrap();
         let memory = Store::memory();
-        let mut sqlite = Store::open(folder.path()).unwrap();
+        let mut sqlite = Store::open_with(folder.path(), options.clone()).unwrap();
+        let mut arrived: Vec<LogId> = Vec::new();
+        let back = |arrived: &[LogId], back: usize| arrived.iter().rev().nth(back).copied();
         for step in steps {
             let both = [&memory, &sqlite];
+            let effect = |effect: u8| [Effect::None, Effect::New, Effect::Read][usize::from(effect)];
+            let filings = |(owner, topic, _): Place, second: Option<(usize, usize)>, effect| {
+                let filing = |owner: usize, topic: usize, effect| Filing { owner: OWNERS[owner], topic: TOPICS[topic], effect };
+                let mut filings = vec![filing(owner, topic, effect)];
+                filings.extend(second.filter(|second| second.0 != owner).map(|(owner, topic)| filing(owner, topic, Effect::New)));
+                filings
+            };
             match step {
-                Step::Append((owner, topic, day), second, effect, bytes) => {
-                    let effect = [Effect::None, Effect::New, Effect::Read][usize::from(effect)];
-                    let filing = |owner: usize, topic: usize, effect| Filing { owner: OWNERS[owner], topic: TOPICS[topic], effect };
-                    let mut filings = vec![filing(owner, topic, effect)];
-                    filings.extend(second.filter(|second| second.0 != owner).map(|(owner, topic)| filing(owner, topic, Effect::New)));
-                    both.iter().for_each(|store| commit(store, |archive, batch| archive.append(batch, Some(id(day)), &filings, &bytes)));
+                Step::Append(place, second, done, bytes) => {
+                    let filings = filings(place, second, effect(done));
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.append(batch, Some(id(place.2)), &filings, &bytes)));
                 }
+                Step::Arrive(place, second, done, bytes) => {
+                    let mut batch = Batch::new();
+                    sqlite.archive("archive").append(&mut batch, None, &filings(place, second, effect(done)), &bytes);
+                    let (id, ticket) = sqlite.commit_placed(batch);
+                    ticket.wait().unwrap();
+                    commit(&memory, |archive, batch| archive.append(batch, Some(id), &filings(place, second, effect(done)), &bytes));
+                    arrived.push(id);
+                }
+                Step::ReplaceArrived((owner, ..), count, bytes) => if let Some(id) = back(&arrived, count) {
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.replace(batch, OWNERS[owner], id, &bytes)));
+                },
+                Step::ReadArrived((owner, topic, _), count) => if let Some(id) = back(&arrived, count) {
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.read(batch, OWNERS[owner], TOPICS[topic], id)));
+                },
                 Step::Replace((owner, _, day), bytes) => {
                     both.iter().for_each(|store| commit(store, |archive, batch| archive.replace(batch, OWNERS[owner], id(day), &bytes)));
                 }
@@ -132,7 +166,9 @@ proptest! {
                 }
                 Step::Forget((owner, _, day)) => {
                     let space = OWNERS[owner].split('/').next().unwrap();
-                    both.iter().for_each(|store| commit(store, |archive, batch| archive.forget(batch, space, id(day))));
+                    // The last of the days: all that has arrived, too.
+                    let before = if day == DAYS.len() - 1 { LogId::MAX } else { id(day) };
+                    both.iter().for_each(|store| commit(store, |archive, batch| archive.forget(batch, space, before)));
                 }
                 Step::Erase((owner, ..)) => both.iter().for_each(|store| {
                     let mut batch = Batch::new();
@@ -145,11 +181,19 @@ proptest! {
                 }
                 Step::Reopen => {
                     sqlite.close();
-                    sqlite = Store::open(folder.path()).unwrap();
+                    sqlite = Store::open_with(folder.path(), options.clone()).unwrap();
+                }
+                Step::Crash => {
+                    let copy = tempfile::tempdir().unwrap();
+                    for name in ["store.db", "store.db-wal"] {
+                        std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+                    }
+                    sqlite = Store::open_with(copy.path(), options.clone()).unwrap();
+                    folder = copy;
                 }
             }
             for owner in OWNERS {
-                prop_assert_eq!(all(&memory, owner), all(&sqlite, owner), "{}", owner);
+                prop_assert_eq!(all(&memory, owner, &arrived), all(&sqlite, owner, &arrived), "{}", owner);
             }
         }
     }
@@ -185,6 +229,38 @@ fn whoever_pages_on_from_the_last_entry_seen_misses_none() {
     let folder = tempfile::tempdir().unwrap();
     page_on_while_others_write(&Store::open(folder.path()).unwrap());
     page_on_while_others_write(&Store::memory());
+    // While entries are put where they belong, too.
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { arriving_bytes_max: 2000, ..Options::default() };
+    page_on_while_others_write(&Store::open_with(folder.path(), options).unwrap());
+}
+
+#[test]
+fn a_store_that_rests_has_put_all_that_arrived_where_it_belongs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let filing = Filing { owner: OWNERS[0], topic: "t", effect: Effect::New };
+    for _ in 0..1200 {
+        let mut batch = Batch::new();
+        store.archive("archive").append(&mut batch, None, &[filing], &b"x".to_vec());
+        store.commit_placed(batch).1.wait().unwrap();
+    }
+    let count = |sql: &str| -> i64 {
+        let connection = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let waiting =
+        || count("SELECT (SELECT count(*) FROM archive_arrivals_0) + (SELECT count(*) FROM archive_arrivals_1)");
+    assert!(waiting() > 0);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while waiting() > 0 && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!((waiting(), count("SELECT count(*) FROM archive_part_1")), (0, 1200));
+    assert_eq!(
+        wait(store.archive::<Bytes>("archive").topic(OWNERS[0], "t")).unwrap().map(|topic| topic.count),
+        Some(1200)
+    );
 }
 
 #[test]
@@ -206,10 +282,17 @@ fn page_on_while_others_write(store: &Store) {
         let reader = scope.spawn(|| {
             let archive = store.archive::<Bytes>("archive");
             let mut seen: Vec<LogId> = Vec::new();
+            let (mut counted, total) = (0, (EACH * THREADS) as u64);
             loop {
                 let last_round = done.load(Ordering::SeqCst);
                 let page = Page { after: seen.last().copied(), limit: 7, ..Page::default() };
                 let found = wait(archive.page(OWNERS[0], page)).unwrap();
+                let known = wait(archive.topic(OWNERS[0], "t")).unwrap().map_or(0, |topic| topic.count);
+                assert!(
+                    (counted.max(seen.len() as u64 + found.len() as u64)..=total).contains(&known),
+                    "{known} after {counted}"
+                );
+                counted = known;
                 if found.is_empty() && last_round {
                     return seen;
                 }

@@ -1,5 +1,6 @@
 //! One connection of a session: as small as can be while it is idle.
 
+use std::collections::VecDeque;
 use std::net::TcpStream;
 
 use crate::client::negotiation::Negotiation;
@@ -61,6 +62,15 @@ pub struct Acks {
     pub acknowledged: u32,
     /// Stanzas that were received.
     pub received: u32,
+    /// Requests that are not answered: what was sent before each, and when it was asked, in microseconds.
+    pub(super) asked: VecDeque<(u32, u64)>,
+}
+
+impl Acks {
+    /// Stanzas that the server has not acknowledged.
+    pub fn unacknowledged(&self) -> u32 {
+        self.sent.wrapping_sub(self.acknowledged)
+    }
 }
 
 impl Connection {

@@ -25,6 +25,8 @@ pub struct Recorder {
     counts_from: u64,
     /// Over the window.
     pub total: Histogram<u64>,
+    /// How long the server took to say that it has stanzas (XEP-0198), of those that were asked about in the window.
+    pub acks: Histogram<u64>,
     /// Operations that ended within the window.
     pub operations: u64,
     /// What went wrong.
@@ -40,6 +42,7 @@ impl Recorder {
             window: (u64::MAX, u64::MAX),
             counts_from: 0,
             total: histogram(),
+            acks: histogram(),
             operations: 0,
             errors: BTreeMap::new(),
         }
@@ -70,6 +73,13 @@ impl Recorder {
         self.in_second += 1;
         if now >= self.window.0 && now < self.window.1 {
             self.operations += 1;
+        }
+    }
+
+    /// What was asked about at `asked` is acknowledged.
+    pub fn acknowledged(&mut self, asked: u64, now: u64) {
+        if asked >= self.window.0 && asked < self.window.1 {
+            self.acks.saturating_record(now.saturating_sub(asked).max(1));
         }
     }
 
@@ -124,6 +134,10 @@ mod tests {
         recorder.record(190, 400);
         recorder.record(210, 220);
         recorder.roll(500);
+        for (asked, now) in [(90, 110), (120, 150), (190, 450), (200, 201)] {
+            recorder.acknowledged(asked, now);
+        }
+        assert_eq!((recorder.acks.len(), recorder.acks.min(), recorder.acks.max()), (2, 30, 260));
         assert_eq!(recorder.operations, 2);
         assert_eq!((recorder.total.len(), recorder.total.max()), (2, 210));
     }

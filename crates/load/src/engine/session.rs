@@ -250,7 +250,8 @@ impl Engine {
                 if let Some(stream) = ready.stream {
                     let acks = session.acks.get_or_insert_default();
                     if ready.resumed.is_none() {
-                        **acks = Acks { stream, sent: ready.sent, received: ready.received, acknowledged: 0 };
+                        let (sent, received) = (ready.sent, ready.received);
+                        **acks = Acks { stream, sent, received, ..Acks::default() };
                     }
                     acks.acknowledged = ready.resumed.unwrap_or_default();
                 }
@@ -282,7 +283,14 @@ impl Engine {
             } else if name(element) == b"a" {
                 let count = attribute(element, b"h").and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
                 acks.acknowledged = count.unwrap_or(acks.acknowledged);
-                return;
+                let acknowledged = acks.acknowledged;
+                while let Some((_, asked)) =
+                    acks.asked.pop_front_if(|(sent, _)| acknowledged.wrapping_sub(*sent) <= u32::MAX / 2)
+                {
+                    let now = world.now;
+                    world.recorder.acknowledged(asked, now);
+                }
+                return self.scenario.acknowledged(world, who);
             }
         }
         match name(element) {

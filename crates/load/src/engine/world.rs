@@ -163,13 +163,14 @@ impl World {
 
     /// Sends one stanza. With acknowledgements it is counted, and now and then the server is asked.
     pub fn stanza(&mut self, who: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let asks = match &mut self.sessions[who as usize].acks {
-            None => false,
-            Some(acks) => {
-                acks.sent = acks.sent.wrapping_add(1);
-                acks.sent % STANZAS_PER_REQUEST == 0
-            }
-        };
+        let asks = self.sessions[who as usize].acks.as_mut().is_some_and(|acks| {
+            acks.sent = acks.sent.wrapping_add(1);
+            acks.sent % STANZAS_PER_REQUEST == 0
+        });
+        if asks {
+            let now = self.micros();
+            self.sessions[who as usize].acks.as_mut().map(|acks| acks.asked.push_back((acks.sent, now)));
+        }
         self.send(who, |out| {
             write(out);
             if asks {

@@ -12,7 +12,7 @@ use super::time::{TIME_DIGITS, hexadecimal, time};
 use crate::client::negotiation::condition;
 use crate::client::splitter::{attribute, name};
 use crate::engine::World;
-use crate::engine::connection::Stage;
+use crate::engine::connection::{Acks, Stage};
 use crate::plan::{Plan, Protocol};
 
 /// What `pairs` needs.
@@ -26,6 +26,10 @@ pub struct Pairs {
     /// Closed loop: messages under way in each pair
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub in_flight: u32,
+    /// Closed loop: stanzas that the server has not acknowledged at which a session stops sending; it takes --acks, and a session
+    /// asks after each fifth stanza
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(5..))]
+    pub unacknowledged_max: Option<u32>,
     /// Open loop: messages a second of all pairs together
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
@@ -33,7 +37,7 @@ pub struct Pairs {
 
 impl Default for Pairs {
     fn default() -> Self {
-        Self { bytes: 200, in_flight: 1, rate: None }
+        Self { bytes: 200, in_flight: 1, unacknowledged_max: None, rate: None }
     }
 }
 
@@ -53,6 +57,8 @@ pub struct Worker {
     running: bool,
     sent: u64,
     received: u64,
+    /// Messages that sessions will send when what is before them is acknowledged.
+    held: Vec<u32>,
 }
 
 /// Bytes that a message to `jid` needs at least.
@@ -67,7 +73,22 @@ impl Worker {
         let pace = work.rate.map(|rate| Pace::new(rate * share, 0));
         let padding =
             b"The quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(work.bytes).collect();
-        Self { raw: plan.protocol == Protocol::Raw, work, padding, pace, running: false, sent: 0, received: 0 }
+        Self {
+            raw: plan.protocol == Protocol::Raw,
+            work,
+            padding,
+            pace,
+            running: false,
+            sent: 0,
+            received: 0,
+            held: vec![0; plan.sessions as usize],
+        }
+    }
+
+    /// Whether too much of what the session sent is not acknowledged.
+    fn waits_for_acks(&self, world: &World, who: u32) -> bool {
+        let unacknowledged = || world.session(who).acks().map_or(0, Acks::unacknowledged);
+        self.work.unacknowledged_max.is_some_and(|most| unacknowledged() >= most)
     }
 
     /// From `who` to the other of the pair; the message says that it was sent at `time`.
@@ -110,6 +131,18 @@ impl Scenario for Worker {
         self.received += 1;
         world.recorder.record(began, now);
         if self.running && self.pace.is_none() {
+            if self.waits_for_acks(world, who) {
+                self.held[who as usize] += 1;
+            } else {
+                self.send(world, who, now);
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, world: &mut World, who: u32) {
+        while self.running && self.held[who as usize] > 0 && !self.waits_for_acks(world, who) {
+            self.held[who as usize] -= 1;
+            let now = world.micros();
             self.send(world, who, now);
         }
     }
@@ -117,6 +150,7 @@ impl Scenario for Worker {
     fn begin(&mut self, world: &mut World) {
         self.running = true;
         (self.sent, self.received) = (0, 0);
+        self.held.fill(0);
         if let Some(pace) = &mut self.pace {
             pace.restart(world.micros());
             return;

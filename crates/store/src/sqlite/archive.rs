@@ -19,12 +19,12 @@ const PARTS_BACK: &str = "SELECT number FROM archive_parts
     WHERE name = ?1 AND space = ?2 AND month BETWEEN ?3 AND ?4 ORDER BY month DESC";
 const TOPICS: &str = "SELECT topic, last, count, new FROM archive_topics WHERE owner = ?1 AND name = ?2";
 const TOPIC: &str = "SELECT last, count, new FROM archive_topics WHERE owner = ?1 AND name = ?2 AND topic = ?3";
-const TOUCH_TOPIC: &str = "INSERT INTO archive_topics (owner, name, topic, last, count, new)
-    VALUES (?1, ?2, ?3, ?4, 1, ?5 = 1)
+const CHANGE_TOPIC: &str = "INSERT INTO archive_topics (owner, name, topic, last, count, new)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)
     ON CONFLICT (owner, name, topic) DO UPDATE SET
         last = max(last, excluded.last),
-        count = count + 1,
-        new = CASE ?5 WHEN 0 THEN new WHEN 1 THEN new + 1 ELSE 0 END";
+        count = count + excluded.count,
+        new = CASE ?7 WHEN 0 THEN new + excluded.new ELSE excluded.new END";
 const READ_TOPIC: &str = "UPDATE archive_topics SET new = min(new, ?4) WHERE owner = ?1 AND name = ?2 AND topic = ?3";
 const SHRINK_TOPIC: &str = "UPDATE archive_topics SET count = count - ?4, new = min(new, count - ?4)
     WHERE owner = ?1 AND name = ?2 AND topic = ?3";
@@ -43,7 +43,14 @@ pub(super) const CREATE: &str = "CREATE TABLE archive_parts (
 
 /// The parts that a writer has used, so that it need not look for them each time.
 #[derive(Default)]
-pub(super) struct Parts(HashMap<(&'static str, i64), HashMap<String, i64>>);
+pub(super) struct Parts(HashMap<i64, Vec<Part>>);
+
+/// A part of a month.
+struct Part {
+    name: Box<str>,
+    space: Box<str>,
+    number: i64,
+}
 
 impl Parts {
     /// After a transaction that came to nothing: a part that it made is not there.
@@ -51,18 +58,13 @@ impl Parts {
         self.0.clear();
     }
 
-    fn known(&self, name: &'static str, space: &str, month: i64) -> Option<i64> {
-        self.0.get(&(name, month))?.get(space).copied()
+    fn known(&self, name: &str, space: &str, month: i64) -> Option<i64> {
+        let known = self.0.get(&month)?.iter().find(|part| *part.name == *name && *part.space == *space);
+        known.map(|part| part.number)
     }
 
     /// The part for a new entry, made where it is not there.
-    fn find_or_make(
-        &mut self,
-        connection: &Connection,
-        name: &'static str,
-        space: &str,
-        month: i64,
-    ) -> rusqlite::Result<i64> {
+    fn find_or_make(&mut self, connection: &Connection, name: &str, space: &str, month: i64) -> rusqlite::Result<i64> {
         if let Some(number) = self.known(name, space, month) {
             return Ok(number);
         }
@@ -71,7 +73,7 @@ impl Parts {
             Some(number) => *number,
             None => make(connection, name, space, month)?,
         };
-        self.0.entry((name, month)).or_default().insert(space.to_owned(), number);
+        self.0.entry(month).or_default().push(Part { name: name.into(), space: space.into(), number });
         Ok(number)
     }
 }
@@ -104,7 +106,7 @@ fn parts(
 
 /// What is appended for one owner.
 pub(super) struct Appended<'a> {
-    pub(super) name: &'static str,
+    pub(super) name: &'a str,
     pub(super) owner: &'a str,
     pub(super) topic: &'a str,
     pub(super) id: LogId,
@@ -113,6 +115,15 @@ pub(super) struct Appended<'a> {
 }
 
 pub(super) fn append(connection: &Connection, known: &mut Parts, appended: &Appended<'_>) -> rusqlite::Result<()> {
+    let Appended { name, owner, topic, id, effect, .. } = *appended;
+    if insert(connection, known, appended)? {
+        change_topic(connection, name, owner, topic, Change::appended(None, id, effect))?;
+    }
+    Ok(())
+}
+
+/// Whether there was none of this id; otherwise that one has the record now.
+pub(super) fn insert(connection: &Connection, known: &mut Parts, appended: &Appended<'_>) -> rusqlite::Result<bool> {
     let Appended { name, owner, topic, id, effect, record } = *appended;
     let part = known.find_or_make(connection, name, space(owner), month(id))?;
     let insert = format!(
@@ -122,14 +133,45 @@ pub(super) fn append(connection: &Connection, known: &mut Parts, appended: &Appe
     let new = effect == Effect::New;
     let inserted = connection.prepare_cached(&insert)?.execute(params![owner, id_of(id), topic, new, record])?;
     if inserted == 0 {
-        return replace(connection, name, owner, id, record);
+        replace(connection, name, owner, id, record)?;
     }
-    let effect = match effect {
-        Effect::None => 0,
-        Effect::New => 1,
-        Effect::Read => 2,
-    };
-    connection.prepare_cached(TOUCH_TOPIC)?.execute(params![owner, name, topic, id_of(id), effect])?;
+    Ok(inserted > 0)
+}
+
+/// What entries do to their topic.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    pub(super) last: LogId,
+    pub(super) count: u64,
+    /// How many are new after all of them.
+    pub(super) new: u64,
+    /// Whether nothing from before is new any more.
+    pub(super) read: bool,
+}
+
+impl Change {
+    /// With one more, after the others.
+    pub(super) fn appended(known: Option<Self>, id: LogId, effect: Effect) -> Self {
+        let Self { last, count, new, read } = known.unwrap_or(Self { last: id, count: 0, new: 0, read: false });
+        let (new, read) = match effect {
+            Effect::None => (new, read),
+            Effect::New => (new + 1, read),
+            Effect::Read => (0, true),
+        };
+        Self { last: last.max(id), count: count + 1, new, read }
+    }
+}
+
+pub(super) fn change_topic(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    topic: &str,
+    change: Change,
+) -> rusqlite::Result<()> {
+    let Change { last, count, new, read } = change;
+    let values = params![owner, name, topic, id_of(last), count.cast_signed(), new.cast_signed(), read];
+    connection.prepare_cached(CHANGE_TOPIC)?.execute(values)?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! power as far as the disk keeps its word.
 
 mod archive;
+mod arrivals;
+mod filing;
 mod queries;
 mod quick;
 mod readers;
@@ -21,6 +23,7 @@ use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use self::arrivals::Arrivals;
 pub(crate) use self::queries::prefix_end;
 use self::quick::Quick;
 use self::readers::Readers;
@@ -61,6 +64,7 @@ pub(crate) struct Sqlite {
     writer: Writer,
     readers: Readers,
     quick: Quick,
+    arrivals: Arc<Arrivals>,
     faults: Faults,
     counters: Arc<Counters>,
     /// The writer's thread has it too, so that it is held for as long as the file can change.
@@ -94,10 +98,16 @@ impl Sqlite {
         let quick = Quick::new(quick.map_err(refused)?);
 
         let counters = Arc::<Counters>::default();
-        let (commit, ids) = SqliteCommit::new(connection, counters.clone(), lock.clone()).map_err(refused)?;
+        let arrivals = Arc::<Arrivals>::default();
+        filing::restore(&connection, &arrivals)
+            .map_err(refused)?
+            .ok_or_else(|| OpenError::Backend("what arrived in archives before the last end cannot be read".into()))?;
+        let (commit, ids) =
+            SqliteCommit::new(connection, counters.clone(), lock.clone(), arrivals.clone(), options.arriving_bytes_max)
+                .map_err(refused)?;
         let writer = Writer::start(Box::new(commit), options.bounds(), options.faults.clone(), counters.clone())?;
         let lock = Mutex::new(Some(lock));
-        Ok((Self { writer, readers, quick, faults: options.faults, counters, lock }, ids))
+        Ok((Self { writer, readers, quick, arrivals, faults: options.faults, counters, lock }, ids))
     }
 
     fn read<T: Send + 'static>(
@@ -145,25 +155,40 @@ impl Backend for Sqlite {
     }
 
     fn page(&self, name: &'static str, owner: &str, page: Page) -> Reading<Entries> {
-        let owner = owner.to_string();
-        self.read(move |connection| archive::page(connection, name, &owner, &page))
+        let (owner, arrivals) = (owner.to_string(), self.arrivals.clone());
+        self.read(move |connection| {
+            // First what waits: what is filed in between is found twice, and not missed.
+            let waiting = arrivals.read().page(name, &owner, &page);
+            let filed = archive::page(connection, name, &owner, &page)?;
+            Ok(arrivals::merged(filed, waiting, &page))
+        })
     }
 
     fn archived(&self, name: &'static str, owner: &str, mut ids: Vec<LogId>) -> Reading<Entries> {
         ids.sort_unstable();
         ids.dedup();
-        let owner = owner.to_string();
-        self.read(move |connection| archive::entries(connection, name, &owner, &ids))
+        let (owner, arrivals) = (owner.to_string(), self.arrivals.clone());
+        self.read(move |connection| {
+            let waiting = arrivals.read().entries(name, &owner, &ids);
+            let filed = archive::entries(connection, name, &owner, &ids)?;
+            Ok(arrivals::merged(filed, waiting, &Page { limit: usize::MAX, ..Page::default() }))
+        })
     }
 
     fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>> {
-        let owner = owner.to_string();
-        self.read(move |connection| archive::topics(connection, name, &owner))
+        let (owner, arrivals) = (owner.to_string(), self.arrivals.clone());
+        self.read(move |connection| {
+            let filed = || archive::topics(connection, name, &owner);
+            arrivals.consistently(filed, |waiting, filed| waiting.topics(name, &owner, filed))
+        })
     }
 
     fn topic(&self, name: &'static str, owner: &str, topic: &str) -> Reading<Option<Topic>> {
-        let (owner, topic) = (owner.to_string(), topic.to_string());
-        self.read_quickly(move |connection| archive::topic(connection, name, &owner, &topic))
+        let (owner, topic, arrivals) = (owner.to_string(), topic.to_string(), self.arrivals.clone());
+        self.read_quickly(move |connection| {
+            let filed = || archive::topic(connection, name, &owner, &topic);
+            arrivals.consistently(filed, |waiting, filed| waiting.topic(name, &owner, &topic, filed))
+        })
     }
 
     fn value(&self, name: &'static str, owner: &str) -> Reading<Option<Vec<u8>>> {

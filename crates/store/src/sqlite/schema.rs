@@ -7,14 +7,14 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::archive;
+use super::{archive, filing};
 use crate::error::OpenError;
 
 /// What brings a database from the version before to this one: a list, of which the place is the version.
 pub(super) type Migration = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// Only ever added to: a folder of any older version goes through what it lacks, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[create, archives];
+pub(super) const MIGRATIONS: &[Migration] = &[create, archives, arrivals];
 
 fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
@@ -39,6 +39,10 @@ fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 fn archives(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(archive::CREATE)
+}
+
+fn arrivals(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(filing::CREATE)
 }
 
 /// Brings the database to the end of the list, each step in a transaction of its own.

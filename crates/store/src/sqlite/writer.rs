@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::archive::{self, Appended, Parts};
+use super::arrivals::{Arrivals, Log};
+use super::filing::{self, Work};
 use super::queries::id_of;
 use super::{failure, forget_pages};
 use crate::batch::{Batch, Change, Operation};
@@ -15,7 +17,7 @@ use crate::ids::{Ids, LogId};
 use crate::lock::Lock;
 use crate::statistics::Counters;
 use crate::ticket::Outcome;
-use crate::writer::Commit;
+use crate::writer::{Commit, Rest};
 
 const PUT_VALUE: &str = "INSERT INTO value_rows (owner, name, record) VALUES (?1, ?2, ?3)
     ON CONFLICT (owner, name) DO UPDATE SET record = excluded.record";
@@ -39,6 +41,10 @@ const ERASE: [&str; 3] = [
 const GET_COUNTER: &str = "SELECT count FROM counters WHERE name = ?1";
 const SET_COUNTER: &str = "INSERT INTO counters (name, count) VALUES (?1, ?2)
     ON CONFLICT (name) DO UPDATE SET count = excluded.count";
+/// Entries that a group files at least.
+const ENTRIES_FILED_MIN: usize = 32;
+/// Entries that are filed in one transaction while there is nothing else to do: a group that comes then waits for it.
+const ENTRIES_FILED_AT_REST: usize = 500;
 /// No id above this one has been given by the program that wrote the database.
 const ID_CEILING: &str = "id ceiling";
 
@@ -49,6 +55,10 @@ pub(super) struct SqliteCommit {
     /// As stored in the database.
     id_ceiling: LogId,
     parts: RefCell<Parts>,
+    arrivals: Arc<Arrivals>,
+    arriving_bytes_max: usize,
+    /// Of the transaction that is under way; none where it lets nothing wait.
+    log: RefCell<Option<Log>>,
     failing: bool,
     /// After the connection: fields are dropped in this order.
     _lock: Arc<Lock>,
@@ -68,6 +78,8 @@ impl SqliteCommit {
         connection: Connection,
         counters: Arc<Counters>,
         lock: Arc<Lock>,
+        arrivals: Arc<Arrivals>,
+        arriving_bytes_max: usize,
     ) -> rusqlite::Result<(Self, Arc<Ids>)> {
         let stored: Option<i64> = connection.query_row(GET_COUNTER, [ID_CEILING], |row| row.get(0)).optional()?;
         let id_ceiling = LogId(stored.unwrap_or(0).cast_unsigned());
@@ -79,6 +91,9 @@ impl SqliteCommit {
                 ids: ids.clone(),
                 id_ceiling,
                 parts: RefCell::default(),
+                arrivals,
+                arriving_bytes_max,
+                log: RefCell::default(),
                 failing: false,
                 _lock: lock,
             },
@@ -87,18 +102,25 @@ impl SqliteCommit {
     }
 
     /// Writes the batches in one transaction, but for the operations at the places in `skipped`.
-    fn transaction(&mut self, batches: &[Batch], skipped: &[(usize, usize)]) -> Result<Outcome, Failure> {
+    fn transaction(&mut self, batches: &[Batch], skipped: &[(usize, usize)], work: Work) -> Result<Outcome, Failure> {
+        // What is done among older entries finds all of them in their places, and what waits is newer than all.
+        let work = if batches.iter().any(Batch::is_about_the_past) { Work::All } else { work };
+        self.log.replace((work != Work::All).then(Log::default));
         self.connection
             .prepare_cached("BEGIN IMMEDIATE")
             .and_then(|mut begin| begin.execute([]))
             .map_err(transaction)?;
-        let written = self.write_all(batches, skipped).and_then(|outcome| {
+        let filed = filing::file_some(&self.connection, &mut self.parts.borrow_mut(), &self.arrivals, work);
+        let written = filed.map_err(statement).and_then(|filed| {
+            let written = self.write_all(batches, skipped)?;
+            filing::write(&self.connection, &filed, self.log.borrow().as_ref()).map_err(statement)?;
             self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(transaction)?;
-            Ok(outcome)
+            Ok((written, filed))
         });
         match written {
-            Ok((outcome, ceiling)) => {
+            Ok(((outcome, ceiling), filed)) => {
                 self.id_ceiling = ceiling;
+                filing::settle(&self.arrivals, &filed, self.log.borrow().as_ref());
                 Ok(outcome)
             }
             Err(failure) => {
@@ -136,6 +158,16 @@ impl SqliteCommit {
         }
         outcomes.resize(batches.len(), Ok(()));
         Ok((Outcome::Each(outcomes), ceiling))
+    }
+
+    /// What of the filing goes with a group: more than the group can append, so that one half is filed before the other is full.
+    fn work(&self, batches: usize) -> Work {
+        let (memory, logs) = self.arrivals.read().arriving_bytes();
+        Work::Some { turn: memory.max(logs) > self.arriving_bytes_max, entries: 4 * batches + ENTRIES_FILED_MIN }
+    }
+
+    fn note(&self, what: impl FnOnce(&mut Log)) {
+        self.log.borrow_mut().as_mut().map(what);
     }
 
     fn all_hold(&self, batch: &Batch) -> rusqlite::Result<bool> {
@@ -188,18 +220,24 @@ impl SqliteCommit {
             }
             Operation::ArchiveAppend { name, owner, topic, id, effect, record } => {
                 let appended = Appended { name, owner, topic, id, effect, record };
-                archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?;
+                match &mut *self.log.borrow_mut() {
+                    Some(log) => log.append(&appended),
+                    None => archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?,
+                }
             }
             Operation::ArchiveReplace { name, owner, id, record } => {
+                self.note(|log| log.replace(name, owner, id, record));
                 archive::replace(&self.connection, name, owner, id, record)?;
             }
             Operation::ArchiveRead { name, owner, topic, id } => {
+                self.note(|log| log.read(name, owner, topic, id));
                 archive::read(&self.connection, name, owner, topic, id)?;
             }
             Operation::ArchiveForget { name, space, id } => {
                 archive::forget(&self.connection, &mut self.parts.borrow_mut(), name, space, id)?;
             }
             Operation::Erase { owner } => {
+                self.note(|log| log.erase(owner));
                 archive::erase(&self.connection, owner)?;
                 for sql in ERASE {
                     statement(sql)?.execute([owner])?;
@@ -235,14 +273,18 @@ impl SqliteCommit {
 impl Commit for SqliteCommit {
     fn commit(&mut self, batches: &[Batch]) -> Outcome {
         let skipped = cancelled(batches);
-        let outcome = match self.transaction(batches, &skipped) {
+        let work = self.work(batches.len());
+        let outcome = match self.transaction(batches, &skipped, work) {
             Ok(outcome) => {
                 self.counters.cancelled(skipped.len());
                 outcome
             }
-            // Nothing is skipped then: the batch that deletes may be the one that fails.
-            Err(Failure::Statement(_)) if batches.len() > 1 => Outcome::Each(
-                batches.iter().map(|batch| self.transaction(std::slice::from_ref(batch), &[])?.of(0)).collect(),
+            // Nothing is skipped then: the batch that deletes may be the one that fails. And nothing is filed, which fails no batch.
+            Err(Failure::Statement(_)) => Outcome::Each(
+                batches
+                    .iter()
+                    .map(|batch| self.transaction(std::slice::from_ref(batch), &[], Work::None)?.of(0))
+                    .collect(),
             ),
             Err(failure) => Outcome::Failed(failure.into()),
         };
@@ -250,8 +292,20 @@ impl Commit for SqliteCommit {
         outcome
     }
 
-    fn rest(&mut self) {
+    fn rest(&mut self) -> Rest {
+        let pending = self.arrivals.read();
+        let (is_filing, (_, logs)) = (pending.is_filing(), pending.arriving_bytes());
+        drop(pending);
+        if is_filing || logs > 0 {
+            match self.transaction(&[], &[], Work::Some { turn: !is_filing, entries: ENTRIES_FILED_AT_REST }) {
+                Ok(_) => return Rest::Unfinished,
+                Err(failure) => {
+                    tracing::warn!(error = %StoreError::from(failure), "what arrived in archives waits to be filed")
+                }
+            }
+        }
         forget_pages(&self.connection);
+        Rest::Done
     }
 
     fn finish(&mut self) {
@@ -300,7 +354,7 @@ mod tests {
             prepare(&connection).unwrap();
             schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
             let lock = Arc::new(Lock::take(&dir.path().join("lock")).unwrap());
-            let (commit, _) = SqliteCommit::new(connection, Arc::default(), lock).unwrap();
+            let (commit, _) = SqliteCommit::new(connection, Arc::default(), lock, Arc::default(), 1024).unwrap();
             Self { commit, dir }
         }
 
