@@ -14,7 +14,7 @@ use crate::client::sasl::Mechanism;
 use crate::crew::{Crew, Order};
 use crate::plan::{Accounts, Plan, Protocol, Trust};
 use crate::result::Run;
-use crate::scenarios::{Work, idle, login, pairs, ping, presence, storm};
+use crate::scenarios::{Work, history, idle, login, offline, pairs, ping, presence, storm};
 use crate::worker;
 
 /// Measures XMPP servers.
@@ -68,6 +68,20 @@ enum Command {
     Storm {
         #[command(flatten)]
         work: storm::Storm,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// People come back and get what was written to them meanwhile
+    Offline {
+        #[command(flatten)]
+        work: offline::Offline,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Clients page through their archives
+    History {
+        #[command(flatten)]
+        work: history::History,
         #[command(flatten)]
         options: Options,
     },
@@ -211,6 +225,8 @@ pub fn main() -> ExitCode {
         Command::Login { work, options } => run(Work::Login(work), &options),
         Command::Presence { work, options } => run(Work::Presence(work), &options),
         Command::Storm { work, options } => run(Work::Storm(work), &options),
+        Command::Offline { work, options } => run(Work::Offline(work), &options),
+        Command::History { work, options } => run(Work::History(work), &options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -292,7 +308,7 @@ impl Options {
             number => number.parse().map_err(|_| format!("--processes {number}: neither a number nor `auto`"))?,
         };
         // In a storm nobody waits for others; a rate of new connections bounds it where that is wished for.
-        let all_at_once = matches!(work, Work::Storm(_) | Work::Login(_));
+        let all_at_once = matches!(work, Work::Storm(_) | Work::Login(_) | Work::Offline(_));
         let plan = Plan {
             protocol: self.protocol,
             profile: Profile {
@@ -371,6 +387,8 @@ pub(crate) fn asked(words: &[String]) -> (String, BTreeMap<String, serde_json::V
         Command::Login { work, options } => (Work::Login(work), options),
         Command::Presence { work, options } => (Work::Presence(work), options),
         Command::Storm { work, options } => (Work::Storm(work), options),
+        Command::Offline { work, options } => (Work::Offline(work), options),
+        Command::History { work, options } => (Work::History(work), options),
         other => panic!("{other:?} is no scenario"),
     };
     (words[0].clone(), options.order(work).expect("the words of a row are right").parameters)

@@ -27,6 +27,9 @@ use crate::worker::{Command, Event, Measured, encoded};
 pub use together::{Together, WAITED_IN_VAIN};
 use watch::ServerWatch;
 
+/// How long a scenario may need before it can begin.
+const PREPARE_MAX: Duration = Duration::from_secs(1800);
+
 /// Why a run has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CrewError {
@@ -118,6 +121,24 @@ impl Crew {
             |event| matches!(event, Event::Connected { .. }),
             |_, event| {
                 if let Event::Connected { seconds: taken } = event {
+                    seconds = seconds.max(*taken);
+                }
+            },
+        )?;
+        Ok(seconds)
+    }
+
+    /// Lets the scenario do what it needs before it can begin. The slowest worker's seconds.
+    pub fn prepare(&mut self) -> Result<f64, CrewError> {
+        self.progress.phase(Phase::Connecting { sessions: self.order.plan.sessions.into() });
+        self.say(&Command::PrepareScenario)?;
+        let mut seconds: f64 = 0.0;
+        self.wait(
+            PREPARE_MAX,
+            "the scenario is prepared",
+            |event| matches!(event, Event::PreparedScenario { .. }),
+            |_, event| {
+                if let Event::PreparedScenario { seconds: taken } = event {
                     seconds = seconds.max(*taken);
                 }
             },

@@ -2,8 +2,10 @@
 //! how the parent leads the workers through it.
 
 pub mod contacts;
+pub mod history;
 pub mod idle;
 pub mod login;
+pub mod offline;
 pub mod pace;
 pub mod pairs;
 pub mod ping;
@@ -40,6 +42,17 @@ pub trait Scenario {
     /// The server has acknowledged stanzas of a session.
     fn acknowledged(&mut self, world: &mut World, who: u32) {
         let _ = (world, who);
+    }
+
+    /// Does what has to be done before anything is measured: no session is there.
+    fn prepare(&mut self, world: &mut World) {
+        let _ = world;
+    }
+
+    /// Whether that is done.
+    fn is_prepared(&self, world: &World) -> bool {
+        let _ = world;
+        true
     }
 
     /// All sessions are there; what is measured begins.
@@ -101,6 +114,10 @@ pub enum Work {
     Presence(presence::Presence),
     /// See [`storm`].
     Storm(storm::Storm),
+    /// See [`offline`].
+    Offline(offline::Offline),
+    /// See [`history`].
+    History(history::History),
 }
 
 impl Work {
@@ -113,6 +130,8 @@ impl Work {
             Self::Login(_) => "login",
             Self::Presence(_) => "presence",
             Self::Storm(_) => "storm",
+            Self::Offline(_) => "offline",
+            Self::History(_) => "history",
         }
     }
 
@@ -125,6 +144,8 @@ impl Work {
             Self::Login(_) => "login",
             Self::Presence(_) => "delivery",
             Self::Storm(_) => "login",
+            Self::Offline(_) => "message",
+            Self::History(_) => "page",
         }
     }
 
@@ -137,6 +158,8 @@ impl Work {
             Self::Login(_) => Box::new(login::Worker::default()),
             Self::Presence(work) => Box::new(presence::Worker::new(work)),
             Self::Storm(work) => Box::new(storm::Worker::new(work.clone(), plan.seed)),
+            Self::Offline(work) => Box::new(offline::Worker::new(work.clone(), plan.sessions)),
+            Self::History(work) => Box::new(history::Worker::new(work.clone(), plan.sessions)),
         }
     }
 
@@ -144,18 +167,19 @@ impl Work {
     pub fn lead(&self, crew: &mut Crew) -> Result<Run, CrewError> {
         match self {
             Self::Idle(work) => work.lead(crew),
-            Self::Pairs(_) | Self::Ping(_) => crew.connect_and_measure(),
+            Self::Pairs(_) | Self::Ping(_) | Self::History(_) => crew.connect_and_measure(),
             Self::Login(_) => crew.measure(),
             Self::Presence(work) => work.lead(crew),
             Self::Storm(work) => work.lead(crew),
+            Self::Offline(work) => work.lead(crew),
         }
     }
 
     /// Sessions that must be in the same worker.
     pub fn group(&self) -> u32 {
         match self {
-            Self::Pairs(_) | Self::Storm(_) => 2,
-            Self::Ping(_) | Self::Login(_) => 1,
+            Self::Pairs(_) | Self::Storm(_) | Self::Offline(_) => 2,
+            Self::Ping(_) | Self::Login(_) | Self::History(_) => 1,
             Self::Idle(work) => work.contacts + 1,
             Self::Presence(work) => work.contacts + 1,
         }

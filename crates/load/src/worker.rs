@@ -30,6 +30,8 @@ pub enum Command {
         /// Contacts of each user.
         count: u32,
     },
+    /// Do what the scenario needs before it can begin, with no session there; answered by [`Event::PreparedScenario`].
+    PrepareScenario,
     /// Let them do what the scenario says; answered by [`Event::Measured`].
     Measure {
         /// Seconds that do not count.
@@ -64,6 +66,11 @@ pub enum Event {
     HaveContacts {
         /// Subscriptions that were asked for.
         made: u64,
+    },
+    /// The scenario can begin.
+    PreparedScenario {
+        /// How long it took, seconds.
+        seconds: f64,
     },
     /// One second of measuring.
     Second {
@@ -130,6 +137,7 @@ pub fn run() -> io::Result<()> {
             Command::Prepare(_) => {}
             Command::Connect => connect(&mut engine)?,
             Command::Contacts { count } => make_contacts(&mut engine, count)?,
+            Command::PrepareScenario => prepare_scenario(&mut engine)?,
             Command::Measure { warmup, seconds } => measure(&mut engine, warmup, seconds)?,
             Command::Disconnect { abruptly } => disconnect(&mut engine, abruptly)?,
         }
@@ -158,6 +166,27 @@ fn connect(engine: &mut Engine) -> io::Result<()> {
         }
     }
     say(&Event::Connected { seconds: (engine.world.micros() - start) as f64 / 1e6 })
+}
+
+fn prepare_scenario(engine: &mut Engine) -> io::Result<()> {
+    let start = engine.world.micros();
+    engine.world.now = start;
+    engine.world.recorder.errors.clear();
+    engine.scenario.prepare(&mut engine.world);
+    let mut said = start;
+    while !engine.scenario.is_prepared(&engine.world) {
+        if engine.turn(said + PROGRESS_US)? {
+            return Ok(());
+        }
+        if let Some((error, _)) = engine.world.recorder.errors.first_key_value() {
+            return say(&Event::Failed { error: format!("while it was prepared: {error}") });
+        }
+        if engine.world.micros() >= said + PROGRESS_US {
+            said = engine.world.micros();
+            say(&Event::Progress { up: engine.world.up() })?;
+        }
+    }
+    say(&Event::PreparedScenario { seconds: (engine.world.micros() - start) as f64 / 1e6 })
 }
 
 fn make_contacts(engine: &mut Engine, count: u32) -> io::Result<()> {

@@ -30,6 +30,9 @@ pub struct Pairs {
     /// asks after each fifth stanza
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(5..))]
     pub unacknowledged_max: Option<u32>,
+    /// Ends when so many messages of all pairs together have come
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
     /// Open loop: messages a second of all pairs together
     #[arg(long, value_name = "PER_SECOND")]
     pub rate: Option<f64>,
@@ -37,7 +40,7 @@ pub struct Pairs {
 
 impl Default for Pairs {
     fn default() -> Self {
-        Self { bytes: 200, in_flight: 1, unacknowledged_max: None, rate: None }
+        Self { bytes: 200, in_flight: 1, unacknowledged_max: None, messages: None, rate: None }
     }
 }
 
@@ -59,6 +62,8 @@ pub struct Worker {
     received: u64,
     /// Messages that sessions will send when what is before them is acknowledged.
     held: Vec<u32>,
+    /// After which this worker is done.
+    messages_max: Option<u64>,
 }
 
 /// Bytes that a message to `jid` needs at least.
@@ -73,6 +78,7 @@ impl Worker {
         let pace = work.rate.map(|rate| Pace::new(rate * share, 0));
         let padding =
             b"The quick brown fox jumps over the lazy dog. ".iter().copied().cycle().take(work.bytes).collect();
+        let messages_max = work.messages.map(|all| (all as f64 * share).ceil() as u64);
         Self {
             raw: plan.protocol == Protocol::Raw,
             work,
@@ -82,6 +88,7 @@ impl Worker {
             sent: 0,
             received: 0,
             held: vec![0; plan.sessions as usize],
+            messages_max,
         }
     }
 
@@ -176,6 +183,10 @@ impl Scenario for Worker {
         };
         self.pace = Some(pace);
         Some(next)
+    }
+
+    fn is_done(&self, _world: &World) -> bool {
+        self.messages_max.is_some_and(|most| self.received >= most)
     }
 
     fn stop(&mut self, _world: &mut World) {
