@@ -35,9 +35,11 @@ network_settings = { nagle = false, tcp_backlog = 4096 }
 storage = "internal"
 authentication = "internal_hashed"
 
--- What all servers here have: roster, presence, ping, carbons, stream management, offline messages; no archive.
+-- What all servers here have: roster, presence, ping, carbons, stream management, offline messages; an archive in its rows.
 modules_enabled = {
-  "roster"; "saslauth"; "tls"; "disco"; "ping"; "carbons"; "smacks"; "offline";
+  "roster"; "saslauth"; "tls"; "disco"; "ping"; "carbons"; "smacks"; "offline"; @archive@
 }
+-- Nobody's messages are dropped while it runs.
+archive_expires_after = "never"
 
 VirtualHost "localhost"

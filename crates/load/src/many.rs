@@ -32,7 +32,7 @@ use crate::compare::about::{MACHINE, VERSION};
 use crate::compare::magpie::Magpie;
 use crate::compare::place::{DOMAIN, PASSWORD};
 use crate::compare::process::Interrupt;
-use crate::compare::server::{Accounts, Server as _};
+use crate::compare::server::{Accounts, Archive, Server as _};
 use crate::crew::CrewError;
 use crate::measure::{KernelMemory, Processes};
 use crate::plan::{self, Plan, Protocol, Trust};
@@ -237,8 +237,11 @@ fn allowed(system: &System, options: &ManyOptions, shares: &[Share]) -> Result<(
 /// Starts everything, measures, and ends everything.
 fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard) -> Result<Done, ManyError> {
     let home = Home::new(options.folder.as_deref())?;
-    let accounts =
-        Accounts { number: shares.first().map_or(1, |share| share.sessions), contacts: !options.no_contacts };
+    let accounts = Accounts {
+        number: shares.first().map_or(1, |share| share.sessions),
+        contacts: !options.no_contacts,
+        archive: Archive::Off,
+    };
     eprintln!("making {} accounts, unless they are there", accounts.number);
     let template = Template::make(magpie, &home, accounts, &guard.interrupt)?;
     let bar = bar("starting servers", shares.len() as u64);

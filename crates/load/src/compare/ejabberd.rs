@@ -9,10 +9,13 @@ use super::CompareError;
 use super::client::CONTACTS;
 use super::place::{DOMAIN, PASSWORD, Place};
 use super::process::{Interrupt, run};
-use super::server::{Accounts, Server, package_version};
+use super::server::{Accounts, Archive, Server, package_version};
 
 const PROFILE: &str = include_str!("../../../../bench/profiles/ejabberd/ejabberd.yml");
 const ARGUMENTS: &str = include_str!("../../../../bench/profiles/ejabberd/vm.args");
+
+/// Everybody's messages, in Mnesia, which was the faster of its two ways without a server of its own (SQLite is the other).
+const ARCHIVE: &str = "mod_mam:\n    default: always\n    db_type: mnesia";
 
 /// See the profile for how it is set.
 pub struct Ejabberd;
@@ -31,7 +34,8 @@ impl Server for Ejabberd {
     }
 
     fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
-        place.write_profile("ejabberd.yml", PROFILE, &[])?;
+        let archive = if accounts.archive == Archive::Off { "" } else { ARCHIVE };
+        place.write_profile("ejabberd.yml", PROFILE, &[("archive", archive)])?;
         place.write_profile("vm.args", ARGUMENTS, &[])?;
         let mut command = erlang(place)?;
         command.args(["-eval", &import(accounts)]);
@@ -76,7 +80,7 @@ fn libraries() -> Result<PathBuf, CompareError> {
 /// Erlang that registers the first account as ejabberd does it and copies its keys to the others, past the derivation of
 /// keys for each, and writes rosters; then it stops the machine, which writes everything to disk.
 fn import(accounts: Accounts) -> String {
-    let Accounts { number, contacts } = accounts;
+    let Accounts { number, contacts, .. } = accounts;
     let size = CONTACTS + 1;
     let grouped = if contacts { number / size * size } else { 0 };
     format!(
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn rosters_are_written_for_full_groups_alone() {
-        assert!(import(Accounts { number: 45, contacts: true }).contains("lists:seq(1, 42), J"));
-        assert!(import(Accounts { number: 45, contacts: false }).contains("lists:seq(1, 0), J"));
+        assert!(import(Accounts { number: 45, contacts: true, archive: Archive::Off }).contains("lists:seq(1, 42), J"));
+        assert!(import(Accounts { number: 45, contacts: false, archive: Archive::Off }).contains("lists:seq(1, 0), J"));
     }
 }

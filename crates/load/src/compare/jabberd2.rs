@@ -100,14 +100,15 @@ fn rows(accounts: Accounts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::server::Archive;
     use super::*;
 
     #[test]
     fn every_account_has_its_rows() {
-        let sql = rows(Accounts { number: 22, contacts: true });
+        let sql = rows(Accounts { number: 22, contacts: true, archive: Archive::Off });
         assert_eq!(sql.matches("INTO authreg").count(), 22);
         assert_eq!(sql.matches("INTO active").count(), 22);
         assert_eq!(sql.matches("roster-items").count(), 21 * 20);
-        assert!(!rows(Accounts { number: 22, contacts: false }).contains("roster-items"));
+        assert!(!rows(Accounts { number: 22, contacts: false, archive: Archive::Off }).contains("roster-items"));
     }
 }

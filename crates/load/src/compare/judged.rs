@@ -41,6 +41,9 @@ fn made_up(step: &Step) -> Run {
         }
         _ => run.latency = Some(Latency { percentiles_us: vec![(99.0, 900.0)], ..Latency::default() }),
     }
+    if words.contains(&"--acks".to_owned()) {
+        run.ack_latency.clone_from(&run.latency);
+    }
     mark(&mut run, row, step);
     run
 }

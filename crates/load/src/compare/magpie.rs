@@ -13,7 +13,7 @@ use super::administration::Administration;
 use super::client::subscribe;
 use super::place::Place;
 use super::process::{Interrupt, Started, run};
-use super::server::{Accounts, Server, until};
+use super::server::{Accounts, Archive, Server, until};
 
 pub(crate) const PROFILE: &str = include_str!("../../../../bench/profiles/magpie/magpie.toml");
 
@@ -73,7 +73,8 @@ impl Server for Magpie {
     }
 
     fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError> {
-        place.write_profile("magpie.toml", PROFILE, &[])?;
+        let archive = if accounts.archive == Archive::Off { "false" } else { "true" };
+        place.write_profile("magpie.toml", PROFILE, &[("archive", archive)])?;
         let data = place.folder.join("data");
         let mut started = Started::start(self.commands(place)?, &place.folder, None)?;
         until(&mut started, place, interrupt, || Administration::connect(&data).ok())?

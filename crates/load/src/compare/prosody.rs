@@ -9,7 +9,7 @@ use super::CompareError;
 use super::client::{contacts, user};
 use super::place::{DOMAIN, PASSWORD, Place, write};
 use super::process::Interrupt;
-use super::server::{Accounts, Server, package_version};
+use super::server::{Accounts, Archive, Server, package_version};
 
 const PROFILE: &str = include_str!("../../../../bench/profiles/prosody/prosody.cfg.lua");
 
@@ -33,7 +33,8 @@ impl Server for Prosody {
     }
 
     fn prepare(&self, place: &Place, accounts: Accounts, _interrupt: &Interrupt) -> Result<(), CompareError> {
-        place.write_profile("prosody.cfg.lua", PROFILE, &[])?;
+        let archive = if accounts.archive == Archive::Off { "" } else { "\"mam\";" };
+        place.write_profile("prosody.cfg.lua", PROFILE, &[("archive", archive)])?;
         let data = place.folder.join("data").join(DOMAIN);
         let (keys, rosters) = (data.join("accounts"), data.join("roster"));
         for folder in [&keys, &rosters] {

@@ -12,7 +12,7 @@ use crate::report::goals::{is_of_many, judge, too_many_errors};
 use crate::report::html::{Machine, Page};
 use crate::report::plots::{self, Colours};
 use crate::report::table::{self, Table};
-use crate::result::Run;
+use crate::result::{Latency, Run};
 
 /// All runs, in the folder of the results.
 pub const RUNS: &str = "results.json";
@@ -117,6 +117,7 @@ const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a s
     - *a second*: messages, pings, deliveries of presence or logins that were done, by the second.\n\
     - *CPU each*: user and system time of all processes of the server for one of them, µs.\n\
     - *p99*: what 99 % of them took at most, ms; in the open loop from the moment at which each was due.\n\
+    - *acks p99*: the same of the answers to `<r/>`, ms: of Magpie when everything before it is synced to disk, which no peer waits for.\n\
     - *session*: memory of the server's processes (proportional set size) with the sessions less that of a server that \
     nobody has\n  used, by their number, KiB.\n\
     - *kernel*: the kernel's memory for a session, both ends of its loopback connection, KiB. It is the whole machine's, so \
@@ -128,7 +129,17 @@ const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a s
     processors\ndivided by CPU time of a message, which is an extrapolation and is marked as one.";
 
 fn rows_table(runs: &[Run]) -> Table {
-    let head = ["row", "server", ">a second", ">CPU each, µs", ">p99, ms", ">session, KiB", ">kernel, KiB", ">errors"];
+    let head = [
+        "row",
+        "server",
+        ">a second",
+        ">CPU each, µs",
+        ">p99, ms",
+        ">acks p99, ms",
+        ">session, KiB",
+        ">kernel, KiB",
+        ">errors",
+    ];
     let mut table = Table::new(&head);
     for line in lines(runs) {
         table.row(line.into());
@@ -136,8 +147,8 @@ fn rows_table(runs: &[Run]) -> Table {
     table
 }
 
-/// Row, server, rate, CPU, p99, bytes, the kernel's bytes, errors.
-fn lines(runs: &[Run]) -> Vec<[String; 8]> {
+/// Row, server, rate, CPU, p99, that of acknowledgements, bytes, the kernel's bytes, errors.
+fn lines(runs: &[Run]) -> Vec<[String; 9]> {
     let mut lines = Vec::new();
     for row in ROWS {
         let mut servers: Vec<(&str, Option<u64>)> = Vec::new();
@@ -155,15 +166,12 @@ fn lines(runs: &[Run]) -> Vec<[String; 8]> {
                 Some(cores) => format!("{}, {cores} CPU", key.0),
                 None => key.0.to_owned(),
             };
-            let p99 = |run: &Run| {
-                let percentiles = &run.latency.as_ref()?.percentiles_us;
-                percentiles.iter().find(|(percentile, _)| *percentile == 99.0).map(|(_, us)| us / 1e3)
-            };
+            let p99 = |latency: &Option<Latency>| Some(latency.as_ref()?.at(99.0) / 1e3);
             let errors: u64 = runs.iter().flat_map(|run| run.errors.values()).sum();
             if let Some(why) = runs.iter().find_map(|run| too_many_errors(run)) {
                 let empty = String::new;
                 let why = format!("invalid: {why}");
-                lines.push([row.name.to_owned(), server, empty(), empty(), empty(), empty(), empty(), why]);
+                lines.push([row.name.to_owned(), server, empty(), empty(), empty(), empty(), empty(), empty(), why]);
                 continue;
             }
             let kibibytes = |bytes: f64| bytes / 1024.0;
@@ -172,7 +180,8 @@ fn lines(runs: &[Run]) -> Vec<[String; 8]> {
                 server,
                 spread(runs, |run| (run.scenario != "idle").then(|| run.rate()), 0),
                 spread(runs, |run| (run.scenario != "idle").then(|| run.server_us()).flatten(), 2),
-                spread(runs, p99, 2),
+                spread(runs, |run| p99(&run.latency), 2),
+                spread(runs, |run| p99(&run.ack_latency), 2),
                 spread(runs, |run| run.bytes_per_session().map(kibibytes), 2),
                 spread(runs, |run| table::kernel_per_session(run).map(kibibytes), 2),
                 errors.to_string(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::server::Accounts;
+use super::server::Archive;
 use crate::report::goals::{FLOOR, MAGPIE};
 
 /// How connections are protected, as `magpie-load --security` has it.
@@ -57,6 +58,8 @@ pub struct Row {
     pub security: Security,
     /// Whether everybody has twenty contacts.
     pub contacts: bool,
+    /// Whether there are archives.
+    pub archive: Archive,
     /// Servers that cannot do it, each with the reason.
     pub without: &'static [(&'static str, &'static str)],
     /// How often.
@@ -82,6 +85,7 @@ const PAIRS: Row = Row {
     connections: 200,
     security: Security::Plain,
     contacts: false,
+    archive: Archive::Off,
     without: &[],
     repeats: Repeats::Rounds,
     special: Special::None,
@@ -109,6 +113,37 @@ const LOGIN: Row = Row {
     without: &[NO_LOGIN, NO_SCRAM],
     repeats: Repeats::PeersOnce,
     ..PAIRS
+};
+
+/// Stanzas after which a session waits for acknowledgements: with fewer a server that syncs is measured by its disk's latency, with
+/// more by what its memory holds.
+const ACKNOWLEDGED: &[&str] = &["--acks", "--carbons", "--unacknowledged-max", "15"];
+const NO_ARCHIVE: (&str, &str) = ("relay", "keeps nothing");
+const NO_ARCHIVE_EITHER: (&str, &str) = ("jabberd2", "has no archive");
+const OWN: &[(&str, &str)] = &[
+    NO_ARCHIVE,
+    NO_ARCHIVE_EITHER,
+    ("Prosody", "the goal holds Magpie against itself"),
+    ("ejabberd", "the goal holds Magpie against itself"),
+];
+
+const ARCHIVE_200: Row = Row {
+    name: "archive-200",
+    about: "messages between 100 pairs with archive, stream management and carbons; who has 15 that are not acknowledged waits",
+    arguments: ACKNOWLEDGED,
+    archive: Archive::On,
+    without: &[NO_ARCHIVE, NO_ARCHIVE_EITHER],
+    repeats: Repeats::PeersOnce,
+    ..PAIRS
+};
+
+const HISTORY: Row = Row {
+    name: "history-200",
+    about: "pages of 50 from the archives of 200 users, 5 000 messages in each (peers: 500)",
+    scenario: "history",
+    arguments: &[],
+    archive: Archive::Filled(5_000),
+    ..ARCHIVE_200
 };
 
 /// The rows, in the order in which they are run: a row that needs another comes after it.
@@ -154,6 +189,48 @@ pub const ROWS: &[Row] = &[
         contacts: true,
         without: &[NO_PRESENCE],
         ..PAIRS
+    },
+    ARCHIVE_200,
+    Row {
+        name: "archive-2000",
+        about: "messages between 1 000 pairs with archive, stream management and carbons",
+        connections: 2_000,
+        ..ARCHIVE_200
+    },
+    Row {
+        name: "archive-open",
+        about: "the same at half of the own maximum, open loop",
+        connections: 2_000,
+        arguments: &["--acks", "--carbons"],
+        without: OWN,
+        special: Special::HalfOfMaximum("archive-2000"),
+        ..ARCHIVE_200
+    },
+    Row {
+        name: "open-acks",
+        about: "the same without archive, at the same rate",
+        connections: 2_000,
+        arguments: &["--acks", "--carbons"],
+        archive: Archive::Off,
+        without: OWN,
+        special: Special::HalfOfMaximum("archive-2000"),
+        ..ARCHIVE_200
+    },
+    HISTORY,
+    Row {
+        name: "history-small",
+        about: "pages of 50 from the archives of 200 users, 50 messages in each",
+        archive: Archive::Filled(50),
+        without: OWN,
+        ..HISTORY
+    },
+    Row {
+        name: "offline",
+        about: "1 000 users who come back at once, 100 messages for each, with archive and stream management",
+        scenario: "offline",
+        connections: 2_000,
+        arguments: &["--acks"],
+        ..ARCHIVE_200
     },
     LOGIN,
     Row {
@@ -251,7 +328,7 @@ impl Row {
     pub fn accounts(&self) -> Accounts {
         // Rows share a folder of accounts where they can, so that rosters are made once.
         let least = if self.contacts { IDLE.connections } else { 2_000 };
-        Accounts { number: self.connections.max(least), contacts: self.contacts }
+        Accounts { number: self.connections.max(least), contacts: self.contacts, archive: self.archive }
     }
 
     /// Whether a run wants a server that has just started: memory is measured.
@@ -276,6 +353,10 @@ impl Row {
     /// How long a run takes, about, on a machine of two processors.
     pub fn run_seconds(&self, server: &str, pace: Pace) -> f64 {
         let pace = self.pace(pace);
+        if self.scenario == "offline" {
+            // Written, and fetched.
+            return if server == MAGPIE { 12.0 } else { 60.0 };
+        }
         if self.scenario != "idle" {
             return pace.warmup + pace.seconds + f64::from(self.connections) / 1_500.0 + 1.0;
         }

@@ -15,13 +15,16 @@ use super::journal::Journal;
 use super::place::{Certificate, DOMAIN, Folder, PASSWORD, Place};
 use super::process::{Interrupt, Started, run};
 use super::rows::{CHURN_ROUNDS, Pace, Row, Security, Special, Step, duration};
-use super::server::{Accounts, Server, start};
+use super::server::{Accounts, Archive, Server, start};
 use crate::report::goals::{FLOOR, MAGPIE};
 use crate::report::html::Machine;
 use crate::result::Run;
 
 /// Clients come from these addresses, so that their ports do not run out.
 const SOURCES: &str = "127.0.0.1-127.0.0.16";
+
+/// Messages a second that any server with an archive takes.
+const FILLED_A_SECOND_MIN: f64 = 200.0;
 
 /// What runs need.
 pub struct Runner<'a> {
@@ -159,8 +162,29 @@ impl<'a> Runner<'a> {
         let name = format!("{}-{}", server.name().to_ascii_lowercase(), self.prepared.len());
         let place = Place::new(self.folder.path(), &name, &self.certificate)?;
         server.prepare(&place, accounts, self.interrupt)?;
+        if let Some(messages) = accounts.archive.messages(server.name()) {
+            self.fill(server, &place, messages)?;
+        }
         self.prepared.insert(key, place.clone());
         Ok(place)
+    }
+
+    /// Lets the users whose archives are wanted write to each other.
+    fn fill(&self, server: &dyn Server, place: &Place, messages: u64) -> Result<(), CompareError> {
+        self.bar.set_message(format!("{}: {messages} messages for its archives", server.name()));
+        let mut started = start(server, place, None, self.interrupt)?;
+        let mut command = Command::new(this_program()?);
+        let row = Row::named("archive-200").expect("it is in the list");
+        command.args(words(row, server.name(), server.protocol(), server.mechanism()));
+        let patience = messages as f64 / FILLED_A_SECOND_MIN + 60.0;
+        command.arg("--address").arg(place.address().to_string());
+        command.args(["--warmup", "0", "--seconds", &patience.to_string(), "--messages", &messages.to_string()]);
+        run(&mut command, Duration::from_secs_f64(patience + 60.0), self.interrupt)?;
+        started.check()?;
+        // What it still writes.
+        std::thread::sleep(Duration::from_secs(3));
+        started.stop();
+        Ok(())
     }
 
     /// The command of a run.
@@ -172,8 +196,7 @@ impl<'a> Runner<'a> {
         pids: &[u32],
         rate: Option<f64>,
     ) -> Result<Command, CompareError> {
-        let program: PathBuf = std::env::current_exe().map_err(|error| CompareError::Setup(error.to_string()))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(this_program()?);
         command.args(words(row, server.name(), server.protocol(), server.mechanism()));
         let address = match row.security_of(server.name()) {
             Security::Plain => place.address(),
@@ -200,6 +223,10 @@ impl<'a> Runner<'a> {
         self.bar.set_prefix(format!("{:.0}:{:02.0}", (left / 60.0).floor(), left % 60.0));
         self.bar.set_message(format!("{}, {}", steps[done].row, steps[done].server));
     }
+}
+
+fn this_program() -> Result<PathBuf, CompareError> {
+    std::env::current_exe().map_err(|error| CompareError::Setup(error.to_string()))
 }
 
 /// The words of a run after the program's name, without what differs from start to start.
@@ -249,6 +276,14 @@ pub fn mark(run: &mut Run, row: &Row, step: &Step) {
     run.parameters.insert("round".into(), step.round.into());
     if let Some(cores) = step.cores {
         run.parameters.insert("cores".into(), cores.into());
+    }
+    match row.archive {
+        Archive::Off => {}
+        Archive::On => drop(run.parameters.insert("archive".into(), true.into())),
+        Archive::Filled(each) => {
+            run.parameters.insert("archive".into(), true.into());
+            run.parameters.insert("archived_each".into(), each.into());
+        }
     }
     // Connections to the relay are silent.
     if row.contacts && step.server != FLOOR {

@@ -9,6 +9,7 @@ use super::CompareError;
 use super::client::{Client, user};
 use super::place::Place;
 use super::process::{Interrupt, Started, run};
+use crate::report::goals::MAGPIE;
 
 /// One kind of server: a file for each.
 pub trait Server {
@@ -52,13 +53,51 @@ pub struct Accounts {
     pub number: u32,
     /// Whether they have rosters of twenty mutual contacts.
     pub contacts: bool,
+    /// Whether the server keeps archives of messages.
+    pub archive: Archive,
+}
+
+/// What of archives there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Archive {
+    /// The server keeps none.
+    #[default]
+    Off,
+    /// It keeps all messages.
+    On,
+    /// And the archives of the first 200 accounts hold messages: of each so many with one other.
+    Filled(u32),
+}
+
+/// Accounts whose archives are filled.
+pub const ARCHIVES: u32 = 200;
+
+impl Archive {
+    /// Messages that fill a server's archives. Peers take a hundred times as long for each, so they get a tenth, which can only
+    /// make them faster where an archive's size matters.
+    pub fn messages(self, server: &str) -> Option<u64> {
+        let Self::Filled(each) = self else { return None };
+        let all = u64::from(each) * u64::from(ARCHIVES) / 2;
+        Some(if server == MAGPIE { all } else { all / 10 })
+    }
+
+    /// How long that takes, about.
+    fn seconds(self, server: &str) -> f64 {
+        let a_second = match server {
+            MAGPIE => 25_000.0,
+            "Prosody" => 2_000.0,
+            _ => 700.0,
+        };
+        self.messages(server).map_or(0.0, |messages| messages as f64 / a_second + 5.0)
+    }
 }
 
 impl Accounts {
     /// How long it takes to make them, about: most write files, Magpie subscribes users to each other.
     pub fn seconds(self, server: &str) -> f64 {
         let (each, each_with_contacts) = if server == "Magpie" { (1e-4, 1.5e-3) } else { (1e-3, 2e-3) };
-        2.0 + f64::from(self.number) * if self.contacts { each_with_contacts } else { each }
+        let accounts = f64::from(self.number) * if self.contacts { each_with_contacts } else { each };
+        2.0 + accounts + self.archive.seconds(server)
     }
 }
 

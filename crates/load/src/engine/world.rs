@@ -163,14 +163,15 @@ impl World {
 
     /// Sends one stanza. With acknowledgements it is counted, and now and then the server is asked.
     pub fn stanza(&mut self, who: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let now = self.micros();
         let asks = self.sessions[who as usize].acks.as_mut().is_some_and(|acks| {
             acks.sent = acks.sent.wrapping_add(1);
-            acks.sent % STANZAS_PER_REQUEST == 0
+            let asks = acks.sent % STANZAS_PER_REQUEST == 0;
+            if asks {
+                acks.asked.push_back((acks.sent, now));
+            }
+            asks
         });
-        if asks {
-            let now = self.micros();
-            self.sessions[who as usize].acks.as_mut().map(|acks| acks.asked.push_back((acks.sent, now)));
-        }
         self.send(who, |out| {
             write(out);
             if asks {

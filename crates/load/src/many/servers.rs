@@ -102,7 +102,7 @@ impl Template {
 const READY: &str = "ready";
 
 fn mark(magpie: &Magpie, accounts: Accounts) -> Result<String, ManyError> {
-    let Accounts { number, contacts } = accounts;
+    let Accounts { number, contacts, .. } = accounts;
     Ok(format!("{number} accounts, contacts: {contacts}, program and profile: {}\n", magpie.fingerprint()?))
 }
 
@@ -125,7 +125,7 @@ impl Node {
         let files = Files(place.folder.clone());
         let (from, to) = (template.place.folder.join("data"), place.folder.join("data"));
         copy(&from, &to).map_err(at(&from))?;
-        place.write_profile("magpie.toml", PROFILE, &[])?;
+        place.write_profile("magpie.toml", PROFILE, &[("archive", "false")])?;
         let started = start(magpie, &place, None, interrupt)?;
         Ok(Self { place, started, _files: files })
     }

@@ -11,6 +11,8 @@
 //! | `acks`, `carbons` | true, false | false |
 //! | `tls_resumed` | true, false | what `resumed` says, else false |
 //! | `mechanism` | `plain`, `scram-sha-1`, `scram-sha-256` … | no case that asks for one |
+//! | `archive` | true, false | false |
+//! | `archived_each` | messages that were in each archive before | no case that asks for them |
 //! | `rounds` | rounds of connect and disconnect | 1 |
 //! | `contacts` | contacts of each user | no case that asks for them |
 //! | `cores` | processors that the server may use | all |
@@ -106,6 +108,8 @@ pub enum Bound {
     TimesFloor(f64),
     /// At least so many times less than the best peer.
     LessThanPeer(f64),
+    /// At least so many times what the best peer does.
+    MoreThanPeer(f64),
     /// The rate asked for is half of what the same server reached in the closed loop, give or take a tenth of that.
     HalfOfMaximum,
     /// Nothing: that it is there is enough.
@@ -129,11 +133,14 @@ pub enum Unit {
     Count,
 }
 
-use Bound::{AtLeast, AtMost, HalfOfMaximum, LessThanPeer, Reported, TimesFloor};
+use Bound::{AtLeast, AtMost, HalfOfMaximum, LessThanPeer, MoreThanPeer, Reported, TimesFloor};
 use Want::{Flag, Number, Other, Text};
 
 macro_rules! pairs {
     ($connections:literal, $security:expr, $loop:literal, $marks:literal) => {
+        pairs!($connections, $security, $loop, $marks, false)
+    };
+    ($connections:literal, $security:expr, $loop:literal, $marks:literal, $archive:literal) => {
         (
             "pairs",
             &[
@@ -142,10 +149,20 @@ macro_rules! pairs {
                 ("loop", Text($loop)),
                 ("acks", Flag($marks)),
                 ("carbons", Flag($marks)),
+                ("archive", Flag($archive)),
                 ("cores", Text("all")),
             ],
         )
     };
+}
+
+/// Those of one account in archives that were filled before.
+const fn history(archived: &'static [(&'static str, Want)]) -> Selection {
+    ("history", archived)
+}
+
+const fn more(name: &'static str, selection: Selection, times: &'static [Bound]) -> Case {
+    Case { name, measure: Measure::Of(selection, RATE), unit: Unit::Count, bounds: times }
 }
 
 const PLAIN: Want = Text("plain");
@@ -153,6 +170,7 @@ const PLAIN: Want = Text("plain");
 const TLS: Want = Other("plain");
 
 const CPU: Figure = Run::server_us;
+const RATE: Figure = operations_per_second;
 const BYTES: Figure = Run::bytes_per_session;
 const LOGINS_A_SECOND: Figure = logins_per_second;
 
@@ -189,6 +207,56 @@ pub const GOALS: &[Goal] = &[
             unit: Unit::Micros,
             bounds: &[TimesFloor(3.0), AtMost(5_000.0), HalfOfMaximum],
         }],
+    },
+    Goal {
+        what: "1:1 messages with archive, acks and carbons, on disk before they are acknowledged",
+        cases: &[
+            more("a second, 200 connections", pairs!(200.0, PLAIN, "closed", true, true), &[MoreThanPeer(10.0)]),
+            more("a second, 2 000 connections", pairs!(2000.0, PLAIN, "closed", true, true), &[MoreThanPeer(10.0)]),
+            cpu("CPU each, 200 connections", pairs!(200.0, PLAIN, "closed", true, true), &[AtMost(60.0)]),
+            cpu("CPU each, 2 000 connections", pairs!(2000.0, PLAIN, "closed", true, true), &[AtMost(60.0)]),
+        ],
+    },
+    Goal {
+        what: "Latency of such messages at half of the own maximum, 2 000 connections",
+        cases: &[
+            Case {
+                name: "p99 of delivery, by that without archive",
+                measure: Measure::Ratio(
+                    pairs!(2000.0, PLAIN, "open", true, true),
+                    pairs!(2000.0, PLAIN, "open", true, false),
+                    p99,
+                ),
+                unit: Unit::Times,
+                bounds: &[AtMost(2.0)],
+            },
+            Case {
+                name: "p99 of acknowledgements",
+                measure: Measure::Of(pairs!(2000.0, PLAIN, "open", true, true), p99_of_acks),
+                unit: Unit::Micros,
+                bounds: &[AtMost(10_000.0), HalfOfMaximum],
+            },
+        ],
+    },
+    Goal {
+        what: "Pages of 50 from archives of a million messages, 200 clients",
+        cases: &[
+            more("a second", history(&[("archived_each", Number(5000.0))]), &[MoreThanPeer(10.0)]),
+            Case {
+                name: "p99, by that of archives of 10 000",
+                measure: Measure::Ratio(
+                    history(&[("archived_each", Number(5000.0))]),
+                    history(&[("archived_each", Number(50.0))]),
+                    p99,
+                ),
+                unit: Unit::Times,
+                bounds: &[AtMost(1.25)],
+            },
+        ],
+    },
+    Goal {
+        what: "100 000 offline messages fetched by 1 000 clients that come back",
+        cases: &[more("a second", ("offline", &[("connections", Number(2000.0))]), &[MoreThanPeer(5.0)])],
     },
     Goal {
         what: "Memory of an idle session, 20 contacts",
@@ -345,6 +413,14 @@ pub fn is_of_many(run: &Run) -> bool {
 fn p99(run: &Run) -> Option<f64> {
     let percentiles = &run.latency.as_ref()?.percentiles_us;
     percentiles.iter().find(|(percentile, _)| *percentile == 99.0).map(|(_, us)| *us)
+}
+
+fn p99_of_acks(run: &Run) -> Option<f64> {
+    run.ack_latency.as_ref().map(|latency| latency.at(99.0))
+}
+
+fn operations_per_second(run: &Run) -> Option<f64> {
+    (run.operations > 0).then(|| run.rate())
 }
 
 fn login_seconds(run: &Run) -> Option<f64> {

@@ -156,14 +156,14 @@ pub fn label(run: &Run) -> String {
     if let Some(rate) = number("rate") {
         parts.push(format!("open loop at {}/s", units::count(rate)));
     }
-    for mark in ["acks", "carbons"] {
+    for mark in ["archive", "acks", "carbons"] {
         if flag(mark) {
             parts.push(mark.into());
         }
     }
-    for (name, one) in [("contacts", 0.0), ("cores", 0.0)] {
+    for (name, one) in [("contacts", 0.0), ("cores", 0.0), ("archived_each", 0.0)] {
         if let Some(number) = number(name).filter(|number| *number > one) {
-            parts.push(format!("{} {name}", units::count(number)));
+            parts.push(format!("{} {}", units::count(number), name.replace('_', " ")));
         }
     }
     parts.join(", ")
@@ -303,6 +303,7 @@ fn wish(bound: Bound, unit: Unit) -> String {
         Bound::AtLeast(limit) => format!("≥ {}", writer(unit)(limit)),
         Bound::TimesFloor(times) => format!("≤ {times} × floor"),
         Bound::LessThanPeer(times) => format!("≤ best peer / {times}"),
+        Bound::MoreThanPeer(times) => format!("≥ {times} × best peer"),
         Bound::HalfOfMaximum => "at half of the maximum".to_owned(),
         Bound::Reported => "reported".to_owned(),
     }

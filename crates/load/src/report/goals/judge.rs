@@ -82,7 +82,7 @@ fn judge_case(what: &'static str, case: &Case, runs: &[Run]) -> Judged {
     let peers: BTreeSet<&str> =
         runs.iter().map(|run| run.server.as_str()).filter(|server| ![MAGPIE, FLOOR].contains(server)).collect();
     // Where more is better, the best peer is the one with the most.
-    let more = case.bounds.iter().any(|bound| matches!(bound, Bound::AtLeast(_)));
+    let more = case.bounds.iter().any(|bound| matches!(bound, Bound::AtLeast(_) | Bound::MoreThanPeer(_)));
     let figures = peers.iter().filter_map(|peer| Some((*peer, measure(&case.measure, &valid(runs, peer))?)));
     let by_median = |a: &(&str, Spread), b: &(&str, Spread)| a.1.median.total_cmp(&b.1.median);
     let peer = if more { figures.max_by(by_median) } else { figures.min_by(by_median) };
@@ -146,6 +146,12 @@ fn check(
             Some((name, peer)) => {
                 let ratio = peer.median / measured;
                 held(measured * times <= peer.median, format!("{ratio:.2} times less than {name}"))
+            }
+            None => missing("a peer"),
+        },
+        Bound::MoreThanPeer(times) => match peer {
+            Some((name, peer)) => {
+                held(measured >= times * peer.median, format!("{:.2} times {name}", measured / peer.median))
             }
             None => missing("a peer"),
         },
@@ -253,7 +259,7 @@ fn when_absent(run: &Run, name: &str) -> Value {
     match name {
         "security" => "plain".into(),
         "loop" => if number(run, "rate").is_some() { "open" } else { "closed" }.into(),
-        "acks" | "carbons" => false.into(),
+        "acks" | "carbons" | "archive" => false.into(),
         "tls_resumed" => run.parameters.get("resumed").cloned().unwrap_or(Value::Bool(false)),
         "rounds" => 1.into(),
         "cores" => "all".into(),
