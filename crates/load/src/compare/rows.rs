@@ -139,7 +139,7 @@ const ARCHIVE_200: Row = Row {
 
 const HISTORY: Row = Row {
     name: "history-200",
-    about: "pages of 50 from the archives of 200 users, 5 000 messages in each (peers: 500)",
+    about: "pages of 50 from the archives of 200 users, 5 000 messages in each (Prosody: 500)",
     scenario: "history",
     arguments: &[],
     archive: Archive::Filled(5_000),
@@ -226,10 +226,11 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "offline",
-        about: "1 000 users who come back at once, 100 messages for each, with archive and stream management",
+        about: "1 000 users who come back at once, 100 messages for each, with stream management",
         scenario: "offline",
         connections: 2_000,
         arguments: &["--acks"],
+        archive: Archive::Off,
         ..ARCHIVE_200
     },
     LOGIN,
@@ -355,7 +356,11 @@ impl Row {
         let pace = self.pace(pace);
         if self.scenario == "offline" {
             // Written, and fetched.
-            return if server == MAGPIE { 12.0 } else { 60.0 };
+            return match server {
+                MAGPIE => 12.0,
+                "ejabberd" => 160.0,
+                _ => 60.0,
+            };
         }
         if self.scenario != "idle" {
             return pace.warmup + pace.seconds + f64::from(self.connections) / 1_500.0 + 1.0;
@@ -481,11 +486,11 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_plan_fits_in_25_minutes() {
+    fn the_whole_plan_fits_in_35_minutes() {
         let all: Vec<&Row> = ROWS.iter().collect();
         let steps = steps(&all, &SERVERS, PACE);
         let whole = duration(&steps, PACE);
-        assert!(whole < Duration::from_secs(25 * 60), "{whole:?}\n{}", plan(&steps, PACE));
+        assert!(whole < Duration::from_secs(35 * 60), "{whole:?}\n{}", plan(&steps, PACE));
         let least: f64 = steps.iter().map(|step| Row::named(step.row).map_or(0.0, |row| row.pace(PACE).seconds)).sum();
         assert!(whole > Duration::from_secs_f64(least));
         let plan = plan(&steps, PACE);

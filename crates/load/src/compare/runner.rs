@@ -162,7 +162,7 @@ impl<'a> Runner<'a> {
         let name = format!("{}-{}", server.name().to_ascii_lowercase(), self.prepared.len());
         let place = Place::new(self.folder.path(), &name, &self.certificate)?;
         server.prepare(&place, accounts, self.interrupt)?;
-        if let Some(messages) = accounts.archive.messages(server.name()) {
+        if let Some(messages) = accounts.archive.messages(server.name()).filter(|_| !server.fills_archives()) {
             self.fill(server, &place, messages)?;
         }
         self.prepared.insert(key, place.clone());

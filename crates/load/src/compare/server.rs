@@ -16,7 +16,7 @@ pub trait Server {
     /// How it is called in tables.
     fn name(&self) -> &'static str;
 
-    /// The programs it needs, by the Debian package that has each.
+    /// The programs it needs, by the Debian package that has each; a package that has none stands beside an empty name.
     fn needs(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
@@ -36,6 +36,11 @@ pub trait Server {
 
     /// Writes its profile, and makes accounts 1 to `accounts`, with contacts where `contacts` says so.
     fn prepare(&self, place: &Place, accounts: Accounts, interrupt: &Interrupt) -> Result<(), CompareError>;
+
+    /// Whether it was prepared with its archives filled; otherwise its users are to write to each other.
+    fn fills_archives(&self) -> bool {
+        false
+    }
 
     /// Its processes, in the order in which they are to be started.
     fn commands(&self, place: &Place) -> Result<Vec<Command>, CompareError>;
@@ -73,8 +78,8 @@ pub enum Archive {
 pub const ARCHIVES: u32 = 200;
 
 impl Archive {
-    /// Messages that fill a server's archives. Peers take a hundred times as long for each, so they get a tenth, which can only
-    /// make them faster where an archive's size matters.
+    /// Messages that users write to each other to fill a server's archives. Prosody takes twenty times as long for each as
+    /// Magpie, so it gets a tenth, which can only make it faster where an archive's size matters.
     pub fn messages(self, server: &str) -> Option<u64> {
         let Self::Filled(each) = self else { return None };
         let all = u64::from(each) * u64::from(ARCHIVES) / 2;
@@ -86,7 +91,7 @@ impl Archive {
         let a_second = match server {
             MAGPIE => 25_000.0,
             "Prosody" => 2_000.0,
-            _ => 700.0,
+            _ => 20_000.0,
         };
         self.messages(server).map_or(0.0, |messages| messages as f64 / a_second + 5.0)
     }
@@ -147,7 +152,10 @@ pub fn install(servers: &[Box<dyn Server>], interrupt: &Interrupt) -> Result<(),
     let missing: Vec<&str> = servers
         .iter()
         .flat_map(|server| server.needs())
-        .filter(|(program, _)| find(program).is_none())
+        .filter(|(program, package)| match *program {
+            "" => package_version(package, interrupt).map_or(true, |version| version.is_empty()),
+            program => find(program).is_none(),
+        })
         .map(|(_, package)| *package)
         .collect();
     if missing.is_empty() {
