@@ -5,6 +5,7 @@
 
 mod archive;
 mod arrivals;
+mod checkpoints;
 mod filing;
 mod queries;
 mod quick;
@@ -24,6 +25,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use self::arrivals::Arrivals;
+use self::checkpoints::Checkpoints;
 pub(crate) use self::queries::prefix_end;
 use self::quick::Quick;
 use self::readers::Readers;
@@ -46,9 +48,6 @@ use crate::writer::Writer;
 const DATABASE: &str = "store.db";
 const LOCK: &str = "lock";
 
-/// Pages of the write-ahead log after which it is copied into the database. Larger ones copy a page that changes often
-/// less often.
-const CHECKPOINT_PAGES: u32 = 4000;
 /// What the write-ahead log is cut to after it had to grow, in bytes.
 const LOG_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 /// Pages beyond these are the system's to keep: a megabyte here is 200 bytes for each of 5 000 sessions.
@@ -64,6 +63,7 @@ pub(crate) struct Sqlite {
     writer: Writer,
     readers: Readers,
     quick: Quick,
+    checkpoints: Checkpoints,
     arrivals: Arc<Arrivals>,
     faults: Faults,
     counters: Arc<Counters>,
@@ -97,6 +97,9 @@ impl Sqlite {
         let quick = reader(QUICK_CACHE_KIBIBYTES).and_then(|quick| quick.busy_timeout(Duration::ZERO).map(|()| quick));
         let quick = Quick::new(quick.map_err(refused)?);
 
+        let own = Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE)).map_err(refused)?;
+        cache(&own, QUICK_CACHE_KIBIBYTES).map_err(refused)?;
+        let checkpoints = Checkpoints::start(&mut connection, own)?;
         let counters = Arc::<Counters>::default();
         let arrivals = Arc::<Arrivals>::default();
         filing::restore(&connection, &arrivals)
@@ -107,7 +110,7 @@ impl Sqlite {
                 .map_err(refused)?;
         let writer = Writer::start(Box::new(commit), options.bounds(), options.faults.clone(), counters.clone())?;
         let lock = Mutex::new(Some(lock));
-        Ok((Self { writer, readers, quick, arrivals, faults: options.faults, counters, lock }, ids))
+        Ok((Self { writer, readers, quick, checkpoints, arrivals, faults: options.faults, counters, lock }, ids))
     }
 
     fn read<T: Send + 'static>(
@@ -262,6 +265,7 @@ impl Backend for Sqlite {
         // writer's can.
         self.readers.close();
         self.quick.close();
+        self.checkpoints.close();
         self.writer.close();
         self.lock.lock().take();
     }
@@ -283,7 +287,6 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // What was deleted is overwritten where its page is written anyway.
     connection.pragma_update(None, "secure_delete", "FAST")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     cache(connection, WRITER_CACHE_KIBIBYTES)
 }
