@@ -19,7 +19,8 @@ fn output(arguments: &[&str]) -> (bool, String, String) {
 }
 
 fn run(address: &str, arguments: &[&str]) -> Run {
-    let always = ["--address", address, "--warmup", "0.2", "--seconds", "1", "--json", "-"];
+    let seconds: &[&str] = if arguments.contains(&"--seconds") { &[] } else { &["--seconds", "1"] };
+    let always = [&["--address", address, "--warmup", "0.2", "--json", "-"], seconds].concat();
     let (good, json, errors) = output(&[arguments, &always].concat());
     assert!(good, "{errors}");
     let run: Run = serde_json::from_str(&json).unwrap();
@@ -48,6 +49,39 @@ fn the_figures_of_several_processes_are_added_up() {
 fn acknowledgements_and_carbons_are_asked_for() {
     let run = run(&server::start(), &["pairs", "-c", "2", "--acks", "--carbons", "--mechanism", "plain"]);
     assert!(run.operations > 10);
+}
+
+#[test]
+fn who_waits_for_acknowledgements_goes_on_when_they_come() {
+    let run = run(&server::start(), &["pairs", "-c", "2", "--acks", "--unacknowledged-max", "5", "--in-flight", "8"]);
+    assert!(run.operations > 20, "{}", run.operations);
+    assert!(run.ack_latency.unwrap().count > 2);
+}
+
+#[test]
+fn a_number_of_messages_ends_a_run_before_its_time() {
+    let began = std::time::Instant::now();
+    let run = run(&server::start(), &["pairs", "-c", "4", "--messages", "40", "--seconds", "60"]);
+    assert!(run.seconds < 30.0 && began.elapsed().as_secs() < 30, "{}", run.seconds);
+}
+
+#[test]
+fn all_that_was_written_meanwhile_is_fetched() {
+    let run = run(&server::start(), &["offline", "-c", "6", "--messages", "33", "--acks"]);
+    // Three who come back, and the time of each is one.
+    assert_eq!((run.operations, run.figures["messages_missing"], run.latency.unwrap().count), (99, 0.0, 3));
+    let (good, _, errors) = output(&["offline", "-c", "2", "--address", &server::start()]);
+    assert!(!good && errors.contains("--acks"), "{errors}");
+}
+
+#[test]
+fn archives_are_paged_through_again_and_again() {
+    let run = run(&server::start(), &["history", "-c", "3", "--page", "2"]);
+    // Two pages of two and one of the fifth message, which is not counted.
+    assert!(run.operations > 10, "{}", run.operations);
+    let all = run.figures["messages_of_pages"];
+    assert!(all > run.operations as f64 * 2.0, "{all} messages of {} pages", run.operations);
+    assert_eq!(run.figures["pages_not_answered"], 0.0);
 }
 
 #[test]

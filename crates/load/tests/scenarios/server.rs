@@ -11,16 +11,21 @@ use magpie_load::client::splitter::{Piece, Splitter, attribute, name, text_of};
 
 /// Who is there, by full address.
 type Sessions = Arc<Mutex<HashMap<String, TcpStream>>>;
+/// What waits for whom, by user.
+type Offline = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// Messages in everybody's archive.
+const ARCHIVED: u32 = 5;
 
 /// Its address. It runs as long as the test.
 pub(crate) fn start() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let sessions = Sessions::default();
+    let (sessions, offline) = (Sessions::default(), Offline::default());
     std::thread::spawn(move || {
         for socket in listener.incoming() {
-            let (socket, sessions) = (socket.unwrap(), Arc::clone(&sessions));
-            std::thread::spawn(move || Connection::new(socket, sessions).run());
+            let (socket, sessions, offline) = (socket.unwrap(), Arc::clone(&sessions), Arc::clone(&offline));
+            std::thread::spawn(move || Connection::new(socket, sessions, offline).run());
         }
     });
     address
@@ -29,14 +34,15 @@ pub(crate) fn start() -> String {
 struct Connection {
     socket: TcpStream,
     sessions: Sessions,
+    offline: Offline,
     user: String,
     jid: String,
     received: u32,
 }
 
 impl Connection {
-    fn new(socket: TcpStream, sessions: Sessions) -> Self {
-        Self { socket, sessions, user: String::new(), jid: String::new(), received: 0 }
+    fn new(socket: TcpStream, sessions: Sessions, offline: Offline) -> Self {
+        Self { socket, sessions, offline, user: String::new(), jid: String::new(), received: 0 }
     }
 
     fn run(mut self) {
@@ -84,14 +90,15 @@ impl Connection {
     fn element(&mut self, element: &[u8]) {
         let value = |name: &[u8]| String::from_utf8_lossy(attribute(element, name).unwrap_or_default()).into_owned();
         let has = |what: &str| memchr::memmem::find(element, what.as_bytes()).is_some();
+        self.received += u32::from(matches!(name(element), b"message" | b"presence" | b"iq"));
         match name(element) {
             b"auth" => self.login(text_of(element, "auth").unwrap()),
-            b"enable" => self.say("<enabled xmlns='urn:xmpp:sm:3'/>"),
-            b"r" => self.say(&format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.received)),
-            b"message" => {
-                self.received += 1;
-                self.pass_on(element, &value(b"to"));
+            b"enable" => {
+                self.received = 0;
+                self.say("<enabled xmlns='urn:xmpp:sm:3'/>");
             }
+            b"r" => self.say(&format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.received)),
+            b"message" => self.pass_on(element, &value(b"to")),
             b"presence" => self.tell_all(&value(b"type")),
             b"iq" if has("xmpp-bind") => self.bind(text_of(element, "resource").unwrap()),
             b"iq" if has("jabber:iq:roster") => {
@@ -100,6 +107,11 @@ impl Connection {
                     "<iq type='result' id='{}'><query xmlns='jabber:iq:roster'>{items}</query></iq>",
                     value(b"id")
                 ));
+            }
+            b"iq" if has("urn:xmpp:mam:2") => {
+                let number =
+                    |name: &str| text_of(element, name).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+                self.page(&value(b"id"), number("after").unwrap_or(0), number("max").unwrap());
             }
             b"iq" => self.say(&format!("<iq from='localhost' type='result' id=\"{}\"/>", value(b"id"))),
             _ => {}
@@ -129,7 +141,24 @@ impl Connection {
         ));
     }
 
+    /// XEP-0313 as far as it is paged through.
+    fn page(&mut self, id: &str, after: u32, max: u32) {
+        let last = ARCHIVED.min(after + max);
+        for number in after + 1..=last {
+            self.say(&format!("<message><result xmlns='urn:xmpp:mam:2' id='{number}'/></message>"));
+        }
+        self.say(&format!(
+            "<iq type='result' id='{id}'><fin xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'>\
+             <last>{last}</last></set></fin></iq>"
+        ));
+    }
+
     fn pass_on(&mut self, message: &[u8], to: &str) {
+        let user = to.split('@').next().unwrap_or_default();
+        if !to.contains('/') && !self.sessions.lock().unwrap().keys().any(|jid| jid.starts_with(&format!("{user}@"))) {
+            self.offline.lock().unwrap().entry(user.to_owned()).or_default().extend_from_slice(message);
+            return;
+        }
         for (jid, socket) in self.sessions.lock().unwrap().iter_mut() {
             if jid == to || jid.split('/').next() == Some(to) {
                 let _ = socket.write_all(message);
@@ -138,6 +167,8 @@ impl Connection {
     }
 
     fn tell_all(&mut self, kind: &str) {
+        let waiting = self.offline.lock().unwrap().remove(&self.user).unwrap_or_default();
+        let _ = self.socket.write_all(&waiting);
         let kind = if kind.is_empty() { String::new() } else { format!(" type='{kind}'") };
         for socket in self.sessions.lock().unwrap().values_mut() {
             let _ = socket.write_all(format!("<presence from='{}'{kind}/>", self.jid).as_bytes());
