@@ -12,7 +12,8 @@ use magpie_store::LogId;
 use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
-use crate::modules::{archive, blocking, carbons, last, presence, pubsub, stanza_ids};
+use crate::modules::retraction::Tombstones;
+use crate::modules::{archive, blocking, carbons, last, presence, pubsub, retraction, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::requests::{Query, TakesTime};
@@ -133,6 +134,8 @@ struct Asked {
     exists: bool,
     /// Whether one more message may be kept, as far as that may be needed.
     room: bool,
+    /// What the message takes back (XEP-0424).
+    tombstones: Tombstones,
 }
 
 async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
@@ -141,7 +144,10 @@ async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, St
     match send(None) {
         Ok(promise) => Ok(promise),
         Err(Stop::Refused(error)) => Err(error),
-        Err(Stop::AskStore) => knowing(send(Some(ask(server, &to.to_bare(), stanza).await?))),
+        Err(Stop::AskStore) => {
+            let sender = (!session.anonymous).then_some(&session.account);
+            knowing(send(Some(ask(server, &to.to_bare(), stanza, sender).await?)))
+        }
     }
 }
 
@@ -221,12 +227,17 @@ pub async fn account_receives_message(
     match receive(None) {
         Ok(promise) => Ok(promise),
         Err(Stop::Refused(error)) => Err(error),
-        Err(Stop::AskStore) => knowing(receive(Some(ask(server, &to.to_bare(), message).await?))),
+        Err(Stop::AskStore) => knowing(receive(Some(ask(server, &to.to_bare(), message, None).await?))),
     }
 }
 
 /// Asks the store what must be known before the message is routed, and cannot be asked under the registry's lock.
-async fn ask(server: &Arc<Server>, account: &BareJid, message: &Stanza) -> Result<Asked, StanzaError> {
+async fn ask(
+    server: &Arc<Server>,
+    account: &BareJid,
+    message: &Stanza,
+    sender: Option<&BareJid>,
+) -> Result<Asked, StanzaError> {
     // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
     server.modules.blocking.refuse_received(account, message).await?;
     let exists = server.account_exists(account).await?;
@@ -235,7 +246,12 @@ async fn ask(server: &Arc<Server>, account: &BareJid, message: &Stanza) -> Resul
         true => server.modules.offline.has_room(account).await?,
         false => true,
     };
-    Ok(Asked { exists, room })
+    // Before the retraction is archived, and with it: what it takes back is there until then and not after it (XEP-0424).
+    let tombstones = match exists && retraction::takes_back(message) {
+        true => server.modules.retraction.find(server, message, account, sender).await.map_err(refusal)?,
+        false => Tombstones::default(),
+    };
+    Ok(Asked { exists, room, tombstones })
 }
 
 fn receive_message(
@@ -250,6 +266,9 @@ fn receive_message(
     // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
     let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
+    if asked.is_none() && retraction::takes_back(message) {
+        return Err(Stop::AskStore);
+    }
     let incoming = Incoming { account: &account, to, message, sender, storable, acknowledged };
     match asked {
         Some(asked) => Ok(server.registry().with_any(&account, |entry| incoming.route(server, entry, &asked))?),
@@ -262,7 +281,7 @@ fn receive_message(
             if storable && may_need_room(Some(entry)) {
                 return Err(Stop::AskStore);
             }
-            Ok(incoming.route(server, entry, &Asked { exists: true, room: true })?)
+            Ok(incoming.route(server, entry, &Asked { exists: true, room: true, tombstones: Tombstones::default() })?)
         }),
     }
 }
@@ -290,7 +309,7 @@ impl Incoming<'_> {
             Route::Sessions(sessions) if is_fetching(entry, &sessions) && !has_room() => Err(too_many_waiting()),
             Route::Sessions(sessions) => {
                 // Before anybody has it: what a session gets, its account's other devices find in the archive.
-                let (kept, stamped) = self.archive(server, entry);
+                let (kept, stamped) = self.archive(server, entry, asked);
                 let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
                 let promise = self.deliver(server, entry, &stamped, place, &sessions);
                 // Once it is decided who gets the message itself: the others get copies.
@@ -300,7 +319,7 @@ impl Incoming<'_> {
             Route::Offline if !has_room() => Err(too_many_waiting()),
             Route::Offline => {
                 server.deps.metrics.routed_offline();
-                let (kept, stamped) = self.archive(server, entry);
+                let (kept, stamped) = self.archive(server, entry, asked);
                 let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
                 let ticket = offline.keep(account, entry, place, &stamped, Flight::default());
                 Ok(Promise::of(ticket, message).archived(kept, message))
@@ -316,11 +335,12 @@ impl Incoming<'_> {
 
 impl<'a> Incoming<'a> {
     /// Puts the message into the archives, and gives it as its recipient sees it: with its id there.
-    fn archive(&self, server: &Server, entry: &Account) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
+    fn archive(&self, server: &Server, entry: &Account, asked: &Asked) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
         // An account that ends with its session has no archive.
         let lasts = !entry.resources.iter().any(|resource| resource.session.anonymous);
         let archive = &server.modules.archive;
-        let kept = archive.keep(self.message, self.storable, lasts.then_some(self.account), self.sender, self.to);
+        let recipient = lasts.then_some(self.account);
+        let kept = archive.keep(self.message, self.storable, recipient, self.sender, self.to, &asked.tombstones);
         let stamped = match &kept {
             Some(kept) if lasts => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
             _ => Cow::Borrowed(self.message),

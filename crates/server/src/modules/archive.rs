@@ -23,6 +23,7 @@ use tracing::warn;
 
 use super::bind2::Binding;
 use super::offline::refusal;
+use super::retraction::Tombstones;
 use super::{About, Module, stanza_ids};
 use crate::accounts;
 use crate::requests::{Reply, Request, Requests, To, Verb};
@@ -39,6 +40,12 @@ const PAGE_BYTES: usize = 512 * 1024;
 
 /// Messages looked at in one visit to the store for a filter that it has no index for.
 const SCANNED: usize = 500;
+
+/// Messages of a conversation among which one is looked for by the id that its sender gave it: the newest.
+pub const LOOKED_BACK: usize = 1000;
+
+/// Messages in the first visit to the store for that, since nearly always it is one of the last, and in any.
+const LOOKED_BACK_AT_ONCE: [usize; 2] = [16, 128];
 
 /// How often the store forgets what is too old.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
@@ -126,7 +133,7 @@ pub struct Kept {
 
 impl MessageArchive {
     /// A step: puts a message that its recipient will get, now or later, into the archives of both. `storable`: it is worth keeping
-    /// for who is away. `sender`: the account of this server that sends it.
+    /// for who is away. `sender`: the account of this server that sends it. `tombstones`: what it takes back (XEP-0424).
     ///
     /// Called under the registry's lock for the recipient, so that ids have the order in which sessions get the messages.
     pub fn keep(
@@ -136,6 +143,7 @@ impl MessageArchive {
         recipient: Option<&BareJid>,
         sender: Option<&BareJid>,
         to: &Jid,
+        tombstones: &Tombstones,
     ) -> Option<Kept> {
         if !storable || !self.deps.archives() || Hints::of(message).no_permanent_store {
             return None;
@@ -157,6 +165,9 @@ impl MessageArchive {
         }
         let mut batch = Batch::new();
         self.archive.append(&mut batch, None, &filings, &Archived(message.clone()));
+        for (owner, place, tombstone) in &tombstones.0 {
+            self.archive.replace(&mut batch, owner, *place, tombstone);
+        }
         let (place, ticket) = self.store.commit_placed(batch);
         Some(Kept { place, ticket })
     }
@@ -174,6 +185,38 @@ impl MessageArchive {
     /// The place of the message with this id, unless the id was not made here for this account.
     pub fn place(&self, account: &BareJid, id: &str) -> Option<LogId> {
         self.ids.place(account, id)
+    }
+
+    /// Looks at the messages of a conversation from the newest back, until `enough` says so, and at no more than [`LOOKED_BACK`].
+    pub async fn look_back(
+        &self,
+        account: &BareJid,
+        contact: &BareJid,
+        mut enough: impl FnMut(LogId, &Stanza) -> bool,
+    ) -> Result<(), StoreError> {
+        self.catch_up().await;
+        let (owner, topic) = (accounts::owner(account), Some(contact.to_string()));
+        let [mut limit, limit_max] = LOOKED_BACK_AT_ONCE;
+        let (mut before, mut looked) = (None, 0);
+        while looked < LOOKED_BACK {
+            limit = limit.min(LOOKED_BACK - looked);
+            let page = Page { topic: topic.clone(), before, backwards: true, limit, ..Page::default() };
+            let entries = self.archive.page(&owner, page).await?;
+            if entries.iter().any(|(place, Archived(message))| enough(*place, message)) || entries.len() < limit {
+                break;
+            }
+            before = entries.last().map(|(place, _)| *place);
+            looked += limit;
+            limit = limit_max;
+        }
+        Ok(())
+    }
+
+    /// The message at a place of the account's archive.
+    pub async fn at(&self, account: &BareJid, place: LogId) -> Result<Option<Stanza>, StoreError> {
+        self.catch_up().await;
+        let found = self.archive.entries(&accounts::owner(account), vec![place]).await?;
+        Ok(found.into_iter().next().map(|(_, Archived(message))| message))
     }
 
     /// Forgets what is older than the configuration allows, now and then, for as long as the server runs.
