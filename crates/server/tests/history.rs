@@ -1,0 +1,135 @@
+//! What an archive does that a conversation cannot show: with many messages, old ones, and a store that fails.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../magpie/tests/hostile/client.rs"]
+#[allow(dead_code)]
+mod client;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use client::{Client, PASSWORD};
+use magpie_proto::{BareJid, Stanza};
+use magpie_server::accounts::owner;
+use magpie_server::config::{Config, Listen, ListenKind, TlsMode};
+use magpie_server::modules::archive::{Archived, LOOKED_BACK};
+use magpie_server::server::Server;
+use magpie_store::{Batch, Effect, Faults, Filing, LogId, Page, Store, StoreError};
+use tokio::runtime::Runtime;
+
+struct Host {
+    faults: Faults,
+    store: Store,
+    server: Arc<Server>,
+    address: SocketAddr,
+    runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Host {
+    /// With romeo and juliet, on what is in the store.
+    fn start(filled: impl FnOnce(&Store), set: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut config = Config { data: folder.path().to_owned(), ..Config::default() };
+        config.listen = vec![Listen {
+            address: ([127, 0, 0, 1], 0).into(),
+            kind: ListenKind::C2s,
+            tls: TlsMode::Optional,
+            force: false,
+        }];
+        config.metrics.address.clear();
+        set(&mut config);
+        let faults = Faults::new();
+        let store = Store::memory_with(faults.clone());
+        filled(&store);
+        let server = runtime.block_on(Server::start(config, store.clone())).unwrap();
+        for user in ["romeo", "juliet"] {
+            runtime.block_on(server.deps.accounts.create(&jid(user), PASSWORD)).unwrap();
+        }
+        let address = server.addresses()[0].1;
+        Self { faults, store, server, address, runtime, _folder: folder }
+    }
+
+    fn login(&self, user: &str) -> Client {
+        let mut client = Client::connect(self.address);
+        client.login(user, user);
+        client.send("<presence/>");
+        client.wait_for(&["<presence", &format!("from='{user}@localhost/{user}'")]);
+        client
+    }
+
+    /// The archive of a user, oldest first.
+    fn archive(&self, user: &str) -> Vec<Stanza> {
+        let _ = self.store.settled().wait();
+        let archive = self.store.archive::<Archived>("messages");
+        let page = Page { limit: 10_000, ..Page::default() };
+        let entries = self.runtime.block_on(archive.page(&owner(&jid(user)), page)).unwrap();
+        entries.into_iter().map(|(_, Archived(message))| message).collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.faults.release();
+        self.runtime.block_on(self.server.shutdown());
+    }
+}
+
+fn jid(user: &str) -> BareJid {
+    BareJid::parse(&format!("{user}@localhost")).unwrap()
+}
+
+/// A message from romeo to juliet in the archives of both.
+fn put(store: &Store, id: LogId, name: &str) {
+    let xml = format!(
+        "<message from='romeo@localhost/x' to='juliet@localhost' type='chat' id='{name}'><body>{name}</body></message>"
+    );
+    let message = Archived(Stanza::parse(xml.as_bytes()).unwrap());
+    let mut batch = Batch::new();
+    let [romeo, juliet] = ["romeo", "juliet"].map(|user| owner(&jid(user)));
+    let filings = [
+        Filing { owner: &romeo, topic: "juliet@localhost", effect: Effect::Read },
+        Filing { owner: &juliet, topic: "romeo@localhost", effect: Effect::New },
+    ];
+    store.archive("messages").append(&mut batch, Some(id), &filings, &message);
+    store.commit(batch).wait().unwrap();
+}
+
+fn retraction(of: &str) -> String {
+    format!(
+        "<message to='juliet@localhost' type='chat' id='r-{of}'><retract xmlns='urn:xmpp:message-retract:1' id='{of}'/></message>"
+    )
+}
+
+#[test]
+fn what_is_taken_back_is_looked_for_among_the_newest_of_the_conversation_alone() {
+    let many =
+        |store: &Store| (0..=LOOKED_BACK as u64).for_each(|n| put(store, LogId::at_millis(n + 1), &format!("m{n}")));
+    let host = Host::start(many, |_| {});
+    let (mut romeo, mut juliet) = (host.login("romeo"), host.login("juliet"));
+    // The oldest first: it is beyond the bound, the next is just within it.
+    for of in ["m0", "m2"] {
+        romeo.send(retraction(of));
+        juliet.wait_for(&[&format!("id='r-{of}'")]);
+    }
+    for user in ["romeo", "juliet"] {
+        let archive = host.archive(user);
+        let is_taken_back = |n: usize| archive[n].child("retracted", "urn:xmpp:message-retract:1").is_some();
+        assert_eq!([0, 1, 2, 3].map(is_taken_back), [false, false, true, false], "{user}");
+        assert_eq!(archive.len(), LOOKED_BACK + 3);
+    }
+}
+
+#[test]
+fn a_retraction_whose_message_cannot_be_looked_for_is_answered_with_an_error() {
+    let host = Host::start(|store| put(store, LogId::at_millis(1), "m0"), |_| {});
+    let (mut romeo, mut juliet) = (host.login("romeo"), host.login("juliet"));
+    host.faults.fail_reads(1, StoreError::Backend("as a test wants it".into()));
+    romeo.send(retraction("m0"));
+    assert!(romeo.wait_for(&["id='r-m0'"]).contains("type='error'"));
+    romeo.send(retraction("m0"));
+    juliet.wait_for(&["id='r-m0'"]);
+    assert!(host.archive("juliet")[0].child("body", "jabber:client").is_none());
+}
