@@ -10,6 +10,7 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 use magpie_store::LogId;
 
 use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
+use crate::modules::archive_preferences::Sides;
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
 use crate::modules::retraction::Tombstones;
@@ -134,8 +135,17 @@ struct Asked {
     exists: bool,
     /// Whether one more message may be kept, as far as that may be needed.
     room: bool,
+    /// Who wants it in the archive (XEP-0441).
+    archives: Sides,
     /// What the message takes back (XEP-0424).
     tombstones: Tombstones,
+}
+
+impl Asked {
+    /// What is so where nothing is known that asks for a look.
+    fn nothing() -> Self {
+        Self { exists: true, room: true, archives: Sides::default(), tombstones: Tombstones::default() }
+    }
 }
 
 async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
@@ -194,11 +204,11 @@ fn send_message(
     // After the recipient has it: a copy of a message that was refused would say that it was sent.
     if copies {
         match &promise.archived {
-            Some(kept) => {
+            Some(kept) if kept.of_sender => {
                 let stamped = server.modules.archive.stamped(stanza, &session.account, kept.place);
                 carbons::copy_sent(server, session, &stamped, to);
             }
-            None => carbons::copy_sent(server, session, stanza, to),
+            _ => carbons::copy_sent(server, session, stanza, to),
         }
     }
     Ok(promise)
@@ -246,12 +256,16 @@ async fn ask(
         true => server.modules.offline.has_room(account).await?,
         false => true,
     };
+    let archives = match storable && exists {
+        true => server.modules.archive_preferences.choose(server, message, account, sender).await.map_err(refusal)?,
+        false => Sides::default(),
+    };
     // Before the retraction is archived, and with it: what it takes back is there until then and not after it (XEP-0424).
-    let tombstones = match exists && retraction::takes_back(message) {
+    let tombstones = match storable && exists && retraction::takes_back(message) {
         true => server.modules.retraction.find(server, message, account, sender).await.map_err(refusal)?,
         false => Tombstones::default(),
     };
-    Ok(Asked { exists, room, tombstones })
+    Ok(Asked { exists, room, archives, tombstones })
 }
 
 fn receive_message(
@@ -266,8 +280,11 @@ fn receive_message(
     // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
     let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
-    if asked.is_none() && retraction::takes_back(message) {
-        return Err(Stop::AskStore);
+    if asked.is_none() && storable {
+        let prefers = |account| server.modules.archive_preferences.has(account);
+        if retraction::takes_back(message) || prefers(&account) || sender.is_some_and(prefers) {
+            return Err(Stop::AskStore);
+        }
     }
     let incoming = Incoming { account: &account, to, message, sender, storable, acknowledged };
     match asked {
@@ -281,7 +298,7 @@ fn receive_message(
             if storable && may_need_room(Some(entry)) {
                 return Err(Stop::AskStore);
             }
-            Ok(incoming.route(server, entry, &Asked { exists: true, room: true, tombstones: Tombstones::default() })?)
+            Ok(incoming.route(server, entry, &Asked::nothing())?)
         }),
     }
 }
@@ -339,10 +356,11 @@ impl<'a> Incoming<'a> {
         // An account that ends with its session has no archive.
         let lasts = !entry.resources.iter().any(|resource| resource.session.anonymous);
         let archive = &server.modules.archive;
-        let recipient = lasts.then_some(self.account);
-        let kept = archive.keep(self.message, self.storable, recipient, self.sender, self.to, &asked.tombstones);
+        let recipient = (lasts && asked.archives.recipient).then_some(self.account);
+        let sender = self.sender.filter(|_| asked.archives.sender);
+        let kept = archive.keep(self.message, self.storable, recipient, sender, self.to, &asked.tombstones);
         let stamped = match &kept {
-            Some(kept) if lasts => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
+            Some(kept) if recipient.is_some() => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
             _ => Cow::Borrowed(self.message),
         };
         (kept, stamped)

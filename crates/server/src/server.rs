@@ -194,6 +194,7 @@ impl Server {
         let (modules, requests) = Modules::new(&deps)?;
         modules.invites.load(&config.domains).await?;
         modules.notices.load(&config.domains).await?;
+        modules.archive_preferences.load(&config.domains).await?;
         let admission = Admission::new(
             {
                 let metrics = Arc::clone(&metrics);

@@ -133,3 +133,19 @@ fn a_retraction_whose_message_cannot_be_looked_for_is_answered_with_an_error() {
     juliet.wait_for(&["id='r-m0'"]);
     assert!(host.archive("juliet")[0].child("body", "jabber:client").is_none());
 }
+
+#[test]
+fn preferences_are_followed_after_a_restart_and_by_who_is_away() {
+    let prefer = |store: &Store| {
+        let mut batch = Batch::new();
+        let preferences = br#"{"default":"never","always":[],"never":[]}"#.to_vec();
+        store.value("archive-preferences").put(&mut batch, &owner(&jid("juliet")), &preferences);
+        store.commit(batch).wait().unwrap();
+    };
+    let host = Host::start(prefer, |_| {});
+    let mut romeo = host.login("romeo");
+    romeo.send("<message to='juliet@localhost' type='chat' id='m'><body>x</body></message>");
+    romeo.send("<iq type='get' id='done' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    romeo.wait_for(&["id='done'"]);
+    assert_eq!((host.archive("romeo").len(), host.archive("juliet").len()), (1, 0));
+}

@@ -125,6 +125,8 @@ impl Module for MessageArchive {
 pub struct Kept {
     /// Its place in all of them.
     pub place: LogId,
+    /// Whether its sender's is one of them.
+    pub of_sender: bool,
     /// Resolves when it is durable.
     pub ticket: Ticket,
 }
@@ -160,7 +162,7 @@ impl MessageArchive {
             .flatten()
             .map(|(owner, topic, effect)| Filing { owner, topic, effect: *effect })
             .collect();
-        if filings.is_empty() {
+        if filings.is_empty() && tombstones.0.is_empty() {
             return None;
         }
         let mut batch = Batch::new();
@@ -169,7 +171,7 @@ impl MessageArchive {
             self.archive.replace(&mut batch, owner, *place, tombstone);
         }
         let (place, ticket) = self.store.commit_placed(batch);
-        Some(Kept { place, ticket })
+        Some(Kept { place, of_sender: sender.is_some(), ticket })
     }
 
     /// The message with its id in the account's archive (XEP-0359).
