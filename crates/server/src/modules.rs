@@ -126,6 +126,8 @@ modules! {
     archive_preferences: ArchivePreferences,
     /// XEP-0424: Message Retraction
     retraction: Retraction,
+    /// XEP-0430: Inbox
+    inbox: Inbox,
     /// XEP-0160: Best Practices for Handling Offline Messages
     offline: Offline,
     /// XEP-0191: Blocking Command

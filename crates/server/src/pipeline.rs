@@ -1,5 +1,6 @@
 //! THE order in which things are done to a stanza, one short function a path, each step with its reason.
 
+mod asking;
 mod leaving;
 
 use std::borrow::Cow;
@@ -10,17 +11,16 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 use magpie_store::LogId;
 
 use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
-use crate::modules::archive_preferences::Sides;
 use crate::modules::blocking::BlockList;
 use crate::modules::offline::{Offline, refusal};
-use crate::modules::retraction::Tombstones;
-use crate::modules::{archive, blocking, carbons, last, presence, pubsub, retraction, stanza_ids};
+use crate::modules::{archive, blocking, carbons, last, presence, pubsub, stanza_ids};
 use crate::promise::Promise;
 use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::requests::{Query, TakesTime};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
 use crate::server::Server;
 
+use asking::{Asked, ask, changes_archive};
 pub use leaving::{Left, session_has_left, session_leaves};
 
 /// A stanza from a local session, on its way out.
@@ -130,24 +130,6 @@ impl From<StanzaCondition> for Stop {
     }
 }
 
-/// What the store said of a message's recipient.
-struct Asked {
-    exists: bool,
-    /// Whether one more message may be kept, as far as that may be needed.
-    room: bool,
-    /// Who wants it in the archive (XEP-0441).
-    archives: Sides,
-    /// What the message takes back (XEP-0424).
-    tombstones: Tombstones,
-}
-
-impl Asked {
-    /// What is so where nothing is known that asks for a look.
-    fn nothing() -> Self {
-        Self { exists: true, room: true, archives: Sides::default(), tombstones: Tombstones::default() }
-    }
-}
-
 async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, acknowledged } = outgoing;
     let send = |asked| send_message(server, session, stanza, to, *acknowledged, asked);
@@ -241,33 +223,6 @@ pub async fn account_receives_message(
     }
 }
 
-/// Asks the store what must be known before the message is routed, and cannot be asked under the registry's lock.
-async fn ask(
-    server: &Arc<Server>,
-    account: &BareJid,
-    message: &Stanza,
-    sender: Option<&BareJid>,
-) -> Result<Asked, StanzaError> {
-    // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
-    server.modules.blocking.refuse_received(account, message).await?;
-    let exists = server.account_exists(account).await?;
-    let storable = Offline::is_storable(&stanza_ids::without_claims(message, account));
-    let room = match storable && exists && server.registry().with(account, may_need_room) {
-        true => server.modules.offline.has_room(account).await?,
-        false => true,
-    };
-    let archives = match storable && exists {
-        true => server.modules.archive_preferences.choose(server, message, account, sender).await.map_err(refusal)?,
-        false => Sides::default(),
-    };
-    // Before the retraction is archived, and with it: what it takes back is there until then and not after it (XEP-0424).
-    let tombstones = match storable && exists && retraction::takes_back(message) {
-        true => server.modules.retraction.find(server, message, account, sender).await.map_err(refusal)?,
-        false => Tombstones::default(),
-    };
-    Ok(Asked { exists, room, archives, tombstones })
-}
-
 fn receive_message(
     server: &Arc<Server>,
     to: &Jid,
@@ -282,7 +237,7 @@ fn receive_message(
     let storable = Offline::is_storable(message);
     if asked.is_none() && storable {
         let prefers = |account| server.modules.archive_preferences.has(account);
-        if retraction::takes_back(message) || prefers(&account) || sender.is_some_and(prefers) {
+        if changes_archive(message) || prefers(&account) || sender.is_some_and(prefers) {
             return Err(Stop::AskStore);
         }
     }
@@ -358,7 +313,7 @@ impl<'a> Incoming<'a> {
         let archive = &server.modules.archive;
         let recipient = (lasts && asked.archives.recipient).then_some(self.account);
         let sender = self.sender.filter(|_| asked.archives.sender);
-        let kept = archive.keep(self.message, self.storable, recipient, sender, self.to, &asked.tombstones);
+        let kept = archive.keep(self.message, self.storable, recipient, sender, self.to, &asked.changes);
         let stamped = match &kept {
             Some(kept) if recipient.is_some() => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
             _ => Cow::Borrowed(self.message),

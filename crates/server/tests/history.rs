@@ -126,12 +126,35 @@ fn what_is_taken_back_is_looked_for_among_the_newest_of_the_conversation_alone()
 fn a_retraction_whose_message_cannot_be_looked_for_is_answered_with_an_error() {
     let host = Host::start(|store| put(store, LogId::at_millis(1), "m0"), |_| {});
     let (mut romeo, mut juliet) = (host.login("romeo"), host.login("juliet"));
-    host.faults.fail_reads(1, StoreError::Backend("as a test wants it".into()));
+    let fail = |count| host.faults.fail_reads(count, StoreError::Backend("as a test wants it".into()));
+    fail(1000);
     romeo.send(retraction("m0"));
     assert!(romeo.wait_for(&["id='r-m0'"]).contains("type='error'"));
+    fail(0);
     romeo.send(retraction("m0"));
     juliet.wait_for(&["id='r-m0'"]);
     assert!(host.archive("juliet")[0].child("body", "jabber:client").is_none());
+}
+
+#[test]
+fn whoever_knows_an_id_of_the_archive_reads_a_conversation_up_to_it() {
+    let three = |store: &Store| (1..=3).for_each(|n| put(store, LogId::at_millis(n), &format!("m{n}")));
+    let host = Host::start(three, |_| {});
+    let modules = &host.server.modules;
+    let unread = || {
+        let topic = host.runtime.block_on(modules.archive.conversation(&jid("juliet"), &jid("romeo"))).unwrap();
+        topic.unwrap().new
+    };
+    let read =
+        |id: &str| modules.inbox.read(&host.server, &jid("juliet"), &jid("romeo"), id).map(|ticket| ticket.wait());
+    assert_eq!(unread(), 3);
+    assert_eq!(read("made-up"), None);
+    assert_eq!(read(&modules.archive.id(&jid("romeo"), LogId::at_millis(3))), None);
+    assert_eq!(unread(), 3);
+    for (up_to, left) in [(2, 1), (1, 1), (3, 0)] {
+        assert_eq!(read(&modules.archive.id(&jid("juliet"), LogId::at_millis(up_to))), Some(Ok(())));
+        assert_eq!(unread(), left, "{up_to}");
+    }
 }
 
 #[test]

@@ -9,12 +9,13 @@ use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, Jid, ns};
 use magpie_store::{LogId, StoreError};
 
-use super::archive::Archived;
+use super::archive::{Archived, LOOKED_BACK};
 use super::{About, Module};
 use crate::accounts;
 use crate::server::{Deps, Server, now};
 
-const NS: &str = "urn:xmpp:message-retract:1";
+/// The namespace.
+pub const NS: &str = "urn:xmpp:message-retract:1";
 const NS_CORRECTION: &str = "urn:xmpp:message-correct:0";
 const NS_SID: &str = "urn:xmpp:sid:0";
 const NS_OCCUPANT: &str = "urn:xmpp:occupant-id:0";
@@ -76,7 +77,7 @@ impl Retraction {
             let mut corrections = Vec::new();
             let mut original = None;
             archive
-                .look_back(account, contact, |place, message| {
+                .look_back(account, contact, LOOKED_BACK, |place, message| {
                     if !retraction.may_take(message) {
                         return false;
                     }
