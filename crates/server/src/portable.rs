@@ -4,6 +4,7 @@
 //! Both go piece by piece, so that an account may have more than fits into memory. The file around the parts is written and read
 //! by whoever has it (`magpie export`, `magpie import`); the credentials make an account, and come last.
 
+mod archive;
 mod contacts;
 mod credentials;
 mod messages;
@@ -28,7 +29,9 @@ pub static PARTS: &[&dyn Part] = &[
     &contacts::Blocked,
     &stored::PrivateElements,
     &stored::Card,
+    &archive::Preferred,
     &messages::OfflineMessages,
+    &archive::Messages,
 ];
 
 /// What a module keeps of an account.

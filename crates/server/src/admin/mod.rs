@@ -201,6 +201,8 @@ pub trait Sessions: Send + Sync {
     }
     /// The account is no more: its sessions must end, and none of them may be resumed.
     fn on_account_removed(&self, account: &BareJid);
+    /// Data of an account came by an import.
+    fn on_account_imported(&self, account: &BareJid);
     /// The account may not be used for now: its sessions must end, and none of them may be resumed.
     fn on_account_disabled(&self, account: &BareJid);
     /// The message of the day of a domain is another, or there is none any more.

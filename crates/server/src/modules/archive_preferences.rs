@@ -190,6 +190,12 @@ impl ArchivePreferences {
         Ok(preferences)
     }
 
+    /// An account may have come with preferences.
+    pub fn look_again(&self, account: &BareJid) {
+        self.known.write().remember(account.clone(), None);
+        self.any.store(true, Ordering::Release);
+    }
+
     /// An account is gone.
     pub fn forget(&self, account: &BareJid) {
         self.known.write().accounts.remove(account);
@@ -223,8 +229,7 @@ impl ArchivePreferences {
         };
         if let Err(error) = ticket.await {
             // What is stored is what it was.
-            self.known.write().remember(account.clone(), None);
-            self.any.store(true, Ordering::Release);
+            self.look_again(account);
             return Err(refusal(error));
         }
         Ok(Some(answer))
@@ -253,7 +258,8 @@ impl Known {
 }
 
 impl Preferences {
-    fn parse(prefs: &Element) -> Result<Self, StanzaError> {
+    /// Parses `<prefs/>`.
+    pub fn parse(prefs: &Element) -> Result<Self, StanzaError> {
         let otherwise = match prefs.attr("default") {
             Some("always") => Otherwise::Always,
             Some("never") => Otherwise::Never,
@@ -278,7 +284,8 @@ impl Preferences {
         Ok(Self { otherwise, always, never })
     }
 
-    fn element(&self) -> Element {
+    /// As `<prefs/>`.
+    pub fn element(&self) -> Element {
         let otherwise = match self.otherwise {
             Otherwise::Always => "always",
             Otherwise::Never => "never",

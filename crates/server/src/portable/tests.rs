@@ -45,7 +45,8 @@ const ALL: &str = "<query xmlns='jabber:iq:roster'><item jid='nurse@example.org'
     <query xmlns='jabber:iq:privacy'><default name='blocked'/><list name='blocked'>\
     <item type='jid' value='tybalt@example.org' action='deny' order='1'/></list></query>\
     <query xmlns='jabber:iq:private'><exodus xmlns='exodus:prefs'><nick>J</nick></exodus></query>\
-    <vCard xmlns='vcard-temp'><FN>Juliet</FN></vCard>";
+    <vCard xmlns='vcard-temp'><FN>Juliet</FN></vCard>\
+    <prefs xmlns='urn:xmpp:mam:2' default='roster'><always/><never><jid>tybalt@example.org</jid></never></prefs>";
 
 const MESSAGES: &str = "<message xmlns='jabber:client' from='romeo@example.net/o' to='juliet@example.org' type='chat'><body>1</body>\
     <delay xmlns='urn:xmpp:delay' from='other.example' stamp='2020-01-01T00:00:00Z'/>\
@@ -114,4 +115,75 @@ fn keys_are_written_as_the_document_says_and_read_again() {
     let wrong = Element::new("scram-credentials", "urn:xmpp:pie:0#scram").with_attr("mechanism", "SCRAM-SHA-1");
     assert!(credentials_of(&wrong).unwrap().is_err());
     assert!(credentials_of(&Element::new("query", ns::ROSTER)).is_none());
+}
+
+/// As another server writes them, with seconds alone.
+fn archived(n: usize) -> String {
+    format!(
+        "<result xmlns='urn:xmpp:mam:2' id='{n}'><forwarded xmlns='urn:xmpp:forward:0'>\
+         <delay xmlns='urn:xmpp:delay' stamp='2010-07-10T23:08:25Z'/><message xmlns='jabber:client' \
+         from='romeo@example.net/o' to='juliet@example.org/b' type='chat' id='m{n}'><body>{n}</body></message></forwarded></result>"
+    )
+}
+
+#[tokio::test]
+async fn an_archive_keeps_order_times_and_conversations_and_is_exported_piece_by_piece() {
+    let (store, other) = (Store::memory(), Store::memory());
+    let results: String = (0..200).map(archived).collect();
+    let own = "<result xmlns='urn:xmpp:mam:2' id='o'><forwarded xmlns='urn:xmpp:forward:0'>\
+               <delay xmlns='urn:xmpp:delay' stamp='2010-07-10T23:08:26.5Z'/><message xmlns='jabber:client' \
+               from='juliet@example.org/b' to='nurse@example.org'><body>own</body></message></forwarded></result>";
+    let file = format!("<archive xmlns='{}'>{results}{own}</archive>", "urn:xmpp:pie:0#mam");
+    assert_eq!(imported(&store, &file).await, [""; 0]);
+    let bodies = |xml: &str| -> Vec<String> {
+        xml.split("<body>").skip(1).map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
+    };
+    let first = exported(&store).await;
+    let expected: Vec<String> = (0..200).map(|n| n.to_string()).chain(["own".to_owned()]).collect();
+    assert_eq!(bodies(&first), expected);
+    assert_eq!(first.matches("stamp='2010-07-10T23:08:25Z'").count(), 200);
+    assert_eq!(first.matches("stamp='2010-07-10T23:08:26.5").count(), 1);
+    // What was exported here has its places in its ids: the second export is the same, word for word.
+    imported(&other, &format!("<archive xmlns='urn:xmpp:pie:0#mam'>{first}</archive>")).await;
+    assert_eq!(exported(&other).await, first);
+    let archive = other.archive::<crate::modules::archive::Archived>("messages");
+    let topics = archive.topics("example.org/juliet").await.unwrap();
+    let counts: Vec<_> = topics.iter().map(|(topic, known)| (topic.as_str(), known.count, known.new)).collect();
+    assert_eq!(counts, [("nurse@example.org", 1, 0), ("romeo@example.net", 200, 0)]);
+    // A piece has so many at most, however long the archive is.
+    let piece = archive::Messages.export(&store, &juliet(), None).await.unwrap();
+    assert_eq!((piece.elements.len(), piece.next.is_some()), (64, true));
+}
+
+#[tokio::test]
+async fn of_an_archive_what_is_no_message_with_its_time_is_left_out() {
+    let store = Store::memory();
+    let message = "<message xmlns='jabber:client' from='a@example.net'><body>x</body></message>";
+    let forwarded = |inner: &str| {
+        format!("<result xmlns='urn:xmpp:mam:2'><forwarded xmlns='urn:xmpp:forward:0'>{inner}</forwarded></result>")
+    };
+    let delay = |stamp: &str| format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
+    let wrong = [
+        forwarded(message),
+        forwarded(&delay("2010-07-10T23:08:25Z")),
+        forwarded(&format!("{}<presence xmlns='jabber:client'/>", delay("2010-07-10T23:08:25Z"))),
+        forwarded(&format!("{}{message}", delay("yesterday"))),
+        "<other xmlns='urn:other'/>".to_owned(),
+    ];
+    let file = format!("<archive xmlns='urn:xmpp:pie:0#mam'>{}{}</archive>", wrong.concat(), archived(1));
+    assert_eq!(imported(&store, &file).await.len(), wrong.len());
+    let kept = exported(&store).await;
+    assert_eq!(kept.matches("<result").count(), 1);
+    // A time that is yet to come is that of the import: later messages come after it.
+    imported(
+        &store,
+        &format!(
+            "<archive xmlns='urn:xmpp:pie:0#mam'>{}</archive>",
+            forwarded(&format!("{}{message}", delay("2999-01-01T00:00:00Z")))
+        ),
+    )
+    .await;
+    let last =
+        store.archive::<crate::modules::archive::Archived>("messages").topics("example.org/juliet").await.unwrap();
+    assert!(last[0].1.last < store.next_id());
 }
