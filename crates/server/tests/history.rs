@@ -8,13 +8,15 @@ mod client;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use client::{Client, PASSWORD};
 use magpie_proto::{BareJid, Stanza};
 use magpie_server::accounts::owner;
-use magpie_server::config::{Config, Listen, ListenKind, TlsMode};
+use magpie_server::config::{ArchiveOfDomain, Config, Listen, ListenKind, TlsMode};
 use magpie_server::modules::archive::{Archived, LOOKED_BACK};
-use magpie_server::server::Server;
+use magpie_server::retention::{AccountAges, Retention};
+use magpie_server::server::{Server, now};
 use magpie_store::{Batch, Effect, Faults, Filing, LogId, Page, Store, StoreError};
 use tokio::runtime::Runtime;
 
@@ -171,4 +173,72 @@ fn preferences_are_followed_after_a_restart_and_by_who_is_away() {
     romeo.send("<iq type='get' id='done' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
     romeo.wait_for(&["id='done'"]);
     assert_eq!((host.archive("romeo").len(), host.archive("juliet").len()), (1, 0));
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A message of so many days ago.
+fn put_old(store: &Store, days: u32) {
+    put(store, LogId::at_millis((now() - days * DAY).as_millis() as u64), &format!("m{days}"));
+}
+
+impl Host {
+    fn ids(&self, user: &str) -> Vec<String> {
+        self.archive(user).iter().map(|message| message.id().unwrap().into_owned()).collect()
+    }
+
+    fn forget_at(&self, now: Duration) {
+        self.runtime.block_on(Retention::new(&self.server.deps).forget(now)).unwrap();
+    }
+}
+
+#[test]
+fn months_that_are_older_than_the_configuration_says_are_gone_soon_after_the_start() {
+    let filled = |store: &Store| [400, 100, 1].iter().for_each(|days| put_old(store, *days));
+    let host = Host::start(filled, |config| config.archive.keep_days = 60);
+    let begun = Instant::now();
+    while host.archive("romeo").len() > 1 && begun.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!((host.ids("romeo"), host.ids("juliet")), (vec!["m1".to_owned()], vec!["m1".to_owned()]));
+    // As time goes by, and a month is over.
+    host.forget_at(now() + 30 * DAY);
+    assert_eq!(host.ids("juliet"), ["m1"]);
+    host.forget_at(now() + 95 * DAY);
+    assert_eq!(host.ids("juliet"), [""; 0]);
+}
+
+#[test]
+fn a_domain_has_an_age_of_its_own() {
+    let filled = |store: &Store| [400, 1].iter().for_each(|days| put_old(store, *days));
+    let of = |domain: &str, keep_days| ArchiveOfDomain { domain: domain.into(), keep_days };
+    let forever = Host::start(filled, |config| {
+        (config.archive.keep_days, config.archive.domain) = (60, vec![of("localhost", 0)]);
+    });
+    forever.forget_at(now());
+    assert_eq!(forever.ids("juliet"), ["m400", "m1"]);
+    let short = Host::start(filled, |config| config.archive.domain = vec![of("localhost", 60)]);
+    short.forget_at(now());
+    assert_eq!(short.ids("juliet"), ["m1"]);
+}
+
+#[test]
+fn messages_of_an_account_with_a_shorter_age_are_deleted_to_the_day_and_nobody_elses() {
+    let many = |store: &Store| {
+        (0..2500).for_each(|n| put(store, LogId::at_millis((now() - 20 * DAY).as_millis() as u64 + n), "old"));
+        [11, 9, 0].iter().for_each(|days| put_old(store, *days));
+    };
+    let host = Host::start(many, |_| {});
+    let ages = AccountAges::new(&host.store);
+    host.runtime.block_on(ages.set(&jid("juliet"), Some(10))).unwrap();
+    host.forget_at(now());
+    assert_eq!(host.ids("juliet"), ["m9", "m0"]);
+    assert_eq!(host.archive("romeo").len(), 2503);
+    // What is unread is no more than what is there.
+    let topic = host.runtime.block_on(host.server.modules.archive.conversation(&jid("juliet"), &jid("romeo")));
+    let topic = topic.unwrap().unwrap();
+    assert_eq!((topic.count, topic.new), (2, 2));
+    host.runtime.block_on(ages.set(&jid("juliet"), None)).unwrap();
+    host.forget_at(now() + 30 * DAY);
+    assert_eq!(host.ids("juliet"), ["m9", "m0"]);
 }

@@ -6,7 +6,6 @@
 //! for one without a look into the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -27,7 +26,7 @@ use super::retraction::Tombstones;
 use super::{About, Module, inbox, stanza_ids};
 use crate::accounts;
 use crate::requests::{Reply, Request, Requests, To, Verb};
-use crate::server::{Deps, now};
+use crate::server::Deps;
 
 /// Messages on a page where the client does not say.
 pub const PAGE: usize = 50;
@@ -46,12 +45,6 @@ pub const LOOKED_BACK: usize = 1000;
 
 /// Messages in the first visit to the store for that, since nearly always it is one of the last, and in any.
 const LOOKED_BACK_AT_ONCE: [usize; 2] = [16, 128];
-
-/// How often the store forgets what is too old.
-const FORGET_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
-
-/// Milliseconds of a day.
-const DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// A message in the archive, as it was received.
 #[derive(Clone, Debug)]
@@ -259,29 +252,6 @@ impl MessageArchive {
         self.catch_up().await;
         let found = self.archive.entries(&accounts::owner(account), vec![place]).await?;
         Ok(found.into_iter().next().map(|(_, Archived(message))| message))
-    }
-
-    /// Forgets what is older than the configuration allows, now and then, for as long as the server runs.
-    pub async fn forget_what_is_old(self: Arc<Self>) {
-        let mut again = tokio::time::interval(FORGET_EVERY);
-        loop {
-            again.tick().await;
-            self.forget().await;
-        }
-    }
-
-    async fn forget(&self) {
-        let config = self.deps.config.load_full();
-        let days = u64::from(config.archive.keep_days);
-        if days == 0 {
-            return;
-        }
-        let before = LogId::at_millis((now().as_millis() as u64).saturating_sub(days * DAY));
-        let mut batch = Batch::new();
-        config.domains.iter().for_each(|domain| self.archive.forget(&mut batch, domain, before));
-        if let Err(error) = self.store.commit(batch).await {
-            tracing::warn!(%error, "old messages stay in the archive for now");
-        }
     }
 }
 
