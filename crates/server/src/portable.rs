@@ -8,12 +8,13 @@ mod archive;
 mod contacts;
 mod credentials;
 mod messages;
+mod nodes;
 mod stored;
 
 use std::future::Future;
 use std::pin::Pin;
 
-use magpie_proto::{BareJid, Element};
+use magpie_proto::{BareJid, Element, ns};
 use magpie_store::{Batch, Store, StoreError};
 
 pub use credentials::{credentials_of, says_disabled, scram_credentials};
@@ -30,6 +31,8 @@ pub static PARTS: &[&dyn Part] = &[
     &stored::PrivateElements,
     &stored::Card,
     &archive::Preferred,
+    &nodes::Configurations,
+    &nodes::Published,
     &messages::OfflineMessages,
     &archive::Messages,
 ];
@@ -83,6 +86,12 @@ impl From<Vec<Element>> for Piece {
 /// Whether elements of this name stand in a container whose elements may come piece by piece.
 pub fn is_container(name: &str, ns: &str) -> bool {
     PARTS.iter().any(|part| part.container() == Some((name, ns)))
+}
+
+/// Whether what stands before the element must be in the store when it is imported.
+pub fn depends_on_earlier(element: &Element) -> bool {
+    // A request may be of a contact; an item belongs to a node.
+    element.is("presence", ns::CLIENT) || element.name() == "pubsub"
 }
 
 /// Puts what an element of `<user/>` says into the batch, and tells what was left out. `None` where no part knows it.

@@ -92,8 +92,7 @@ impl Operation for AccountImport {
             if element.is("prefs", mam::NS) {
                 preferring.push(account.clone());
             }
-            // A request of somebody may be about a contact that stands in the batch.
-            if element.is("presence", ns::CLIENT) && !batch.is_empty() {
+            if portable::depends_on_earlier(&element) && !batch.is_empty() {
                 store.commit(std::mem::take(&mut batch)).await?;
             }
             outcomes.push(match portable::import(store, &account, &element, &mut batch).await? {

@@ -187,3 +187,85 @@ async fn of_an_archive_what_is_no_message_with_its_time_is_left_out() {
         store.archive::<crate::modules::archive::Archived>("messages").topics("example.org/juliet").await.unwrap();
     assert!(last[0].1.last < store.next_id());
 }
+
+const NODES: &str = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'>\
+    <configure node='urn:xmpp:bookmarks:1'><x xmlns='jabber:x:data' type='form'>\
+    <field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/pubsub#node_config</value></field>\
+    <field var='pubsub#access_model'><value>whitelist</value></field><field var='pubsub#max_items'><value>max</value></field>\
+    <field var='pubsub#of_another_server'><value>1</value></field></x></configure>\
+    <affiliations node='urn:xmpp:bookmarks:1'><affiliation jid='mercutio@example.net' affiliation='member'/></affiliations>\
+    <subscriptions node='urn:xmpp:bookmarks:1'><subscription jid='mercutio@example.net' subscription='subscribed' subid='1'/></subscriptions>\
+    <configure node='nick'><x xmlns='jabber:x:data' type='form'><field var='pubsub#access_model'><value>open</value></field></x></configure>\
+    </pubsub><pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'>\
+    <item id='b'><conference xmlns='urn:xmpp:bookmarks:1' autojoin='1'/></item>\
+    <item id='a' publisher='mercutio@example.net'><conference xmlns='urn:xmpp:bookmarks:1'/></item></items>\
+    <items node='nick'><item id='current'><nick xmlns='nick'>Romy</nick></item></items></pubsub>";
+
+/// The nodes as they are exported, in their containers.
+async fn exported_nodes(store: &Store) -> String {
+    let mut xml = String::new();
+    for part in [&nodes::Configurations as &dyn Part, &nodes::Published] {
+        let (name, ns) = part.container().unwrap();
+        let (mut container, mut after) = (Element::new(name, ns), None);
+        loop {
+            let piece = part.export(store, &juliet(), after).await.unwrap();
+            container = container.with_all(piece.elements);
+            after = piece.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        xml += &container.to_xml(NS);
+    }
+    xml
+}
+
+#[tokio::test]
+async fn nodes_come_with_configuration_entities_and_items_in_their_order() {
+    let (store, other) = (Store::memory(), Store::memory());
+    assert_eq!(imported(&store, NODES).await, [""; 0]);
+    let storage = crate::modules::pubsub::storage::Storage::new(&store);
+    let place = crate::modules::pubsub::Place::account(&juliet());
+    let bookmarks = storage.node(&place, "urn:xmpp:bookmarks:1").await.unwrap().unwrap();
+    assert_eq!((bookmarks.config.access.name(), bookmarks.config.max_items), ("whitelist", None));
+    assert_eq!((bookmarks.affiliations().count(), bookmarks.subscriptions().count()), (2, 1));
+    let exported = exported_nodes(&store).await;
+    let items = "<items node='nick'><item id='current'><nick xmlns='nick'>Romy</nick></item></items>\
+                 <items node='urn:xmpp:bookmarks:1'><item id='b'><conference xmlns='urn:xmpp:bookmarks:1' autojoin='1'/></item>\
+                 <item id='a' publisher='mercutio@example.net'><conference xmlns='urn:xmpp:bookmarks:1'/></item></items>";
+    assert!(exported.contains(items), "{exported}");
+    assert_eq!(imported(&other, &exported).await, [""; 0]);
+    assert_eq!(exported_nodes(&other).await, exported);
+}
+
+#[tokio::test]
+async fn a_node_of_many_items_is_exported_in_several_elements_and_keeps_its_order() {
+    let (store, other) = (Store::memory(), Store::memory());
+    let item = |n: usize| format!("<item id='i{n}'><x xmlns='x'>{}</x></item>", "y".repeat(10_000));
+    let configure = "<configure node='n'><x xmlns='jabber:x:data' type='form'>\
+                     <field var='pubsub#max_items'><value>250</value></field></x></configure>";
+    let items: String = (0..300).map(item).collect();
+    let file = format!(
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'>{configure}</pubsub>\
+         <pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'>{items}</items></pubsub>"
+    );
+    assert_eq!(imported(&store, &file).await, [""; 0]);
+    let exported = exported_nodes(&store).await;
+    assert_eq!(exported.matches("<items ").count(), 3);
+    // The newest, as the node allows.
+    let ids: Vec<&str> = exported.split("<item id='").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect();
+    assert_eq!(ids, (50..300).map(|n| format!("i{n}")).collect::<Vec<_>>());
+    imported(&other, &exported).await;
+    assert_eq!(exported_nodes(&other).await, exported);
+}
+
+#[tokio::test]
+async fn an_access_model_that_is_not_known_lets_nobody_in() {
+    let store = Store::memory();
+    let file = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'><x xmlns='jabber:x:data' type='form'>\
+                <field var='pubsub#access_model'><value>friends</value></field></x></configure>\
+                <affiliations node='n'><affiliation jid='@' affiliation='member'/></affiliations><affiliations node='m'/></pubsub>\
+                <pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='m'><item id='1'/></items></pubsub>";
+    assert_eq!(imported(&store, file).await.len(), 4);
+    assert!(exported_nodes(&store).await.contains("<value>whitelist</value>"));
+}
