@@ -120,6 +120,10 @@ fn configure(node: &mut Node, configure: &Element, name: &str, wrong: &mut Vec<S
     let Some(form) = Form::of(configure) else { return };
     for field in form.fields {
         let var = field.var.clone().unwrap_or_default();
+        // Servers that keep no value for a field write it without.
+        if field.value().is_none_or(str::is_empty) {
+            continue;
+        }
         match node.config.with(&Form::new(FormKind::Submit).with(field), NODE_CONFIG) {
             Ok(config) => node.config = config,
             Err(ConfigError::Unknown(_)) => {}

@@ -192,8 +192,8 @@ const NODES: &str = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'>\
     <configure node='urn:xmpp:bookmarks:1'><x xmlns='jabber:x:data' type='form'>\
     <field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/pubsub#node_config</value></field>\
     <field var='pubsub#access_model'><value>whitelist</value></field><field var='pubsub#max_items'><value>max</value></field>\
-    <field var='pubsub#of_another_server'><value>1</value></field></x></configure>\
-    <affiliations node='urn:xmpp:bookmarks:1'><affiliation jid='mercutio@example.net' affiliation='member'/></affiliations>\
+    <field var='pubsub#of_another_server'><value>1</value></field><field var='pubsub#notification_type' type='list-single'/>\
+    </x></configure><affiliations node='urn:xmpp:bookmarks:1'><affiliation jid='mercutio@example.net' affiliation='member'/></affiliations>\
     <subscriptions node='urn:xmpp:bookmarks:1'><subscription jid='mercutio@example.net' subscription='subscribed' subid='1'/></subscriptions>\
     <configure node='nick'><x xmlns='jabber:x:data' type='form'><field var='pubsub#access_model'><value>open</value></field></x></configure>\
     </pubsub><pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'>\
