@@ -307,13 +307,18 @@ impl Incoming<'_> {
 
 impl<'a> Incoming<'a> {
     /// Puts the message into the archives, and gives it as its recipient sees it: with its id there.
-    fn archive(&self, server: &Server, entry: &Account, asked: &Asked) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
+    fn archive(&self, server: &Server, entry: &mut Account, asked: &Asked) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
         // An account that ends with its session has no archive.
         let lasts = !entry.resources.iter().any(|resource| resource.session.anonymous);
         let archive = &server.modules.archive;
         let recipient = (lasts && asked.archives.recipient).then_some(self.account);
         let sender = self.sender.filter(|_| asked.archives.sender);
         let kept = archive.keep(self.message, self.storable, recipient, sender, self.to, &asked.changes);
+        // What the recipient has not got by now it need not get.
+        let places = asked.changes.tombstones.places(self.account);
+        if !places.is_empty() {
+            server.modules.offline.take_back(self.account, entry, &places);
+        }
         let stamped = match &kept {
             Some(kept) if recipient.is_some() => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
             _ => Cow::Borrowed(self.message),

@@ -1,13 +1,15 @@
 //! XEP-0424: Message Retraction
 //!
 //! A message that its author takes back is replaced in the archives of both sides by a tombstone, and so are its corrections
-//! (XEP-0308), in the batch with which the retraction is archived. The retraction is a message like any other. Whoever
-//! takes back what is not there, or what somebody else wrote, has sent a message that changes nothing.
+//! (XEP-0308), in the batch with which the retraction is archived; where it still waits for its recipient it is not delivered any
+//! more. The retraction is a message like any other. Whoever takes back what is not there, or what somebody else wrote, has sent
+//! a message that changes nothing.
 
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, Jid, ns};
 use magpie_store::{LogId, StoreError};
+use smallvec::SmallVec;
 
 use super::archive::{Archived, LOOKED_BACK};
 use super::{About, Module};
@@ -41,6 +43,17 @@ impl Module for Retraction {
 /// What takes the place of messages in archives: whose archive, where, and what.
 #[derive(Debug, Default)]
 pub struct Tombstones(pub Vec<(String, LogId, Archived)>);
+
+impl Tombstones {
+    /// Where in the account's archive, and in its spool, messages are taken back.
+    pub fn places(&self, account: &BareJid) -> SmallVec<[LogId; 1]> {
+        if self.0.is_empty() {
+            return SmallVec::new();
+        }
+        let wanted = accounts::owner(account);
+        self.0.iter().filter(|(owner, ..)| *owner == wanted).map(|(_, place, _)| *place).collect()
+    }
+}
 
 /// Whether the message takes another one back.
 pub fn takes_back(message: &Stanza) -> bool {
