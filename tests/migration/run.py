@@ -15,6 +15,7 @@ import slixmpp
 import servers
 
 SECONDS_MAX = 15
+NICK = "http://jabber.org/protocol/nick"
 ROMEO, JULIET = f"romeo@{servers.DOMAIN}", f"juliet@{servers.DOMAIN}"
 
 
@@ -24,11 +25,13 @@ class ProsodyWithFiles(servers.Prosody):
     def prepare(self, accounts):
         super().prepare([])
         text = self.config.read_text()
-        # What its module for these files does not know stays where it was.
-        stores = "; ".join(f'{store} = "xep0227"' for store in ["accounts", "roster", "vcard", "private"])
+        # What its module for these files does not know, or cannot do while the server runs (items of nodes, archives), stays where
+        # it was.
+        names = ["accounts", "roster", "vcard", "private", "pep"]
+        stores = "; ".join(f'["{store}"] = "xep0227"' for store in names)
         text = text.replace('storage = "internal"', f'storage = {{ {stores} }}')
-        # With PEP its vCards are made of PEP's items.
-        text = text.replace('"vcard_legacy"; "pep"', '"vcard"')
+        # The other module makes vCards of PEP's items.
+        text = text.replace('"vcard_legacy"', '"vcard"')
         self.config.write_text(text.replace('"internal_plain"', '"internal_hashed"'))
         for account in accounts:
             register = ["prosodyctl", "--config", self.config, "register", account, servers.DOMAIN, servers.PASSWORD]
@@ -46,7 +49,7 @@ class Person(slixmpp.ClientXMPP):
         self.enable_direct_tls, self.enable_plaintext = False, False
         self.whitespace_keepalive = False
         self.started, self.refused = asyncio.Event(), asyncio.Event()
-        for plugin in ["xep_0030", "xep_0049", "xep_0054", "xep_0191"]:
+        for plugin in ["xep_0030", "xep_0049", "xep_0054", "xep_0060", "xep_0191"]:
             self.register_plugin(plugin)
         self.add_event_handler("session_start", lambda _: self.started.set())
 
@@ -90,6 +93,8 @@ async def live(server):
     query = romeo.make_iq_set(sub=slixmpp.xmlstream.ET.fromstring("<query xmlns='jabber:iq:private'/>"))
     query.xml[0].append(note("wherefore"))
     await query.send()
+    nick = slixmpp.xmlstream.ET.fromstring(f"<nick xmlns='{NICK}'>Romy</nick>")
+    await romeo.plugin["xep_0060"].publish(ROMEO, NICK, id="current", payload=nick)
     for person in [romeo, juliet]:
         await person.disconnect()
 
@@ -108,6 +113,9 @@ async def go_on(server):
     query.xml.append(slixmpp.xmlstream.ET.fromstring("<query xmlns='jabber:iq:private'><note xmlns='magpie:test'/></query>"))
     found = str(await query.send())
     check("so are his private elements", "wherefore" in found, found)
+    juliet.send_presence()
+    found = await juliet.plugin["xep_0060"].get_items(ROMEO, NICK)
+    check("and his node is there for those who see his presence", found["pubsub"]["items"]["node"] == NICK, found)
     for person in [romeo, juliet]:
         await person.disconnect()
 

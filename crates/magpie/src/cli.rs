@@ -237,6 +237,15 @@ pub(crate) enum UserCommand {
         #[arg(value_name = "JID", value_parser = account)]
         account: BareJid,
     },
+    /// Show or set after how many days the messages of an account are forgotten
+    Retention {
+        /// Address, as juliet@example.org
+        #[arg(value_name = "JID", value_parser = account)]
+        account: BareJid,
+        /// From now on so many, if its domain has no fewer; 0: as its domain
+        #[arg(long)]
+        days: Option<u32>,
+    },
     /// Show how many contacts and messages an account has, and when it was last there
     Show {
         /// Address, as juliet@example.org

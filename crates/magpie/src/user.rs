@@ -1,8 +1,9 @@
 //! `magpie user …`: accounts.
 
 use magpie_server::admin::{
-    DomainShow, UserAdd, UserDisable, UserEnable, UserList, UserPasswd, UserRemove, UserRoster, UserShow, domain_show,
-    user_add, user_disable, user_enable, user_list, user_passwd, user_remove, user_roster, user_show,
+    DomainShow, UserAdd, UserDisable, UserEnable, UserList, UserPasswd, UserRemove, UserRetention, UserRoster,
+    UserShow, domain_show, user_add, user_disable, user_enable, user_list, user_passwd, user_remove, user_retention,
+    user_roster, user_show,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +41,15 @@ pub(crate) fn run(global: &Global, user: User) -> Result<(), Failure> {
             let mut target = Target::open(&config, IfMissing::Refuse)?;
             let document = target.run::<UserEnable>(user_enable::Arguments { jid: account.to_string() })?;
             output::print(global, &document, || format!("Enabled {account}.\n"))
+        }
+        UserCommand::Retention { account, days } => {
+            let mut target = Target::open(&config, IfMissing::Refuse)?;
+            let arguments = user_retention::Arguments { jid: account.to_string(), days };
+            let document = target.run::<UserRetention>(arguments)?;
+            output::print(global, &document, || match document["days"].as_u64() {
+                Some(days) => format!("Messages of {account} are forgotten after {days} days.\n"),
+                None => format!("Messages of {account} are never forgotten.\n"),
+            })
         }
         UserCommand::Show { account } => {
             let mut target = Target::open(&config, IfMissing::Refuse)?;

@@ -403,13 +403,33 @@ impl Default for Privacy {
 pub struct Archive {
     /// Whether messages are kept, so that every device of an account finds all of them. What is there already stays readable.
     pub enabled: bool,
-    /// Days after which messages are forgotten, a calendar month at a time; 0: never.
+    /// Days after which messages are forgotten, a calendar month at a time; 0: never. An account may have fewer: `magpie user
+    /// retention`.
+    pub keep_days: u32,
+    /// Domains whose messages have an age of their own.
+    pub domain: Vec<ArchiveOfDomain>,
+}
+
+impl Archive {
+    /// As [`Archive::keep_days`], of a domain.
+    pub fn keep_days_of(&self, domain: &str) -> u32 {
+        self.domain.iter().find(|of| of.domain == domain).map_or(self.keep_days, |of| of.keep_days)
+    }
+}
+
+/// One `[[archive.domain]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveOfDomain {
+    /// A served domain.
+    pub domain: String,
+    /// Days after which its messages are forgotten, a calendar month at a time; 0: never.
     pub keep_days: u32,
 }
 
 impl Default for Archive {
     fn default() -> Self {
-        Self { enabled: true, keep_days: 0 }
+        Self { enabled: true, keep_days: 0, domain: Vec::new() }
     }
 }
 

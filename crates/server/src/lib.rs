@@ -14,6 +14,7 @@ pub mod portable;
 pub mod promise;
 pub mod registry;
 pub mod requests;
+pub mod retention;
 pub mod roster;
 pub mod router;
 pub mod server;

@@ -122,6 +122,12 @@ modules! {
     presence: Presence,
     /// XEP-0313: Message Archive Management
     archive: MessageArchive,
+    /// XEP-0441: Message Archive Management Preferences
+    archive_preferences: ArchivePreferences,
+    /// XEP-0424: Message Retraction
+    retraction: Retraction,
+    /// XEP-0430: Inbox
+    inbox: Inbox,
     /// XEP-0160: Best Practices for Handling Offline Messages
     offline: Offline,
     /// XEP-0191: Blocking Command

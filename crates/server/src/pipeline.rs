@@ -1,5 +1,6 @@
 //! THE order in which things are done to a stanza, one short function a path, each step with its reason.
 
+mod asking;
 mod leaving;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use crate::requests::{Query, TakesTime};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
 use crate::server::Server;
 
+use asking::{Asked, ask, changes_archive};
 pub use leaving::{Left, session_has_left, session_leaves};
 
 /// A stanza from a local session, on its way out.
@@ -128,20 +130,16 @@ impl From<StanzaCondition> for Stop {
     }
 }
 
-/// What the store said of a message's recipient.
-struct Asked {
-    exists: bool,
-    /// Whether one more message may be kept, as far as that may be needed.
-    room: bool,
-}
-
 async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, acknowledged } = outgoing;
     let send = |asked| send_message(server, session, stanza, to, *acknowledged, asked);
     match send(None) {
         Ok(promise) => Ok(promise),
         Err(Stop::Refused(error)) => Err(error),
-        Err(Stop::AskStore) => knowing(send(Some(ask(server, &to.to_bare(), stanza).await?))),
+        Err(Stop::AskStore) => {
+            let sender = (!session.anonymous).then_some(&session.account);
+            knowing(send(Some(ask(server, &to.to_bare(), stanza, sender).await?)))
+        }
     }
 }
 
@@ -188,11 +186,11 @@ fn send_message(
     // After the recipient has it: a copy of a message that was refused would say that it was sent.
     if copies {
         match &promise.archived {
-            Some(kept) => {
+            Some(kept) if kept.of_sender => {
                 let stamped = server.modules.archive.stamped(stanza, &session.account, kept.place);
                 carbons::copy_sent(server, session, &stamped, to);
             }
-            None => carbons::copy_sent(server, session, stanza, to),
+            _ => carbons::copy_sent(server, session, stanza, to),
         }
     }
     Ok(promise)
@@ -221,21 +219,8 @@ pub async fn account_receives_message(
     match receive(None) {
         Ok(promise) => Ok(promise),
         Err(Stop::Refused(error)) => Err(error),
-        Err(Stop::AskStore) => knowing(receive(Some(ask(server, &to.to_bare(), message).await?))),
+        Err(Stop::AskStore) => knowing(receive(Some(ask(server, &to.to_bare(), message, None).await?))),
     }
-}
-
-/// Asks the store what must be known before the message is routed, and cannot be asked under the registry's lock.
-async fn ask(server: &Arc<Server>, account: &BareJid, message: &Stanza) -> Result<Asked, StanzaError> {
-    // Before anything is stored or copied: what a blocked contact sends never arrives (XEP-0191 §3.2).
-    server.modules.blocking.refuse_received(account, message).await?;
-    let exists = server.account_exists(account).await?;
-    let storable = Offline::is_storable(&stanza_ids::without_claims(message, account));
-    let room = match storable && exists && server.registry().with(account, may_need_room) {
-        true => server.modules.offline.has_room(account).await?,
-        false => true,
-    };
-    Ok(Asked { exists, room })
 }
 
 fn receive_message(
@@ -250,6 +235,12 @@ fn receive_message(
     // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
     let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
+    if asked.is_none() && storable {
+        let prefers = |account| server.modules.archive_preferences.has(account);
+        if changes_archive(message) || prefers(&account) || sender.is_some_and(prefers) {
+            return Err(Stop::AskStore);
+        }
+    }
     let incoming = Incoming { account: &account, to, message, sender, storable, acknowledged };
     match asked {
         Some(asked) => Ok(server.registry().with_any(&account, |entry| incoming.route(server, entry, &asked))?),
@@ -262,7 +253,7 @@ fn receive_message(
             if storable && may_need_room(Some(entry)) {
                 return Err(Stop::AskStore);
             }
-            Ok(incoming.route(server, entry, &Asked { exists: true, room: true })?)
+            Ok(incoming.route(server, entry, &Asked::nothing())?)
         }),
     }
 }
@@ -290,7 +281,7 @@ impl Incoming<'_> {
             Route::Sessions(sessions) if is_fetching(entry, &sessions) && !has_room() => Err(too_many_waiting()),
             Route::Sessions(sessions) => {
                 // Before anybody has it: what a session gets, its account's other devices find in the archive.
-                let (kept, stamped) = self.archive(server, entry);
+                let (kept, stamped) = self.archive(server, entry, asked);
                 let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
                 let promise = self.deliver(server, entry, &stamped, place, &sessions);
                 // Once it is decided who gets the message itself: the others get copies.
@@ -300,7 +291,7 @@ impl Incoming<'_> {
             Route::Offline if !has_room() => Err(too_many_waiting()),
             Route::Offline => {
                 server.deps.metrics.routed_offline();
-                let (kept, stamped) = self.archive(server, entry);
+                let (kept, stamped) = self.archive(server, entry, asked);
                 let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
                 let ticket = offline.keep(account, entry, place, &stamped, Flight::default());
                 Ok(Promise::of(ticket, message).archived(kept, message))
@@ -316,13 +307,20 @@ impl Incoming<'_> {
 
 impl<'a> Incoming<'a> {
     /// Puts the message into the archives, and gives it as its recipient sees it: with its id there.
-    fn archive(&self, server: &Server, entry: &Account) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
+    fn archive(&self, server: &Server, entry: &mut Account, asked: &Asked) -> (Option<archive::Kept>, Cow<'a, Stanza>) {
         // An account that ends with its session has no archive.
         let lasts = !entry.resources.iter().any(|resource| resource.session.anonymous);
         let archive = &server.modules.archive;
-        let kept = archive.keep(self.message, self.storable, lasts.then_some(self.account), self.sender, self.to);
+        let recipient = (lasts && asked.archives.recipient).then_some(self.account);
+        let sender = self.sender.filter(|_| asked.archives.sender);
+        let kept = archive.keep(self.message, self.storable, recipient, sender, self.to, &asked.changes);
+        // What the recipient has not got by now it need not get.
+        let places = asked.changes.tombstones.places(self.account);
+        if !places.is_empty() {
+            server.modules.offline.take_back(self.account, entry, &places);
+        }
         let stamped = match &kept {
-            Some(kept) if lasts => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
+            Some(kept) if recipient.is_some() => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
             _ => Cow::Borrowed(self.message),
         };
         (kept, stamped)

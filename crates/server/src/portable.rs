@@ -4,15 +4,17 @@
 //! Both go piece by piece, so that an account may have more than fits into memory. The file around the parts is written and read
 //! by whoever has it (`magpie export`, `magpie import`); the credentials make an account, and come last.
 
+mod archive;
 mod contacts;
 mod credentials;
 mod messages;
+mod nodes;
 mod stored;
 
 use std::future::Future;
 use std::pin::Pin;
 
-use magpie_proto::{BareJid, Element};
+use magpie_proto::{BareJid, Element, ns};
 use magpie_store::{Batch, Store, StoreError};
 
 pub use credentials::{credentials_of, says_disabled, scram_credentials};
@@ -28,7 +30,11 @@ pub static PARTS: &[&dyn Part] = &[
     &contacts::Blocked,
     &stored::PrivateElements,
     &stored::Card,
+    &archive::Preferred,
+    &nodes::Configurations,
+    &nodes::Published,
     &messages::OfflineMessages,
+    &archive::Messages,
 ];
 
 /// What a module keeps of an account.
@@ -80,6 +86,12 @@ impl From<Vec<Element>> for Piece {
 /// Whether elements of this name stand in a container whose elements may come piece by piece.
 pub fn is_container(name: &str, ns: &str) -> bool {
     PARTS.iter().any(|part| part.container() == Some((name, ns)))
+}
+
+/// Whether what stands before the element must be in the store when it is imported.
+pub fn depends_on_earlier(element: &Element) -> bool {
+    // A request may be of a contact; an item belongs to a node.
+    element.is("presence", ns::CLIENT) || element.name() == "pubsub"
 }
 
 /// Puts what an element of `<user/>` says into the batch, and tells what was left out. `None` where no part knows it.

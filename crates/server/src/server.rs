@@ -31,6 +31,7 @@ use crate::modules::Modules;
 use crate::modules::offline::refusal;
 use crate::registry::Registry;
 use crate::requests::{Requests, TwoOwners};
+use crate::retention::Retention;
 use crate::services::Service;
 use crate::session::{self, Counts, Gate};
 
@@ -194,6 +195,7 @@ impl Server {
         let (modules, requests) = Modules::new(&deps)?;
         modules.invites.load(&config.domains).await?;
         modules.notices.load(&config.domains).await?;
+        modules.archive_preferences.load(&config.domains).await?;
         let admission = Admission::new(
             {
                 let metrics = Arc::clone(&metrics);
@@ -289,10 +291,10 @@ impl Server {
     }
 
     fn forget_old_messages(self: &Arc<Self>) {
-        let (archive, mut stopping) = (Arc::clone(&self.modules.archive), self.stopping());
+        let (retention, mut stopping) = (Retention::new(&self.deps), self.stopping());
         tokio::spawn(async move {
             tokio::select! {
-                () = archive.forget_what_is_old() => {}
+                () = retention.run() => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         });

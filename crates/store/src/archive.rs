@@ -104,6 +104,12 @@ impl<T: Record> Archive<T> {
         batch.forget_in_archive(self.name, space, before);
     }
 
+    /// Forgets the oldest entries of one owner from before this time, at most so many: their rows are deleted one by one, which months
+    /// that are dropped need not be. What came in the last moments stays.
+    pub fn trim(&self, batch: &mut Batch, owner: &str, before: LogId, limit: usize) {
+        batch.trim_archive(self.name, owner, before, limit);
+    }
+
     /// Reads a page.
     pub async fn page(&self, owner: &str, page: Page) -> Result<Vec<(LogId, T)>, StoreError> {
         self.decode_all(self.store.backend().page(self.name, owner, page).await?)

@@ -70,6 +70,7 @@ enum Kind {
     ArchiveReplace,
     ArchiveRead,
     ArchiveForget,
+    ArchiveTrim,
     Erase,
 }
 
@@ -86,6 +87,7 @@ pub(crate) enum Operation<'a> {
     ArchiveReplace { name: &'static str, owner: &'a str, id: LogId, record: &'a [u8] },
     ArchiveRead { name: &'static str, owner: &'a str, topic: &'a str, id: LogId },
     ArchiveForget { name: &'static str, space: &'a str, id: LogId },
+    ArchiveTrim { name: &'static str, owner: &'a str, id: LogId, limit: usize },
     Erase { owner: &'a str },
 }
 
@@ -180,6 +182,10 @@ impl Batch {
             Kind::ArchiveReplace => Operation::ArchiveReplace { name, owner, id, record },
             Kind::ArchiveRead => Operation::ArchiveRead { name, owner, topic: key(), id },
             Kind::ArchiveForget => Operation::ArchiveForget { name, space: owner, id },
+            Kind::ArchiveTrim => {
+                let limit = record.try_into().map(usize::from_be_bytes).expect("is what was put there");
+                Operation::ArchiveTrim { name, owner, id, limit }
+            }
             Kind::Erase => Operation::Erase { owner },
         }
     }
@@ -293,6 +299,11 @@ impl Batch {
     pub(crate) fn forget_in_archive(&mut self, name: &'static str, space: &str, before: LogId) {
         self.past = true;
         self.add(Kind::ArchiveForget, name, space, "").id = before;
+    }
+
+    pub(crate) fn trim_archive(&mut self, name: &'static str, owner: &str, before: LogId, limit: usize) {
+        self.add(Kind::ArchiveTrim, name, owner, "").id = before;
+        self.encode(&limit.to_be_bytes().to_vec());
     }
 
     pub(crate) fn clear_log(&mut self, name: &'static str, owner: &str) {

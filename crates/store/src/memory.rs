@@ -302,6 +302,18 @@ impl Archived {
     }
 }
 
+impl Archived {
+    fn trim(&mut self, before: LogId, limit: usize) {
+        let old: Vec<LogId> = self.entries.range(..before).take(limit).map(|(id, _)| *id).collect();
+        for filed in old.iter().filter_map(|id| self.entries.remove(id)) {
+            let Some(known) = self.topics.get_mut(&filed.topic) else { continue };
+            known.count -= 1;
+            known.new = known.new.min(known.count);
+        }
+        self.topics.retain(|_, known| known.count > 0);
+    }
+}
+
 /// The entries of a map between two keys.
 fn part<'a>(
     map: &'a BTreeMap<String, Vec<u8>>,
@@ -406,6 +418,11 @@ impl Tables {
                 owners
                     .filter_map(|(_, rows)| rows.archives.get_mut(name))
                     .for_each(|archive| archive.forget(month(id)));
+            }
+            Operation::ArchiveTrim { name, owner, id, limit } => {
+                if let Some(archive) = self.rows(owner).archives.get_mut(name) {
+                    archive.trim(id, limit);
+                }
             }
             Operation::Erase { owner } => {
                 self.0.remove(owner);

@@ -33,6 +33,7 @@ enum Step {
     Replace(Place, Bytes),
     Read(Place),
     Forget(Place),
+    Trim(Place, usize),
     Erase(Place),
     Page(Place, Page),
     Reopen,
@@ -64,6 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (place(), bytes()).prop_map(|(place, bytes)| Step::Replace(place, bytes)),
         2 => place().prop_map(Step::Read),
         1 => place().prop_map(Step::Forget),
+        2 => (place(), 0..4usize).prop_map(|(place, limit)| Step::Trim(place, limit)),
         1 => place().prop_map(Step::Erase),
         8 => (place(), page()).prop_map(|(place, page)| Step::Page(place, page)),
         1 => Just(Step::Reopen),
@@ -170,6 +172,13 @@ proptest! {
                     let before = if day == DAYS.len() - 1 { LogId::MAX } else { id(day) };
                     both.iter().for_each(|store| commit(store, |archive, batch| archive.forget(batch, space, before)));
                 }
+                Step::Trim((owner, _, day), limit) => both.iter().for_each(|store| {
+                    commit(store, |archive, batch| {
+                        // What waits is put in its place by this, so that how many are new is the same in both.
+                        archive.forget(batch, "nobody", LogId(0));
+                        archive.trim(batch, OWNERS[owner], id(day), limit);
+                    });
+                }),
                 Step::Erase((owner, ..)) => both.iter().for_each(|store| {
                     let mut batch = Batch::new();
                     batch.erase(OWNERS[owner]);
@@ -224,6 +233,33 @@ fn a_topic_knows_its_last_entry_how_many_it_has_and_how_many_are_new() {
 }
 
 /// An id that was taken and committed later than the next one would be passed over by who pages on from that.
+#[test]
+fn the_oldest_entries_of_one_owner_are_forgotten_so_many_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in [Store::memory(), Store::open(folder.path()).unwrap()] {
+        for (owner, topic, day) in
+            [("a/ann", "x", 0), ("a/ann", "y", 1), ("a/ann", "x", 3), ("a/ann", "x", 5), ("a/bob", "x", 0)]
+        {
+            let filing = Filing { owner, topic, effect: Effect::New };
+            commit(&store, |archive, batch| archive.append(batch, Some(id(day)), &[filing], &vec![1]));
+        }
+        let archive = store.archive::<Bytes>("archive");
+        let days = |owner: &str| {
+            let page = wait(archive.page(owner, Page { limit: 9, ..Page::default() })).unwrap();
+            page.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+        };
+        let topics = || wait(archive.topics("a/ann")).unwrap();
+        commit(&store, |archive, batch| archive.trim(batch, "a/ann", id(5), 2));
+        assert_eq!(days("a/ann"), [id(3), id(5)]);
+        assert_eq!(topics(), [("x".to_owned(), Topic { last: id(5), count: 2, new: 2 })]);
+        commit(&store, |archive, batch| archive.trim(batch, "a/ann", id(5), 2));
+        assert_eq!((days("a/ann"), days("a/bob")), (vec![id(5)], vec![id(0)]));
+        commit(&store, |archive, batch| archive.trim(batch, "a/ann", LogId::MAX, 9));
+        assert_eq!((days("a/ann"), topics().len()), (Vec::new(), 0));
+        store.close();
+    }
+}
+
 #[test]
 fn whoever_pages_on_from_the_last_entry_seen_misses_none() {
     let folder = tempfile::tempdir().unwrap();

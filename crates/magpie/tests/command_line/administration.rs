@@ -7,6 +7,29 @@ use crate::running::serve_in_the_clear;
 use crate::session::Session;
 
 #[test]
+fn the_messages_of_an_account_have_an_age_that_is_shown_and_set() {
+    let folder = Folder::new();
+    folder.write_config("archive.keep_days = 365");
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    let course = || {
+        let retention = |more: &[&str]| {
+            let arguments = [&["user", "retention", "juliet@localhost", "--json"], more].concat();
+            folder.run(&arguments).code(0).json()["days"].clone()
+        };
+        assert_eq!(retention(&[]), 365);
+        assert_eq!((retention(&["--days", "30"]), retention(&[])), (json!(30), json!(30)));
+        // Its domain keeps nothing longer.
+        assert_eq!(retention(&["--days", "1000"]), 365);
+        let told = folder.run(&["user", "retention", "juliet@localhost", "--days", "0"]).code(0).stdout;
+        assert_eq!(told, "Messages of juliet@localhost are forgotten after 365 days.\n");
+        assert!(folder.run(&["user", "retention", "romeo@localhost"]).code(1).stderr.contains("no account"));
+    };
+    course();
+    let _server = folder.serve(&[]);
+    course();
+}
+
+#[test]
 fn an_account_is_disabled_shown_and_enabled_whether_a_server_runs_or_not() {
     let folder = Folder::new();
     folder.write_config("");

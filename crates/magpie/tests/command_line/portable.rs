@@ -119,6 +119,48 @@ fn one_account_is_exported_alone_and_a_large_one_piece_by_piece() {
 }
 
 #[test]
+fn a_long_archive_and_large_nodes_go_from_server_to_server_piece_by_piece() {
+    let (one, other) = (Folder::new(), Folder::new());
+    one.write_config("");
+    other.write_config("");
+    let result = |n: usize| {
+        format!(
+            "<result xmlns='urn:xmpp:mam:2' id='{n}'><forwarded xmlns='urn:xmpp:forward:0'>\
+             <delay xmlns='urn:xmpp:delay' stamp='20{:02}-07-21T00:32:{:02}Z'/>\
+             <message xmlns='jabber:client' from='a{}@localhost/x' to='b@localhost' id='{n}'><body>{}</body></message></forwarded></result>",
+            n / 60 / 60,
+            n / 60 % 60,
+            n % 7,
+            "x".repeat(500)
+        )
+    };
+    let large = "y".repeat(200_000);
+    let results: String = (0..4_000).map(result).collect();
+    let file = format!(
+        "<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'><user name='b' password='x'>\
+         <prefs xmlns='urn:xmpp:mam:2' default='roster'><always/><never/></prefs>\
+         <pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'><x xmlns='jabber:x:data' type='form'>\
+         <field var='pubsub#max_items'><value>max</value></field></x></configure></pubsub>\
+         <pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'>\
+         <item id='1'><x xmlns='x'>{large}</x></item><item id='2'><x xmlns='x'>{large}</x></item></items></pubsub>\
+         <archive xmlns='urn:xmpp:pie:0#mam'>{results}</archive></user></host></server-data>"
+    );
+    one.write("archive.xml", file);
+    one.run(&["import", "archive.xml"]).code(0);
+    one.run(&["export", "--out", "one.xml"]).code(0);
+    let exported = fs::read_to_string(one.path().join("one.xml")).unwrap();
+    let ids: Vec<&str> = exported.split("<message ").skip(1).map(|rest| rest.split('\'').nth(7).unwrap()).collect();
+    let expected: Vec<String> = (0..4_000).map(|n| n.to_string()).collect();
+    assert_eq!(ids, expected);
+    assert!(exported.contains(&format!("<item id='1'><x xmlns='x'>{large}</x></item><item id='2'>")));
+    assert!(exported.contains("<prefs xmlns='urn:xmpp:mam:2' default='roster'>"));
+    let _server = other.serve(&[]);
+    other.write("one.xml", &exported);
+    other.run(&["import", "one.xml"]).code(0);
+    assert_eq!(other.run(&["export", "--out", "-"]).code(0).stdout, exported);
+}
+
+#[test]
 fn a_broken_file_is_said_with_its_place_and_what_stands_before_it_is_kept() {
     let folder = Folder::new();
     let text = "<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'><user name='a' password='x'/><user name='b' password='x'><vCard";

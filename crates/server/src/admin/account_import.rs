@@ -3,6 +3,7 @@
 //! An account is there once it has credentials, which `user_import_batch` gives it when its data are there. So an import
 //! that was cut off leaves no half of an account behind: the next one begins it anew.
 
+use magpie_proto::xeps::mam;
 use magpie_proto::{Element, ns};
 use magpie_store::Batch;
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ impl Operation for AccountImport {
         }
         let store = context.accounts.store();
         let mut batch = Batch::new();
-        let mut disabled = Vec::new();
+        let (mut disabled, mut preferring) = (Vec::new(), Vec::new());
         let mut outcomes = Vec::with_capacity(arguments.parts.len());
         for part in &arguments.parts {
             let account = context.served_account(&part.jid).ok();
@@ -88,8 +89,10 @@ impl Operation for AccountImport {
             if portable::says_disabled(&element) {
                 disabled.push(account.clone());
             }
-            // A request of somebody may be about a contact that stands in the batch.
-            if element.is("presence", ns::CLIENT) && !batch.is_empty() {
+            if element.is("prefs", mam::NS) {
+                preferring.push(account.clone());
+            }
+            if portable::depends_on_earlier(&element) && !batch.is_empty() {
                 store.commit(std::mem::take(&mut batch)).await?;
             }
             outcomes.push(match portable::import(store, &account, &element, &mut batch).await? {
@@ -98,6 +101,9 @@ impl Operation for AccountImport {
             });
         }
         store.commit(batch).await?;
+        if let Some(sessions) = &context.sessions {
+            preferring.iter().for_each(|account| sessions.on_account_imported(account));
+        }
         disabled.iter().for_each(|account| context.accounts.was_disabled(account));
         Ok(json!({ "outcomes": outcomes }))
     }

@@ -33,6 +33,7 @@ pub mod user_import_batch;
 pub mod user_list;
 pub mod user_passwd;
 pub mod user_remove;
+pub mod user_retention;
 pub mod user_roster;
 pub mod user_show;
 
@@ -83,6 +84,7 @@ pub use user_import_batch::{ROWS_MAX, Row, RowOutcome, UserImportBatch};
 pub use user_list::UserList;
 pub use user_passwd::UserPasswd;
 pub use user_remove::UserRemove;
+pub use user_retention::UserRetention;
 pub use user_roster::UserRoster;
 pub use user_show::UserShow;
 
@@ -94,6 +96,7 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<UserRemove>(),
     Definition::of::<UserDisable>(),
     Definition::of::<UserEnable>(),
+    Definition::of::<UserRetention>(),
     Definition::of::<UserShow>(),
     Definition::of::<UserRoster>(),
     Definition::of::<UserList>(),
@@ -201,6 +204,8 @@ pub trait Sessions: Send + Sync {
     }
     /// The account is no more: its sessions must end, and none of them may be resumed.
     fn on_account_removed(&self, account: &BareJid);
+    /// Data of an account came by an import.
+    fn on_account_imported(&self, account: &BareJid);
     /// The account may not be used for now: its sessions must end, and none of them may be resumed.
     fn on_account_disabled(&self, account: &BareJid);
     /// The message of the day of a domain is another, or there is none any more.

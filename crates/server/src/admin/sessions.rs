@@ -24,6 +24,10 @@ impl Sessions for Server {
         news::account_removed(self, account);
     }
 
+    fn on_account_imported(&self, account: &BareJid) {
+        self.modules.archive_preferences.look_again(account);
+    }
+
     fn on_account_disabled(&self, account: &BareJid) {
         news::account_disabled(self, account);
     }

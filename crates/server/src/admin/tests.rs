@@ -33,6 +33,8 @@ impl Sessions for Noted {
     fn on_account_removed(&self, account: &BareJid) {
         self.0.lock().push(format!("removed {account}"));
     }
+    fn on_account_imported(&self, _: &BareJid) {}
+
     fn on_account_disabled(&self, account: &BareJid) {
         self.0.lock().push(format!("disabled {account}"));
     }

@@ -47,6 +47,7 @@ impl Config {
         check.listeners();
         check.certificates();
         check.moved();
+        check.archive();
         check.invites();
         check.auth();
         check.limits();
@@ -64,6 +65,7 @@ impl Config {
         }
         let domains = self.domains.iter_mut().chain(&mut self.auth.anonymous);
         let domains = domains.chain(self.certificate.iter_mut().map(|certificate| &mut certificate.domain));
+        let domains = domains.chain(self.archive.domain.iter_mut().map(|of| &mut of.domain));
         for domain in domains.chain(self.moved.iter_mut().map(|moved| &mut moved.domain)) {
             if let Ok(prepared) = parse_domain(domain) {
                 *domain = prepared;
@@ -206,6 +208,22 @@ impl Check<'_> {
                 let message = format!("\"{}\" is no host", moved.to);
                 let help = "write a name or an address, as xmpp.example.org, 192.0.2.1:5222 or [2001:db8::1]:5222";
                 self.refuse(format!("moved[{index}].to"), message, help);
+            }
+        }
+    }
+
+    fn archive(&mut self) {
+        for (index, of) in self.config.archive.domain.iter().enumerate() {
+            let key = format!("archive.domain[{index}].domain");
+            let prepared = parse_domain(&of.domain).ok().filter(|domain| self.served.contains(domain));
+            let Some(prepared) = prepared else {
+                let message = format!("\"{}\" is not a served domain", of.domain);
+                self.refuse(key, message, "name one of domains");
+                continue;
+            };
+            let earlier = &self.config.archive.domain[..index];
+            if earlier.iter().any(|earlier| parse_domain(&earlier.domain).as_ref() == Ok(&prepared)) {
+                self.refuse(key, format!("{prepared} is there twice"), "remove one of them");
             }
         }
     }
@@ -461,6 +479,17 @@ mod tests {
         assert_eq!(errors, ["certificate[1].domain: LOCALHOST has two certificates"]);
         let empty = Certificate { key: "".into(), ..certificate("localhost") };
         assert_eq!(wrong(|config| config.certificate = vec![empty]), ["certificate[0].key: no file is named"]);
+    }
+
+    #[test]
+    fn an_archive_has_an_age_for_served_domains_once_each() {
+        let of = |domain: &str| ArchiveOfDomain { domain: domain.into(), keep_days: 7 };
+        let errors = |domains: &[&str]| {
+            wrong(|config| config.archive.domain = domains.iter().map(|domain| of(domain)).collect())
+        };
+        assert_eq!(errors(&["localhost"]), [""; 0]);
+        assert_eq!(errors(&["other.example"]), ["archive.domain[0].domain: \"other.example\" is not a served domain"]);
+        assert_eq!(errors(&["localhost", "LOCALHOST"]), ["archive.domain[1].domain: localhost is there twice"]);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! for one without a look into the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -18,33 +17,34 @@ use magpie_proto::xeps::mam::{self, ArchiveQuery, Filter, QueryError};
 use magpie_proto::xeps::result_sets::{self, PageAnswer, PageEnds, PageRequest};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Record, Store, StoreError, Ticket};
+use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Record, Store, StoreError, Ticket, Topic};
 use tracing::warn;
 
 use super::bind2::Binding;
 use super::offline::refusal;
-use super::{About, Module, stanza_ids};
+use super::retraction::Tombstones;
+use super::{About, Module, inbox, stanza_ids};
 use crate::accounts;
 use crate::requests::{Reply, Request, Requests, To, Verb};
-use crate::server::{Deps, now};
+use crate::server::Deps;
 
 /// Messages on a page where the client does not say.
-const PAGE: usize = 50;
+pub const PAGE: usize = 50;
 
 /// Messages on a page at most. The same for the ids of one query.
 pub const PAGE_MAX: usize = 250;
 
 /// Bytes of messages on a page; the last of them may go beyond. The rest is on the next.
-const PAGE_BYTES: usize = 512 * 1024;
+pub const PAGE_BYTES: usize = 512 * 1024;
 
 /// Messages looked at in one visit to the store for a filter that it has no index for.
 const SCANNED: usize = 500;
 
-/// How often the store forgets what is too old.
-const FORGET_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+/// Messages of a conversation among which one is looked for by the id that its sender gave it: the newest.
+pub const LOOKED_BACK: usize = 1000;
 
-/// Milliseconds of a day.
-const DAY: u64 = 24 * 60 * 60 * 1000;
+/// Messages in the first visit to the store for that, since nearly always it is one of the last, and in any.
+const LOOKED_BACK_AT_ONCE: [usize; 2] = [16, 128];
 
 /// A message in the archive, as it was received.
 #[derive(Clone, Debug)]
@@ -113,11 +113,28 @@ impl Module for MessageArchive {
     }
 }
 
+/// What a message does to what is in archives already.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// What it takes back (XEP-0424).
+    pub tombstones: Tombstones,
+    /// Up to where its sender has read the conversation (XEP-0333).
+    pub displayed: Option<LogId>,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.tombstones.0.is_empty() && self.displayed.is_none()
+    }
+}
+
 /// A message that was put into archives: its place in them, and what resolves once it is on disk.
 #[derive(Debug)]
 pub struct Kept {
     /// Its place in all of them.
     pub place: LogId,
+    /// Whether its sender's is one of them.
+    pub of_sender: bool,
     /// Resolves when it is durable.
     pub ticket: Ticket,
 }
@@ -126,7 +143,7 @@ pub struct Kept {
 
 impl MessageArchive {
     /// A step: puts a message that its recipient will get, now or later, into the archives of both. `storable`: it is worth keeping
-    /// for who is away. `sender`: the account of this server that sends it.
+    /// for who is away. `sender`: the account of this server that sends it. `changes`: what else is written with it.
     ///
     /// Called under the registry's lock for the recipient, so that ids have the order in which sessions get the messages.
     pub fn keep(
@@ -136,29 +153,38 @@ impl MessageArchive {
         recipient: Option<&BareJid>,
         sender: Option<&BareJid>,
         to: &Jid,
+        changes: &Changes,
     ) -> Option<Kept> {
         if !storable || !self.deps.archives() || Hints::of(message).no_permanent_store {
             return None;
         }
         let itself = recipient.is_some() && recipient == sender;
-        let sent = sender.map(|account| (accounts::owner(account), to.to_bare().to_string(), Effect::Read));
+        let is_instant = inbox::is_instant(message);
+        let [was_read, is_new] = [Effect::Read, Effect::New].map(|effect| if is_instant { effect } else { Effect::None });
+        let sent = sender.map(|account| (accounts::owner(account), to.to_bare().to_string(), was_read));
         let received = recipient.filter(|_| !itself).map(|account| {
             let from = message.from().and_then(|from| Jid::parse(&from).ok());
             let contact = from.map_or_else(|| account.to_domain(), |from| from.to_bare());
-            (accounts::owner(account), contact.to_string(), Effect::New)
+            (accounts::owner(account), contact.to_string(), is_new)
         });
         let filings: smallvec::SmallVec<[Filing<'_>; 2]> = [&received, &sent]
             .into_iter()
             .flatten()
             .map(|(owner, topic, effect)| Filing { owner, topic, effect: *effect })
             .collect();
-        if filings.is_empty() {
+        if filings.is_empty() && changes.is_empty() {
             return None;
         }
         let mut batch = Batch::new();
         self.archive.append(&mut batch, None, &filings, &Archived(message.clone()));
+        for (owner, place, tombstone) in &changes.tombstones.0 {
+            self.archive.replace(&mut batch, owner, *place, tombstone);
+        }
+        if let (Some(up_to), Some((owner, topic, _))) = (changes.displayed, &sent) {
+            self.archive.read(&mut batch, owner, topic, up_to);
+        }
         let (place, ticket) = self.store.commit_placed(batch);
-        Some(Kept { place, ticket })
+        Some(Kept { place, of_sender: sender.is_some(), ticket })
     }
 
     /// The message with its id in the account's archive (XEP-0359).
@@ -176,27 +202,56 @@ impl MessageArchive {
         self.ids.place(account, id)
     }
 
-    /// Forgets what is older than the configuration allows, now and then, for as long as the server runs.
-    pub async fn forget_what_is_old(self: Arc<Self>) {
-        let mut again = tokio::time::interval(FORGET_EVERY);
-        loop {
-            again.tick().await;
-            self.forget().await;
-        }
+    /// The account has read a conversation up to here.
+    pub fn read(&self, account: &BareJid, contact: &BareJid, up_to: LogId) -> Ticket {
+        let mut batch = Batch::new();
+        self.archive.read(&mut batch, &accounts::owner(account), contact.as_str(), up_to);
+        self.store.commit(batch)
     }
 
-    async fn forget(&self) {
-        let config = self.deps.config.load_full();
-        let days = u64::from(config.archive.keep_days);
-        if days == 0 {
-            return;
+    /// The conversations of an account, the one with the newest message first.
+    pub async fn conversations(&self, account: &BareJid) -> Result<Vec<(String, Topic)>, StoreError> {
+        self.catch_up().await;
+        self.archive.topics(&accounts::owner(account)).await
+    }
+
+    /// One of them.
+    pub async fn conversation(&self, account: &BareJid, contact: &BareJid) -> Result<Option<Topic>, StoreError> {
+        self.catch_up().await;
+        self.archive.topic(&accounts::owner(account), contact.as_str()).await
+    }
+
+    /// Looks at the messages of a conversation from the newest back, until `enough` says so, and at no more than `max`.
+    pub async fn look_back(
+        &self,
+        account: &BareJid,
+        contact: &BareJid,
+        max: usize,
+        mut enough: impl FnMut(LogId, &Stanza) -> bool,
+    ) -> Result<(), StoreError> {
+        self.catch_up().await;
+        let (owner, topic) = (accounts::owner(account), Some(contact.to_string()));
+        let [mut limit, limit_max] = LOOKED_BACK_AT_ONCE;
+        let (mut before, mut looked) = (None, 0);
+        while looked < max {
+            limit = limit.min(max - looked);
+            let page = Page { topic: topic.clone(), before, backwards: true, limit, ..Page::default() };
+            let entries = self.archive.page(&owner, page).await?;
+            if entries.iter().any(|(place, Archived(message))| enough(*place, message)) || entries.len() < limit {
+                break;
+            }
+            before = entries.last().map(|(place, _)| *place);
+            looked += limit;
+            limit = limit_max;
         }
-        let before = LogId::at_millis((now().as_millis() as u64).saturating_sub(days * DAY));
-        let mut batch = Batch::new();
-        config.domains.iter().for_each(|domain| self.archive.forget(&mut batch, domain, before));
-        if let Err(error) = self.store.commit(batch).await {
-            tracing::warn!(%error, "old messages stay in the archive for now");
-        }
+        Ok(())
+    }
+
+    /// The message at a place of the account's archive.
+    pub async fn at(&self, account: &BareJid, place: LogId) -> Result<Option<Stanza>, StoreError> {
+        self.catch_up().await;
+        let found = self.archive.entries(&accounts::owner(account), vec![place]).await?;
+        Ok(found.into_iter().next().map(|(_, Archived(message))| message))
     }
 }
 
@@ -272,7 +327,9 @@ impl MessageArchive {
             found.messages.reverse();
         }
         for (place, message) in &found.messages {
-            session.send(answer(account, &session.jid.clone().into(), &query, &id(*place), *place, message));
+            let wrapper = Element::new("message", ns::CLIENT).with_attr("from", account).with_attr("to", &session.jid);
+            let result = self.result(account, query.queryid.as_deref(), *place, message);
+            session.send(Stanza::new(&wrapper.with(result)));
         }
         // What a client has from here it need not get again when it becomes available.
         let offline = &request.server.modules.offline;
@@ -394,6 +451,13 @@ impl MessageArchive {
         }))
     }
 
+    /// A message as it is answered to a query (§4.2).
+    pub fn result(&self, account: &BareJid, queryid: Option<&str>, place: LogId, message: &Stanza) -> Element {
+        let delay = Delay { stamp: time(place), from: None, reason: None };
+        let forwarded = Forwarded { delay: Some(delay), stanza: message.clone() };
+        mam::result(queryid, &self.id(account, place), forwarded.element())
+    }
+
     async fn metadata(self: Arc<Self>, request: Request) -> Reply {
         Ok(Some(self.ends(&request.session()?.account).await.map_err(refusal)?))
     }
@@ -422,21 +486,6 @@ impl Found {
         }
         self
     }
-}
-
-/// One answer to a query (§4.2).
-fn answer(
-    account: &BareJid,
-    to: &Jid,
-    query: &ArchiveQuery,
-    id: &str,
-    place: LogId,
-    message: &Stanza,
-) -> Stanza {
-    let forwarded = Forwarded { delay: Some(Delay { stamp: time(place), from: None, reason: None }), stanza: message.clone() };
-    let result = mam::result(query.queryid.as_deref(), id, forwarded.element());
-    let wrapper = Element::new("message", ns::CLIENT).with_attr("from", account).with_attr("to", to);
-    Stanza::new(&wrapper.with(result))
 }
 
 /// Whether the message is to or from the address. A bare one stands for all its resources.

@@ -265,6 +265,24 @@ impl Offline {
         Ok(())
     }
 
+    /// Messages that were taken back (XEP-0424) wait no more, unless they are on their way. Called under the registry's lock for the account.
+    pub fn take_back(&self, name: &BareJid, account: &mut Account, places: &[LogId]) {
+        let owner = accounts::owner(name);
+        let fetching = account.resources.iter().any(|resource| resource.fetching);
+        let mut batch = Batch::new();
+        for place in places.iter().filter(|place| !account.in_flight.contains_key(*place)) {
+            self.spool.delete(&mut batch, &owner, *place);
+            // A reader's snapshot may be older than the deletion.
+            if fetching {
+                account.discharged.get_or_insert_default().insert(*place);
+            }
+        }
+        // Should it fail, they come as they were, and what takes them back after them.
+        drop(self.store.commit_later(batch));
+        // Which of them waited is not known.
+        self.counts.remove(name);
+    }
+
     fn count_gone(&self, account: &BareJid, gone: u64) {
         self.counts.change(account, |count| count.saturating_sub(gone));
     }

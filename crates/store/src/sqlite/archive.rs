@@ -28,6 +28,7 @@ const CHANGE_TOPIC: &str = "INSERT INTO archive_topics (owner, name, topic, last
 const READ_TOPIC: &str = "UPDATE archive_topics SET new = min(new, ?4) WHERE owner = ?1 AND name = ?2 AND topic = ?3";
 const SHRINK_TOPIC: &str = "UPDATE archive_topics SET count = count - ?4, new = min(new, count - ?4)
     WHERE owner = ?1 AND name = ?2 AND topic = ?3";
+const DROP_TOPICS_OF: &str = "DELETE FROM archive_topics WHERE owner = ?1 AND name = ?2 AND count <= 0";
 const DROP_TOPICS: &str = "DELETE FROM archive_topics WHERE owner >= ?1 AND owner < ?2 AND count <= 0";
 
 /// The tables that all archives share.
@@ -238,6 +239,41 @@ pub(super) fn forget(
     // All owners of the space: nothing lies between a slash and a zero.
     connection.execute(DROP_TOPICS, [format!("{space}/"), format!("{space}0")])?;
     connection.execute(DROP_TOPICS, [space, &format!("{space}\0")])?;
+    Ok(())
+}
+
+/// Deletes the oldest rows of an owner from before this time.
+pub(super) fn trim(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    before: LogId,
+    limit: usize,
+) -> rusqlite::Result<()> {
+    let mut room = limit;
+    for part in parts(connection, name, space(owner), (i64::MIN, month(before)), false)? {
+        let select =
+            format!("SELECT id, topic FROM archive_part_{part} WHERE owner = ?1 AND id < ?2 ORDER BY id LIMIT ?3");
+        let (mut last, mut topics) = (None, HashMap::<String, i64>::new());
+        let mut statement = connection.prepare_cached(&select)?;
+        let mut rows = statement.query(params![owner, id_of(before), limit_of(room)])?;
+        while let Some(row) = rows.next()? {
+            last = Some(row.get::<_, i64>(0)?);
+            *topics.entry(row.get(1)?).or_default() += 1;
+            room -= 1;
+        }
+        let Some(last) = last else { continue };
+        connection
+            .prepare_cached(&format!("DELETE FROM archive_part_{part} WHERE owner = ?1 AND id <= ?2"))?
+            .execute(params![owner, last])?;
+        for (topic, count) in topics {
+            connection.prepare_cached(SHRINK_TOPIC)?.execute(params![owner, name, topic, count])?;
+        }
+        if room == 0 {
+            break;
+        }
+    }
+    connection.prepare_cached(DROP_TOPICS_OF)?.execute([owner, name])?;
     Ok(())
 }
 

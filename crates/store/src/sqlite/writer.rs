@@ -236,6 +236,9 @@ impl SqliteCommit {
             Operation::ArchiveForget { name, space, id } => {
                 archive::forget(&self.connection, &mut self.parts.borrow_mut(), name, space, id)?;
             }
+            Operation::ArchiveTrim { name, owner, id, limit } => {
+                archive::trim(&self.connection, name, owner, id, limit)?;
+            }
             Operation::Erase { owner } => {
                 self.note(|log| log.erase(owner));
                 archive::erase(&self.connection, owner)?;
