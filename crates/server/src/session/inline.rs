@@ -95,9 +95,9 @@ impl Negotiation {
     }
 
     async fn settle_tokens(&mut self, request: &Authenticate) {
-        let Some(account) = &self.account else { return };
+        let (Some(account), Some(proof)) = (&self.account, &self.proof) else { return };
         let offered = Offer::token_mechanisms(&self.connection.transport.bindings(self.server.certificates()));
-        match self.server.modules.fast.settle(account, request, &offered).await {
+        match self.server.modules.fast.settle(account, request, &offered, proof).await {
             Ok(token) => token.into_iter().for_each(|token| self.connection.stream.add_to_success(token)),
             // A client without a token has its password.
             Err(error) => warn!(%error, %account, "tokens cannot be read or written"),

@@ -17,6 +17,7 @@ use tracing::{debug, info};
 
 use super::inline::Beginning;
 use super::{Connection, Counts, Session, Takeover, UNSENT_BYTES_HIGH};
+use crate::accounts::Proof;
 use crate::config::TlsMode;
 use crate::listen::transport::Transport;
 use crate::mailbox::Mail;
@@ -77,6 +78,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     negotiation.domain = takeover.account.domain().to_owned();
     negotiation.account = Some(takeover.account);
     negotiation.inline = takeover.inline;
+    negotiation.proof = takeover.proof;
     let running = server.running();
     tokio::spawn(async {
         // A server that stops waits for what runs; it does not wait for more to begin.
@@ -100,6 +102,8 @@ pub(super) struct Negotiation {
     pub(super) meant: Option<BareJid>,
     /// Whether it was made when fewer hashes were configured.
     lacks_keys: bool,
+    /// On what its authentication rests.
+    pub(super) proof: Option<Proof>,
     pub(super) anonymous: bool,
     /// By which mechanism it authenticated, for the log.
     pub(super) mechanism: String,
@@ -135,6 +139,7 @@ impl Negotiation {
             inline: None,
             meant: None,
             lacks_keys: false,
+            proof: None,
             anonymous: false,
             mechanism: String::new(),
             registered: false,
@@ -161,14 +166,14 @@ impl Negotiation {
                 }
                 Next::Resume { handle, previd, h } => {
                     let Some(account) = self.account.clone() else { break };
-                    let inline = self.inline.take();
-                    let takeover = Takeover { connection: self.connection, previd, h, account, inline };
+                    let (inline, proof) = (self.inline.take(), self.proof.take());
+                    let takeover = Takeover { connection: self.connection, previd, h, account, inline, proof };
                     match handle.mailbox.put(Mail::Resume(Box::new(takeover))) {
                         // It ended just now.
                         Err(Mail::Resume(takeover)) => {
-                            let Takeover { connection, previd, account, inline, .. } = *takeover;
+                            let Takeover { connection, previd, account, inline, proof, .. } = *takeover;
                             self.connection = connection;
-                            self.inline = inline;
+                            (self.inline, self.proof) = (inline, proof);
                             self.connection
                                 .resume_failed(&self.server.modules.stream_management.failure(&account, &previd));
                         }

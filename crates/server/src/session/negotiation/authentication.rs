@@ -9,6 +9,7 @@ use magpie_store::StoreError;
 use tracing::{debug, info, warn};
 
 use super::{Negotiation, Next};
+use crate::accounts::Proof;
 use crate::server::random_text;
 
 impl Negotiation {
@@ -52,6 +53,7 @@ impl Negotiation {
                 "the account has no keys for this hash: log in with PLAIN once, or set the password again"
             );
         }
+        self.proof = keys.clone().map(Proof::new);
         // Made in any case: the time that it takes would tell who has an account.
         let fake = self.server.fake_keys(&name, hash);
         let event = match keys {
@@ -63,11 +65,13 @@ impl Negotiation {
 
     pub(super) async fn check_password(&mut self, keys: Box<ScramKeys>, password: String) -> Next {
         let right = Box::pin(self.server.check_password(keys, password.clone())).await;
-        if let (true, true, Some(account)) = (right, self.lacks_keys, self.meant.clone()) {
+        if let (true, true, Some(account), Some(proof)) =
+            (right, self.lacks_keys, self.meant.clone(), self.proof.clone())
+        {
             // The password is here now and will not be again: the account gets what SCRAM asks for next time.
             let server = Arc::clone(&self.server);
             tokio::spawn(async move {
-                if let Err(error) = server.deps.accounts.renew_keys(&account, &password).await {
+                if let Err(error) = server.deps.accounts.renew_keys(&account, &password, &proof).await {
                     info!(%account, %error, "the account still lacks keys");
                 }
             });
@@ -92,12 +96,15 @@ impl Negotiation {
         let Ok(named) = BareJid::from_parts(Some(username), &self.domain) else {
             return Err(SaslFailure::NotAuthorized);
         };
-        let account = self.server.account_meant(&named).await.map_err(|_| SaslFailure::TemporaryAuthFailure)?;
-        let outcome = self.server.modules.fast.check(&account, device, proof, count).await;
-        self.meant = Some(account);
-        match outcome {
-            Ok(_) if self.is_disabled().await => Err(SaslFailure::AccountDisabled),
-            outcome => outcome,
+        // Before the token is read, which goes with the password.
+        let found = self.find_credentials(named).await.map_err(|_| SaslFailure::TemporaryAuthFailure)?;
+        let Some(account) = &self.meant else { return Err(SaslFailure::NotAuthorized) };
+        let answer = self.server.modules.fast.check(account, device, proof, count).await;
+        self.proof = found.and_then(|credentials| credentials.keys.into_iter().next()).map(Proof::new);
+        match answer? {
+            _ if self.proof.is_none() => Err(SaslFailure::NotAuthorized),
+            _ if self.is_disabled().await => Err(SaslFailure::AccountDisabled),
+            answer => Ok(answer),
         }
     }
 

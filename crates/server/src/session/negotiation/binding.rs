@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use magpie_proto::{FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError};
+use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError};
 use tracing::info;
 
 use super::{Negotiation, Next};
@@ -56,8 +56,9 @@ impl Negotiation {
                 return Err(Some(StanzaError::new(StanzaCondition::ResourceConstraint, "too many sessions")));
             }
         }
-        // An account that was removed or disabled since it authenticated has no sessions. Looked at now, when a removal would find this one.
-        if !self.anonymous && !self.server.deps.accounts.is_active(&handle.account).await.unwrap_or(false) {
+        // An account that was removed or disabled since it authenticated has no sessions, and none that knows only an earlier password.
+        // Looked at now, when such a change would find this one.
+        if !self.anonymous && !self.may_begin(&handle.account).await {
             let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
             pipeline::session_has_left(&self.server, &handle, left).await;
             self.fail(StreamCondition::NotAuthorized.into());
@@ -70,6 +71,11 @@ impl Negotiation {
             return Err(Some(StanzaCondition::InternalServerError.into()));
         }
         Ok(handle)
+    }
+
+    async fn may_begin(&self, account: &BareJid) -> bool {
+        let Some(proof) = &self.proof else { return false };
+        self.server.deps.accounts.is_active(account, proof).await.unwrap_or(false)
     }
 
     pub(in crate::session) fn resume(&mut self, previd: String, h: u32) -> Next {
