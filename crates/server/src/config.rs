@@ -197,7 +197,7 @@ impl Default for Invites {
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// For which hashes keys are made of a new password: `sha-1`, `sha-256`, `sha-512`. An account that was made when fewer were
-    /// configured gets the others at its next login with PLAIN.
+    /// configured gets the others at its next login with PLAIN, or with a client that knows XEP-0480.
     pub hashes: Vec<String>,
     /// PBKDF2 rounds for new passwords, at least 4096.
     pub iterations: u32,

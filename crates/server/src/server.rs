@@ -523,6 +523,13 @@ pub fn random_text(bytes: usize) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(random)
 }
 
+/// Fresh randomness.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut random = [0; N];
+    fill(&mut random);
+    random
+}
+
 fn fill(random: &mut [u8]) {
     SystemRandom::new().fill(random).expect("the system's random source does not fail once it is seeded");
 }

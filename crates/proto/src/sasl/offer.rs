@@ -145,6 +145,14 @@ impl Offer {
         text.into_bytes()
     }
 
+    /// The hashes with which SCRAM is on offer, strongest first.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = Hash> {
+        self.mechanisms.iter().filter_map(|mechanism| match mechanism {
+            Mechanism::Scram { hash, plus: false } => Some(*hash),
+            _ => None,
+        })
+    }
+
     /// Whether the mechanism is one of those.
     pub(super) fn has(&self, mechanism: Mechanism) -> bool {
         self.mechanisms.contains(&mechanism)

@@ -65,6 +65,8 @@ struct Negotiation {
     sasl2: Option<Box<Authenticate>>,
     /// XEP-0388: a success of which the peer has not been told.
     success2: Option<Box<sasl2::Success>>,
+    /// XEP-0480: what the peer has yet to do.
+    task: Option<sasl2::Task>,
     /// XEP-0509: what the features are called that the peer was shown.
     config_version: Option<String>,
     /// Wrong passwords.

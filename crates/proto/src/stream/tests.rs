@@ -281,6 +281,7 @@ fn any_other_stanza_of_a_stranger_ends_the_stream() {
 mod sasl2 {
     use super::*;
     use crate::FullJid;
+    use crate::sasl::{UpgradeTask, upgrade};
     use crate::xml::Element;
 
     fn opened2() -> ClientStream {
@@ -298,7 +299,7 @@ mod sasl2 {
             xml: LIMITS,
         });
         let features = written(&mut stream);
-        assert!(features.contains("<inline><bind xmlns='urn:xmpp:bind:0'/></inline></authentication>"), "{features}");
+        assert!(features.contains("<inline><bind xmlns='urn:xmpp:bind:0'/></inline><upgrade "), "{features}");
         stream
     }
 
@@ -432,6 +433,78 @@ mod sasl2 {
         );
         assert!(challenge(two, ns::SASL2).contains(",h="));
         assert!(!challenge(auth("SCRAM-SHA-256", first), ns::SASL).contains(",h="));
+    }
+
+    /// A stream whose peer has proved who it is and is asked for keys of another hash.
+    fn asked() -> ClientStream {
+        let mut stream = opened2();
+        feed(&mut stream, &authenticate("<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade>"));
+        stream.keys(keys(), true);
+        let Some(Event::Authenticated { request: Some(request), .. }) = stream.password_checked(true) else { panic!() };
+        assert_eq!(upgrade::wanted(&request), [Hash::Sha512]);
+        stream.ask_for_keys(UpgradeTask { hash: Hash::Sha512, iterations: 4096, salt: b"salt".to_vec() });
+        let answer = written(&mut stream);
+        let task = "<continue xmlns='urn:xmpp:sasl:2'><tasks><task>UPGR-SCRAM-SHA-512</task></tasks></continue>";
+        assert_eq!(answer, task);
+        stream
+    }
+
+    const NEXT: &str = "<next xmlns='urn:xmpp:sasl:2' task='UPGR-SCRAM-SHA-512'/>";
+
+    fn hash(base64: &str) -> String {
+        format!("<task-data xmlns='urn:xmpp:sasl:2'><hash xmlns='urn:xmpp:scram-upgrade:0'>{base64}</hash></task-data>")
+    }
+
+    #[test]
+    fn a_peer_that_is_asked_for_keys_gives_them_and_is_told_of_its_success_afterwards() {
+        use base64::Engine as _;
+        let mut stream = asked();
+        assert!(feed(&mut stream, NEXT).is_none());
+        assert!(
+            written(&mut stream).contains("<salt xmlns='urn:xmpp:scram-upgrade:0' iterations='4096'>c2FsdA==</salt>")
+        );
+        let given = hash(&base64::engine::general_purpose::STANDARD.encode([7; 64]));
+        let Some(Event::Upgraded { keys }) = feed(&mut stream, &given) else { panic!() };
+        assert_eq!((keys.hash, keys.iterations, &*keys.salt), (Hash::Sha512, 4096, &b"salt"[..]));
+        let after = After { features: Vec::new(), limits: StreamLimits::default(), xml: LIMITS };
+        stream.authenticated_inline(BareJid::parse("juliet@example.org").unwrap(), after);
+        stream.succeeded();
+        assert!(written(&mut stream).starts_with("<success xmlns='urn:xmpp:sasl:2'><authorization-identifier>"));
+    }
+
+    #[test]
+    fn a_task_that_fails_fails_the_authentication_and_nothing_else_may_come_meanwhile() {
+        let failing = |first: &[&str], last: &str, expected: SaslFailure| {
+            let mut stream = asked();
+            first.iter().for_each(|element| assert!(feed(&mut stream, element).is_none()));
+            let event = feed(&mut stream, last);
+            assert!(
+                matches!(event, Some(Event::AuthenticationFailed { failure, .. }) if failure == expected),
+                "{last}"
+            );
+            assert!(written(&mut stream).contains("<failure xmlns='urn:xmpp:sasl:2'>"));
+            // From the beginning, and as nobody.
+            assert!(matches!(feed(&mut stream, &authenticate("")), Some(Event::FindKeys { .. })));
+        };
+        let abort = "<abort xmlns='urn:xmpp:sasl:2'/>";
+        failing(&[], &NEXT.replace("512", "256"), SaslFailure::MalformedRequest);
+        failing(&[], abort, SaslFailure::Aborted);
+        failing(&[NEXT], abort, SaslFailure::Aborted);
+        failing(&[NEXT], NEXT, SaslFailure::MalformedRequest);
+        failing(&[NEXT], &hash("AAAA"), SaslFailure::MalformedRequest);
+        failing(&[NEXT], &hash("!"), SaslFailure::IncorrectEncoding);
+        for (first, second) in [
+            ("", hash("AAAA")),
+            ("", authenticate("")),
+            (NEXT, authenticate("")),
+            (NEXT, auth("PLAIN", MESSAGE)),
+            (NEXT, "<message/>".into()),
+            (NEXT, format!("<iq type='set' id='b'><bind xmlns='{}'/></iq>", ns::BIND)),
+        ] {
+            let mut stream = asked();
+            feed(&mut stream, first);
+            assert_eq!(failure(&mut stream, &second), StreamCondition::NotAuthorized, "{first} {second}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::mailbox::Mail;
 use crate::metrics::Counted;
 use crate::modules::invites::Invite;
 use crate::modules::register::Stranger;
+use crate::modules::sasl_upgrade::Upgrade;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
 
@@ -104,6 +105,8 @@ pub(super) struct Negotiation {
     lacks_keys: bool,
     /// On what its authentication rests.
     pub(super) proof: Option<Proof>,
+    /// XEP-0480: what it does before it is told of its success.
+    upgrade: Option<Box<Upgrade>>,
     pub(super) anonymous: bool,
     /// By which mechanism it authenticated, for the log.
     pub(super) mechanism: String,
@@ -140,6 +143,7 @@ impl Negotiation {
             meant: None,
             lacks_keys: false,
             proof: None,
+            upgrade: None,
             anonymous: false,
             mechanism: String::new(),
             registered: false,
@@ -257,7 +261,9 @@ impl Negotiation {
             Event::Authenticated { identity, mechanism, request } => {
                 return self.authenticated(identity, &mechanism, request).await;
             }
+            Event::Upgraded { keys } => return Box::pin(self.upgraded(keys)).await,
             Event::AuthenticationFailed { failure, username, mechanism } => {
+                self.upgrade = None;
                 info!(address = %self.address, domain = %self.domain, username, mechanism, failure = failure.name(), "authentication failed");
                 self.server.deps.metrics.authentication(&mechanism, false);
                 if failure == SaslFailure::NotAuthorized {

@@ -6,7 +6,7 @@
 
 use super::{ClientStream, Negotiation, State};
 use crate::sasl::sasl2::{self, Request};
-use crate::sasl::{Exchange, SaslFailure, Step, TokenMechanism, TokenProof};
+use crate::sasl::{Exchange, SaslFailure, Step, TokenMechanism, TokenProof, UpgradeTask};
 use crate::stream::event::{Acceptance, After, Event};
 use crate::stream::features::{self, StartTls};
 use crate::xml::{Element, Stanza};
@@ -19,6 +19,14 @@ pub(super) struct Success {
     data: Option<Vec<u8>>,
     after: After,
     additions: Vec<Element>,
+}
+
+/// XEP-0480: what the peer has yet to do.
+#[derive(Debug)]
+pub(super) struct Task {
+    task: Box<UpgradeTask>,
+    /// Whether it was told of what the keys are made.
+    begun: bool,
 }
 
 impl Negotiation {
@@ -44,6 +52,9 @@ impl ClientStream {
         nonce: &mut dyn FnMut() -> String,
     ) -> Option<Event> {
         let running = self.state == State::Authenticating && self.negotiation().sasl2.is_some();
+        if let Some(task) = self.negotiation().task.take() {
+            return self.go_on(task, Request::parse(element));
+        }
         match Request::parse(element) {
             Some(Ok(Request::Authenticate(request))) if !running => {
                 if let Some(failed) = self.count_attempt() {
@@ -92,6 +103,41 @@ impl ClientStream {
             // §2.4: nothing else may come while authentication is in progress.
             _ => Some(self.failed(StreamCondition::NotAuthorized.into())),
         }
+    }
+
+    /// Answers [`Event::Authenticated`], or [`Event::Upgraded`], where the account lacks keys that the peer can give (XEP-0480): it is
+    /// asked for them, and is not told of its success yet.
+    pub fn ask_for_keys(&mut self, task: UpgradeTask) {
+        let negotiation = self.negotiation();
+        task.announcement(negotiation.success.take().as_deref()).write(ns::STREAM, &mut self.output);
+        let negotiation = self.negotiation();
+        negotiation.task = Some(Task { task: Box::new(task), begun: false });
+        negotiation.sasl2 = Some(Box::default());
+        self.state = State::Authenticating;
+    }
+
+    /// The peer says something while a task is to be done.
+    fn go_on(&mut self, mut task: Task, request: Option<Result<Request, SaslFailure>>) -> Option<Event> {
+        let failure = match request {
+            Some(Ok(Request::Next(name))) if !task.begun && task.task.is_called(&name) => {
+                task.task.question().write(ns::STREAM, &mut self.output);
+                task.begun = true;
+                self.negotiation().task = Some(task);
+                return None;
+            }
+            Some(Ok(Request::TaskData(answer))) if task.begun => match task.task.keys(&answer) {
+                Ok(keys) => {
+                    self.state = State::Waiting;
+                    return Some(Event::Upgraded { keys });
+                }
+                Err(failure) => failure,
+            },
+            Some(Ok(Request::Next(_))) => SaslFailure::MalformedRequest,
+            Some(Ok(Request::Abort)) => SaslFailure::Aborted,
+            // XEP-0388 §2.4: nothing else may come while authentication is in progress.
+            _ => return Some(self.failed(StreamCondition::NotAuthorized.into())),
+        };
+        self.step(Step::Failure { failure, username: None })
     }
 
     /// XEP-0509 §2.2: the peer had other features in mind. No guess, and no reason to let it wait.

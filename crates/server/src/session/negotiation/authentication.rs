@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::{Negotiation, Next};
 use crate::accounts::Proof;
+use crate::modules::sasl_upgrade::Upgrade;
 use crate::server::random_text;
 
 impl Negotiation {
@@ -108,6 +109,29 @@ impl Negotiation {
         }
     }
 
+    /// XEP-0480: asks for the next keys that the client would give and the account lacks; where there are none it goes on.
+    async fn ask_for_keys(&mut self, mut upgrade: Box<Upgrade>) -> Next {
+        match self.server.modules.sasl_upgrade.next(&mut upgrade).await {
+            Some(task) => {
+                self.connection.stream.ask_for_keys(task);
+                self.upgrade = Some(upgrade);
+                Next::More
+            }
+            None => {
+                let Upgrade { account, request, .. } = *upgrade;
+                Box::pin(self.resume_inline(account, request)).await
+            }
+        }
+    }
+
+    pub(super) async fn upgraded(&mut self, keys: ScramKeys) -> Next {
+        let Some(upgrade) = self.upgrade.take() else { return Next::Over };
+        if let Some(proof) = &self.proof {
+            self.server.modules.sasl_upgrade.given(&upgrade.account, keys, proof).await;
+        }
+        self.ask_for_keys(upgrade).await
+    }
+
     /// Whether the account that is meant may not be used for now.
     async fn is_disabled(&self) -> bool {
         let Some(account) = &self.meant else { return false };
@@ -150,7 +174,7 @@ impl Negotiation {
         debug!(address = %self.address, %account, mechanism, "authenticated");
         self.mechanism = mechanism.to_owned();
         if let Some(request) = request {
-            return Box::pin(self.resume_inline(account, request)).await;
+            return Box::pin(self.ask_for_keys(Box::new(Upgrade::new(account, request)))).await;
         }
         self.connection.stream.authenticated(account.clone());
         self.account = Some(account);
