@@ -205,6 +205,9 @@ pub struct Auth {
     pub plain: bool,
     /// Served domains that offer ANONYMOUS and nothing else.
     pub anonymous: Vec<String>,
+    /// Whether a client with a token may log in by the first bytes of direct TLS (0-RTT, XEP-0484), without any round trip of its own. The
+    /// server then remembers TLS sessions, and they end with it: after a restart clients make whole handshakes.
+    pub early_data: bool,
     /// Failed attempts a minute after which an account, and an address, must wait.
     pub failures_per_minute_max: u32,
 }
@@ -216,6 +219,7 @@ impl Default for Auth {
             iterations: 4096,
             plain: true,
             anonymous: Vec::new(),
+            early_data: false,
             failures_per_minute_max: 20,
         }
     }

@@ -248,7 +248,7 @@ impl Server {
         let accept = move |socket, peer, admitted| {
             let transport = match gate.direct {
                 false => Transport::plain(socket, peer, server.buffers()),
-                true => Transport::tls(socket, peer, server.buffers(), server.certificates.direct_tls_config()),
+                true => Transport::tls(socket, peer, server.buffers(), server.direct_tls_config()),
             };
             let counts = Counts { _admitted: admitted, _connection: server.deps.metrics.connection() };
             // At once, so that however many are accepted before the first of them runs, none is too many.
@@ -383,6 +383,13 @@ impl Server {
         let closed = tokio::task::spawn_blocking(move || store.close());
         if closed.await.is_err() {
             warn!("the store did not close");
+        }
+    }
+
+    fn direct_tls_config(&self) -> Arc<rustls::ServerConfig> {
+        match self.deps.config.load().auth.early_data {
+            true => self.certificates.early_tls_config(),
+            false => self.certificates.direct_tls_config(),
         }
     }
 

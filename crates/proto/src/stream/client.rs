@@ -57,6 +57,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Negotiation {
     secure: bool,
+    /// XEP-0484: whether the peer's bytes are early data of TLS.
+    early: bool,
     account: Option<BareJid>,
     acceptance: Option<Acceptance>,
     exchange: Option<(Exchange, String)>,
@@ -151,6 +153,14 @@ impl ClientStream {
             }
         }
         None
+    }
+
+    /// Whether the next bytes are early data of TLS (RFC 8446 §2.3): anybody may have sent them again. Nobody logs in by them but with a
+    /// token and a count (XEP-0484 §3.4, XEP-0388 §3).
+    pub fn set_early(&mut self, early: bool) {
+        if let Some(negotiation) = &mut self.negotiation {
+            negotiation.early = early;
+        }
     }
 
     /// Ends the stream with an error, of which the peer is told (§4.9.1.1), preceded by our header where it has not been sent.
@@ -256,6 +266,10 @@ impl ClientStream {
         let authenticated = self.negotiation().account.is_some();
         if element.ns() == ns::SASL2 && !authenticated {
             return self.authenticate2(element, starttls, nonce);
+        }
+        if self.negotiation().early && !authenticated {
+            let text = "as early data of TLS there may be a login with a token, and what is said after it";
+            return Some(self.failed(StreamError::new(StreamCondition::PolicyViolation, text)));
         }
         // XEP-0388 §2.4: nothing else may come while it is in progress.
         if self.state == State::Authenticating && self.negotiation().sasl2.is_some() {

@@ -243,10 +243,14 @@ impl Fast {
         Self { tokens: store.map(accounts::TOKENS), store: store.clone(), accounts: accounts.clone() }
     }
 
-    /// The feature, with the mechanisms that a connection can be had by.
-    pub fn feature(mechanisms: &[TokenMechanism]) -> Element {
+    /// The feature, with the mechanisms that a connection can be had by. `early`: whether this may be said in early data of TLS.
+    pub fn feature(mechanisms: &[TokenMechanism], early: bool) -> Element {
         let each = mechanisms.iter().map(|mechanism| Element::new("mechanism", ns::FAST).with_text(mechanism.name()));
-        Element::new("fast", ns::FAST).with_all(each)
+        let mut feature = Element::new("fast", ns::FAST).with_all(each);
+        if early {
+            feature.set_attr("tls-0rtt", "true");
+        }
+        feature
     }
 
     /// Whether the client has the token that it was given, and what the server says then. What becomes of the token thereby is on

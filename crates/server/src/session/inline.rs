@@ -29,7 +29,8 @@ impl Negotiation {
     pub(super) fn inline_features(&self, bindings: &ChannelBindings, anonymous: bool) -> Vec<Element> {
         let mut features = self.server.modules.inline_features();
         if !anonymous {
-            features.push(Fast::feature(&Offer::token_mechanisms(bindings)));
+            let early = self.gate.direct && self.server.config().auth.early_data;
+            features.push(Fast::feature(&Offer::token_mechanisms(bindings), early));
         }
         features
     }

@@ -92,7 +92,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
 
 pub(super) struct Negotiation {
     pub(super) server: Arc<Server>,
-    gate: Gate,
+    pub(super) gate: Gate,
     pub(super) connection: Connection,
     deadline: Instant,
     pub(super) domain: String,
@@ -224,6 +224,7 @@ impl Negotiation {
                         debug!(address = %self.address, %error, "connection lost before a session");
                         return None;
                     }
+                    self.connection.stream.set_early(self.connection.transport.is_early());
                 }
                 Ok(Err(_)) => return None,
                 Err(_) => {

@@ -5,7 +5,7 @@
 //! [`ClientStream::succeeded`], [`ClientStream::bound_inline`] and [`ClientStream::resumed`] it ended.
 
 use super::{ClientStream, Negotiation, State};
-use crate::sasl::sasl2::{self, Request};
+use crate::sasl::sasl2::{self, Authenticate, Request};
 use crate::sasl::{Exchange, SaslFailure, Step, TokenMechanism, TokenProof, UpgradeTask};
 use crate::stream::event::{Acceptance, After, Event};
 use crate::stream::features::{self, StartTls};
@@ -72,6 +72,15 @@ impl ClientStream {
                 if starttls == StartTls::Required || acceptance.inline.is_none() {
                     return self.fail_authentication(SaslFailure::EncryptionRequired, None, mechanism);
                 }
+                if negotiation.early
+                    && let Some(failure) = self.refusal_of_early(by_token)
+                {
+                    return self.fail_authentication(failure, None, mechanism);
+                }
+                let negotiation = self.negotiation();
+                let Some(acceptance) = &mut negotiation.acceptance else {
+                    return Some(self.failed(StreamCondition::NotAuthorized.into()));
+                };
                 if let Some(meant) =
                     negotiation.sasl2.as_ref().and_then(|sasl2| sasl2.wanted("config-version", ns::PIPELINING))
                     && meant.attr("value") != negotiation.config_version.as_deref()
@@ -149,11 +158,22 @@ impl ClientStream {
         Event::AuthenticationFailed { failure: SaslFailure::Aborted, username: None, mechanism }
     }
 
+    /// Why nobody may log in so by what may have been sent before (XEP-0484 §3.4): a token without a count, or no token.
+    fn refusal_of_early(&mut self, by_token: Option<TokenMechanism>) -> Option<SaslFailure> {
+        let request = self.negotiation().sasl2.as_deref();
+        match (by_token, request.and_then(count)) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => Some(SaslFailure::MalformedRequest),
+            // The same is good once the handshake has ended.
+            (None, _) => Some(SaslFailure::TemporaryAuthFailure),
+        }
+    }
+
     pub(super) fn check_token(&mut self, username: String, proof: Box<TokenProof>) -> Event {
         self.state = State::Waiting;
         let request = self.negotiation().sasl2.as_deref();
         let device = request.and_then(|request| request.user_agent.id.clone());
-        let count = request.and_then(|request| request.wanted("fast", ns::FAST)?.attr("count")?.parse().ok());
+        let count = request.and_then(count);
         Event::CheckToken { username, device, proof, count }
     }
 
@@ -221,4 +241,9 @@ impl ClientStream {
         (negotiation.attempts > super::ATTEMPTS_MAX)
             .then(|| self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many attempts")))
     }
+}
+
+/// XEP-0484 §3.4: how often the peer has logged in with its token, as it says.
+fn count(request: &Authenticate) -> Option<u64> {
+    request.wanted("fast", ns::FAST)?.attr("count")?.parse().ok()
 }
