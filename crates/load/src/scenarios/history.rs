@@ -73,9 +73,7 @@ impl Worker {
         world.stanza(who, |out| {
             out.extend_from_slice(b"<iq type='set' id='");
             out.extend_from_slice(&hexadecimal(now));
-            out.extend_from_slice(
-                b"'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>",
-            );
+            out.extend_from_slice(b"'><query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'><max>");
             out.extend_from_slice(page.to_string().as_bytes());
             out.extend_from_slice(b"</max>");
             if !reader.after.is_empty() {

@@ -253,15 +253,15 @@ impl Fast {
         feature
     }
 
-    /// Whether the client has the token that it was given, and what the server says then. What becomes of the token thereby is on
-    /// disk when this returns.
+    /// Whether the client has the token that it was given: what the server says then, and the client's tokens as they are now. What
+    /// becomes of them is on disk when this returns.
     pub async fn check(
         &self,
         account: &BareJid,
         device: Option<&str>,
         proof: &TokenProof,
         count: Option<u64>,
-    ) -> Result<Vec<u8>, SaslFailure> {
+    ) -> Result<(Vec<u8>, Device), SaslFailure> {
         let refuse = |error: StoreError| {
             tracing::error!(%error, %account, "tokens cannot be read or written");
             SaslFailure::TemporaryAuthFailure
@@ -283,17 +283,18 @@ impl Fast {
                 outcome => outcome.map_err(refuse)?,
             }
         }
-        Ok(answer)
+        Ok((answer, after))
     }
 
     /// What is to be done about tokens once the account has authenticated: one is taken back, or given. What is given is on disk. Whoever
-    /// has authenticated by an earlier password, or by a token that is gone, gets none.
+    /// has authenticated by an earlier password, or by a token that is gone, gets none. `checked`: the tokens as [`Fast::check`] gave them.
     pub async fn settle(
         &self,
         account: &BareJid,
         request: &Authenticate,
         offered: &[TokenMechanism],
         proof: &Proof,
+        mut checked: Option<Device>,
     ) -> Result<Option<Element>, StoreError> {
         let Some(id) = request.user_agent.id.as_deref() else { return Ok(None) };
         let by_token = TokenMechanism::parse(&request.mechanism).is_some();
@@ -305,7 +306,10 @@ impl Fast {
         }
         let owner = accounts::owner(account);
         for _ in 0..ATTEMPTS_MAX {
-            let before = self.tokens.get(&owner, id).await?;
+            let before = match checked.take() {
+                Some(device) => Some(device),
+                None => self.tokens.get(&owner, id).await?,
+            };
             if by_token && before.is_none() {
                 return Ok(None);
             }
@@ -426,19 +430,19 @@ mod tests {
         let (fast, (juliet, by_old)) = (Fast::of(&accounts), account(&accounts).await);
         // By its password the client is in; only then the password is changed.
         accounts.set_password(&juliet, "another").await.unwrap();
-        let settled = fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by_old).await.unwrap();
+        let settled = fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by_old, None).await.unwrap();
         assert_eq!(settled, None);
         assert!(fast.clients(&juliet).await.unwrap().is_empty());
 
         // The same where it came by a token.
         let by_new = proof_of(&accounts, &juliet).await;
-        let token = secret(fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by_new).await.unwrap());
+        let token = secret(fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by_new, None).await.unwrap());
         fast.check(&juliet, Some(PHONE), &proof(&token, NONE), None).await.unwrap();
         accounts.set_password(&juliet, "a third").await.unwrap();
         let by_token = request(NONE.name(), &[Element::new("fast", ns::FAST), wish()]);
-        assert_eq!(fast.settle(&juliet, &by_token, &[NONE], &by_new).await.unwrap(), None);
+        assert_eq!(fast.settle(&juliet, &by_token, &[NONE], &by_new, None).await.unwrap(), None);
         let by_third = proof_of(&accounts, &juliet).await;
-        assert_eq!(fast.settle(&juliet, &by_token, &[NONE], &by_third).await.unwrap(), None, "the token is gone");
+        assert_eq!(fast.settle(&juliet, &by_token, &[NONE], &by_third, None).await.unwrap(), None, "the token is gone");
         assert!(fast.clients(&juliet).await.unwrap().is_empty());
     }
 
@@ -452,9 +456,9 @@ mod tests {
         fast.tokens.put(&mut batch, &accounts::owner(&juliet), PHONE, &device);
         accounts.store().commit(batch).await.unwrap();
         let log_in = async |token: &str, count| {
-            fast.check(&juliet, Some(PHONE), &proof(token, NONE), Some(count)).await?;
+            let (_, checked) = fast.check(&juliet, Some(PHONE), &proof(token, NONE), Some(count)).await?;
             let request = request(NONE.name(), &[Element::new("fast", ns::FAST).with_attr("count", count.to_string())]);
-            Ok(fast.settle(&juliet, &request, &[NONE], &by).await.unwrap())
+            Ok(fast.settle(&juliet, &request, &[NONE], &by, Some(checked)).await.unwrap())
         };
         let new = secret(log_in("old", 1).await.unwrap());
         // Its answer was lost: the client comes with the old one, and gets another.
@@ -472,7 +476,7 @@ mod tests {
     async fn of_two_logins_with_one_count_at_the_same_time_one_is_a_replay() {
         let accounts = Accounts::new(&Store::memory(), ScramPolicy::default());
         let (fast, (juliet, by)) = (Fast::of(&accounts), account(&accounts).await);
-        let token = secret(fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by).await.unwrap());
+        let token = secret(fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by, None).await.unwrap());
         let proof = proof(&token, NONE);
         let once = || fast.check(&juliet, Some(PHONE), &proof, Some(1));
         let (one, other) = tokio::join!(once(), once());
@@ -483,7 +487,7 @@ mod tests {
     async fn clients_with_tokens_are_listed_and_what_is_taken_back_is_good_no_more() {
         let accounts = Accounts::new(&Store::memory(), ScramPolicy::default());
         let (fast, (juliet, by)) = (Fast::of(&accounts), account(&accounts).await);
-        let token = secret(fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by).await.unwrap());
+        let token = secret(fast.settle(&juliet, &request("PLAIN", &[wish()]), &[NONE], &by, None).await.unwrap());
         let listed = fast.clients(&juliet).await.unwrap();
         assert_eq!((listed.len(), listed[0].client.as_str()), (1, PHONE));
         assert_eq!(listed[0].software.as_deref(), Some("Magpie Mobile"));
@@ -491,7 +495,7 @@ mod tests {
         fast.check(&juliet, Some(PHONE), &proof(&token, NONE), None).await.unwrap();
         assert_eq!(fast.revoke(&juliet, Some(PHONE)).await.unwrap(), [PHONE]);
         let late = fast.check(&juliet, Some(PHONE), &proof(&token, NONE), None).await;
-        assert_eq!(late, Err(SaslFailure::NotAuthorized));
+        assert_eq!(late.err(), Some(SaslFailure::NotAuthorized));
         assert!(fast.clients(&juliet).await.unwrap().is_empty());
     }
 

@@ -96,9 +96,10 @@ impl Negotiation {
     }
 
     async fn settle_tokens(&mut self, request: &Authenticate) {
+        let checked = self.tokens.take().map(|tokens| *tokens);
         let (Some(account), Some(proof)) = (&self.account, &self.proof) else { return };
         let offered = Offer::token_mechanisms(&self.connection.transport.bindings(self.server.certificates()));
-        match self.server.modules.fast.settle(account, request, &offered, proof).await {
+        match self.server.modules.fast.settle(account, request, &offered, proof, checked).await {
             Ok(token) => token.into_iter().for_each(|token| self.connection.stream.add_to_success(token)),
             // A client without a token has its password.
             Err(error) => warn!(%error, %account, "tokens cannot be read or written"),

@@ -22,6 +22,7 @@ use crate::config::TlsMode;
 use crate::listen::transport::Transport;
 use crate::mailbox::Mail;
 use crate::metrics::Counted;
+use crate::modules::fast::Device;
 use crate::modules::invites::Invite;
 use crate::modules::register::Stranger;
 use crate::modules::sasl_upgrade::Upgrade;
@@ -105,6 +106,8 @@ pub(super) struct Negotiation {
     lacks_keys: bool,
     /// On what its authentication rests.
     pub(super) proof: Option<Proof>,
+    /// XEP-0484: the tokens of the client that has shown one.
+    pub(super) tokens: Option<Box<Device>>,
     /// XEP-0480: what it does before it is told of its success.
     upgrade: Option<Box<Upgrade>>,
     pub(super) anonymous: bool,
@@ -143,6 +146,7 @@ impl Negotiation {
             meant: None,
             lacks_keys: false,
             proof: None,
+            tokens: None,
             upgrade: None,
             anonymous: false,
             mechanism: String::new(),

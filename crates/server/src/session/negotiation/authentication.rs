@@ -102,11 +102,15 @@ impl Negotiation {
         let Some(account) = &self.meant else { return Err(SaslFailure::NotAuthorized) };
         let answer = self.server.modules.fast.check(account, device, proof, count).await;
         self.proof = found.and_then(|credentials| credentials.keys.into_iter().next()).map(Proof::new);
-        match answer? {
-            _ if self.proof.is_none() => Err(SaslFailure::NotAuthorized),
-            _ if self.is_disabled().await => Err(SaslFailure::AccountDisabled),
-            answer => Ok(answer),
+        let (answer, tokens) = answer?;
+        if self.proof.is_none() {
+            return Err(SaslFailure::NotAuthorized);
         }
+        if self.is_disabled().await {
+            return Err(SaslFailure::AccountDisabled);
+        }
+        self.tokens = Some(Box::new(tokens));
+        Ok(answer)
     }
 
     /// XEP-0480: asks for the next keys that the client would give and the account lacks; where there are none it goes on.
