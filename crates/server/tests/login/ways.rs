@@ -98,6 +98,7 @@ pub(crate) fn fast(address: SocketAddr, config: &Arc<ClientConfig>, token: &str)
     wire.open(&by_token(token, "", BIND2));
     wire.hear();
     let success = wire.hear();
+    assert_eq!(wire.tls().handshake_kind(), Some(rustls::HandshakeKind::Resumed));
     assert_bound(&success, &mut wire);
     wire
 }
@@ -109,6 +110,7 @@ pub(crate) fn fast_early(address: SocketAddr, config: &Arc<ClientConfig>, token:
     wire.protect_and_say(config, &format!("{}{login}", super::wire::header()));
     wire.hear();
     let success = wire.hear();
+    assert!(wire.tls().is_early_data_accepted());
     assert_bound(&success, &mut wire);
     wire
 }
