@@ -205,6 +205,9 @@ pub struct Auth {
     pub plain: bool,
     /// Served domains that offer ANONYMOUS and nothing else.
     pub anonymous: Vec<String>,
+    /// Whether SCRAM tells clients what was offered (XEP-0474), so that they see if somebody has taken the best away. Clients that log in by
+    /// SASL2 (XEP-0388) are told in any case; off is for old ones that fail over what they do not know.
+    pub downgrade_protection: bool,
     /// Whether a client with a token may log in by the first bytes of direct TLS (0-RTT, XEP-0484), without any round trip of its own. The
     /// server then remembers TLS sessions, and they end with it: after a restart clients make whole handshakes.
     pub early_data: bool,
@@ -219,6 +222,7 @@ impl Default for Auth {
             iterations: 4096,
             plain: true,
             anonymous: Vec::new(),
+            downgrade_protection: true,
             early_data: false,
             failures_per_minute_max: 20,
         }

@@ -94,8 +94,8 @@ pub struct Offer {
     pub bindings: ChannelBindings,
     /// XEP-0388 §4.4: whom the stream header is from; an authorization identity must be the same.
     pub from: Option<BareJid>,
-    /// XEP-0474: whether SCRAM tells the client what was offered, so that nobody in between can have taken the best away. Only where
-    /// the client speaks SASL2: some older ones fail over any attribute that SCRAM allows for but does not name, as rsasl 2 does.
+    /// XEP-0474: whether SCRAM tells the client what was offered, so that nobody in between can have taken the best away. RFC 5802 §5.1 has
+    /// clients pass over attributes that they do not know; few do not, rsasl 2 among them.
     pub protected: bool,
 }
 

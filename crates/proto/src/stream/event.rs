@@ -149,6 +149,8 @@ pub struct Acceptance {
     pub starttls: StartTls,
     /// SASL. Not used once the peer is authenticated.
     pub offer: Offer,
+    /// XEP-0474: whether SCRAM tells the peer what was offered where it speaks the profile of RFC 6120; by that of XEP-0388 it does.
+    pub protected: bool,
     /// XEP-0388: whether that profile is on offer, and what can be had inline.
     pub inline: Option<Vec<Element>>,
     /// Whether strangers may make accounts (XEP-0077). Not used once the peer is authenticated.

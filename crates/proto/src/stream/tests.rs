@@ -35,6 +35,7 @@ fn open(stream: &mut ClientStream, attributes: &str, starttls: StartTls, registr
         domain: "example.org".into(),
         starttls,
         offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
+        protected: true,
         inline: None,
         registration,
         invites: false,
@@ -285,12 +286,17 @@ mod sasl2 {
     use crate::xml::Element;
 
     fn opened2() -> ClientStream {
+        opened2_with(true)
+    }
+
+    fn opened2_with(protected: bool) -> ClientStream {
         let mut stream = ClientStream::new(LIMITS, true, "id".into(), "example.org".into());
         assert!(matches!(feed(&mut stream, &header("from='juliet@example.org'")), Some(Event::Opened(_))));
         stream.accept(Acceptance {
             domain: "example.org".into(),
             starttls: StartTls::No,
             offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
+            protected,
             inline: Some(vec![Element::new("bind", ns::BIND2)]),
             invites: false,
             registration: false,
@@ -414,10 +420,10 @@ mod sasl2 {
     }
 
     #[test]
-    fn scram_tells_what_was_offered_where_the_client_speaks_this_profile() {
+    fn scram_tells_what_was_offered_by_this_profile_and_by_the_other_unless_that_is_switched_off() {
         use base64::Engine as _;
-        let challenge = |text: String, name: &str| {
-            let mut stream = opened2();
+        let challenge = |text: String, name: &str, protected| {
+            let mut stream = opened2_with(protected);
             assert!(matches!(feed(&mut stream, &text), Some(Event::FindKeys { .. })));
             stream.keys(keys(), true);
             let answer = written(&mut stream);
@@ -431,8 +437,10 @@ mod sasl2 {
             "<authenticate xmlns='{}' mechanism='SCRAM-SHA-256'><initial-response>{first}</initial-response></authenticate>",
             ns::SASL2
         );
-        assert!(challenge(two, ns::SASL2).contains(",h="));
-        assert!(!challenge(auth("SCRAM-SHA-256", first), ns::SASL).contains(",h="));
+        for protected in [false, true] {
+            assert!(challenge(two.clone(), ns::SASL2, protected).contains(",h="));
+            assert_eq!(challenge(auth("SCRAM-SHA-256", first), ns::SASL, protected).contains(",h="), protected);
+        }
     }
 
     /// A stream whose peer has proved who it is and is asked for keys of another hash.

@@ -63,7 +63,7 @@ impl ClientStream {
                     return Some(self.failed(StreamCondition::NotAuthorized.into()));
                 };
                 acceptance.offer.from = None;
-                acceptance.offer.protected = false;
+                acceptance.offer.protected = acceptance.protected;
                 let (exchange, step) = Exchange::start(&acceptance.offer, &mechanism, initial.as_deref(), nonce());
                 self.negotiation().exchange = Some((exchange, mechanism));
                 self.step(step)

@@ -71,6 +71,7 @@ impl Negotiation {
                 true => Offer::new(&domain, bindings, &[], false, true),
                 false => Offer::new(&domain, bindings, &hashes, plain, false),
             },
+            protected: config.auth.downgrade_protection,
             domain,
             starttls,
             registration: config.registration.open && !anonymous || invites,

@@ -190,6 +190,12 @@ fn check_value(pattern: &str, value: &str, variables: &mut Variables) -> Result<
             Err(format!("expected one of {choices}, found '{value}'"))
         };
     }
+    if let Some(decoded) = pattern.strip_prefix("{decoded ").and_then(|rest| rest.strip_suffix('}')) {
+        let value = BASE64.decode(value).map_err(|error| format!("'{value}' is not base64: {error}"))?;
+        // What is written in square brackets there is written in braces elsewhere.
+        let pattern = decoded.replace('[', "{").replace(']', "}");
+        return check_value(&pattern, &String::from_utf8_lossy(&value), variables);
+    }
     let parts = parts(pattern)?;
     let mut captured = variables.clone();
     if match_parts(&parts, value, &mut captured)? {
