@@ -295,12 +295,15 @@ impl Options {
             addresses.extend(found.take(1));
         }
         let sessions = self.connections.div_ceil(work.group()) * work.group();
-        let resumed = matches!(&work, Work::Login(login) if login.resumed);
+        let login = match &work {
+            Work::Login(login) => login.clone(),
+            _ => login::Login::default(),
+        };
         let trust = Trust {
             any: self.insecure || (self.ca.is_none() && addresses.iter().all(|address| address.ip().is_loopback())),
             ca: self.ca.clone(),
             tls12: false,
-            resume: resumed,
+            resume: login.resumes(),
         };
         let limit = worker::raise_file_limit().saturating_sub(OTHER_FILES).clamp(1, u64::from(SESSIONS_PER_PROCESS));
         let processes = match self.processes.as_str() {
@@ -315,6 +318,7 @@ impl Options {
                 domain: self.domain.clone(),
                 security: self.security,
                 mechanism: self.mechanism,
+                login: login.profile(),
                 acks: self.acks,
                 carbons: self.carbons,
                 roster: work.needs_roster(),

@@ -25,7 +25,7 @@ use self::course::Course;
 use self::layout::{LayoutError, SESSIONS_PER_PROCESS, Share};
 use self::servers::{Home, Node, Template};
 use self::system::{System, Wanted};
-use crate::client::negotiation::{Profile, Security};
+use crate::client::negotiation::{Login, Profile, Security};
 use crate::client::sasl::Mechanism;
 use crate::compare::CompareError;
 use crate::compare::about::{MACHINE, VERSION};
@@ -321,6 +321,7 @@ fn plans(options: &ManyOptions, shares: &[Share], nodes: &[Node]) -> Vec<Plan> {
             work: Work::Idle(idle::Idle { messages, ..idle::Idle::default() }),
             protocol: Protocol::Xmpp,
             profile: Profile {
+                login: Login::default(),
                 domain: DOMAIN.into(),
                 security: Security::Plain,
                 mechanism: options.mechanism,

@@ -168,7 +168,7 @@ impl Work {
         match self {
             Self::Idle(work) => work.lead(crew),
             Self::Pairs(_) | Self::Ping(_) | Self::History(_) => crew.connect_and_measure(),
-            Self::Login(_) => crew.measure(),
+            Self::Login(work) => work.lead(crew),
             Self::Presence(work) => work.lead(crew),
             Self::Storm(work) => work.lead(crew),
             Self::Offline(work) => work.lead(crew),

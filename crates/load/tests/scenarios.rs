@@ -98,6 +98,19 @@ fn logins_are_counted() {
 }
 
 #[test]
+fn logins_that_do_all_at_once_are_counted_and_so_are_those_by_a_token() {
+    for ways in [&["--sasl2"][..], &["--fast"], &["--sasl2", "--acks"], &["--fast", "--acks", "--carbons"]] {
+        let run = run(&server::start_inline(), &[&["login", "-c", "3"], ways].concat());
+        assert!(run.operations > 3, "{ways:?}: more than one for each session: {}", run.operations);
+    }
+    for way in ["--sasl2", "--fast"] {
+        let short = ["--warmup", "0.1", "--seconds", "0.5", "--address", &server::start()];
+        let (good, _, errors) = output(&[&["login", "-c", "1", way][..], &short].concat());
+        assert!(!good && errors.contains("does not offer SASL2 (XEP-0388), or not without TLS"), "{errors}");
+    }
+}
+
+#[test]
 fn presence_reaches_the_contacts() {
     let run = run(&server::start(), &["presence", "-c", "3", "--contacts", "2"]);
     assert!(run.operations > 10);

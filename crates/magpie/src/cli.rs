@@ -112,6 +112,9 @@ pub(crate) enum Command {
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
+    /// List and take back tokens by which clients log in without the password (XEP-0484)
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Make, list and take back links by which people make accounts or become contacts
     #[command(subcommand)]
     Invite(InviteCommand),
@@ -310,6 +313,25 @@ pub(crate) enum InviteCommand {
         /// Its token, or the link
         #[arg(value_name = "TOKEN|URI")]
         token: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TokenCommand {
+    /// List the clients of an account that have tokens
+    List {
+        /// Address of the account
+        #[arg(value_name = "JID", value_parser = account)]
+        jid: BareJid,
+    },
+    /// Take tokens back: the clients need the password again, and their sessions end
+    Revoke {
+        /// Address of the account
+        #[arg(value_name = "JID", value_parser = account)]
+        jid: BareJid,
+        /// Only that of the client with this id, as `magpie token list` shows it
+        #[arg(long, value_name = "ID")]
+        client: Option<String>,
     },
 }
 

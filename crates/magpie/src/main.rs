@@ -15,6 +15,7 @@ mod serve;
 mod session;
 mod status;
 mod target;
+mod token;
 mod user;
 
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
         Command::User(user) => user::run(global, user),
         Command::Export(export) => portable::export(global, &export),
         Command::Import { files } => portable::import(global, &files),
+        Command::Token(command) => token::run(global, command),
         Command::Invite(command) => invite::run(global, command),
         Command::Report(command) => report::run(global, command),
         Command::Domain { host } => user::domain(global, host),

@@ -20,6 +20,10 @@ pub const SASL2: &str = "urn:xmpp:sasl:2";
 pub const BIND2: &str = "urn:xmpp:bind:0";
 /// XEP-0484: Fast Authentication Streamlining Tokens.
 pub const FAST: &str = "urn:xmpp:fast:0";
+/// XEP-0480: SASL Upgrade Tasks.
+pub const UPGRADE: &str = "urn:xmpp:sasl:upgrade:0";
+/// XEP-0480 §3: of what SCRAM keys are made.
+pub const SCRAM_UPGRADE: &str = "urn:xmpp:scram-upgrade:0";
 /// XEP-0509: Initial Authentication Pipelining.
 pub const PIPELINING: &str = "urn:xmpp:iap:0";
 /// RFC 6120 §7: resource binding.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use magpie_proto::jid::BareJid;
-use magpie_proto::sasl::{Credentials, PasswordError, ScramPolicy};
+use magpie_proto::sasl::{Credentials, Hash, PasswordError, ScramKeys, ScramPolicy};
 use magpie_store::{Batch, Map, Record, Store, StoreError, Ticket, Value};
 use tokio::sync::Semaphore;
 
@@ -94,6 +94,23 @@ impl Record for StoredCredentials {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         Credentials::decode(bytes).map(Self)
+    }
+}
+
+/// On what an authentication rests: keys that the account had when it was asked for them. It holds until the account has another password.
+#[derive(Clone, Debug)]
+pub struct Proof(Box<ScramKeys>);
+
+impl Proof {
+    /// Of the keys that a password was checked against, or of any of the account where a token stands for the password: it must be
+    /// taken before the token is read.
+    pub fn new(keys: ScramKeys) -> Self {
+        Self(Box::new(keys))
+    }
+
+    /// Whether the account still has that password.
+    pub fn holds(&self, credentials: &Credentials) -> bool {
+        credentials.get(self.0.hash) == Some(&self.0)
     }
 }
 
@@ -193,7 +210,7 @@ impl Accounts {
         if self.exists(account).await? {
             return Err(AccountError::Exists);
         }
-        let credentials = StoredCredentials(self.derive(password).await?);
+        let credentials = StoredCredentials(self.derive(password, self.policy()).await?);
         let owner = owner(account);
         let mut batch = Batch::new();
         self.inner.credentials.expect(&mut batch, &owner, None);
@@ -207,34 +224,50 @@ impl Accounts {
 
     /// Gives the account another password. Tokens that stand for the old one are good no more.
     pub async fn set_password(&self, account: &BareJid, password: &str) -> Result<(), AccountError> {
-        self.put_password(account, password, true).await
-    }
-
-    /// Makes the keys anew that the policy asks for, from the password that the account has.
-    pub async fn renew_keys(&self, account: &BareJid, password: &str) -> Result<(), AccountError> {
-        self.put_password(account, password, false).await
-    }
-
-    async fn put_password(&self, account: &BareJid, password: &str, another: bool) -> Result<(), AccountError> {
         if !self.exists(account).await? {
             return Err(AccountError::NotFound);
         }
-        let credentials = StoredCredentials(self.derive(password).await?);
+        let credentials = StoredCredentials(self.derive(password, self.policy()).await?);
         let owner = owner(account);
-        let put = |batch: &mut Batch| {
+        let put = |_: &Credentials, batch: &mut Batch| {
             self.inner.credentials.put(batch, &owner, &credentials);
-            if another {
-                self.inner.tokens.clear(batch, &owner);
-            }
+            self.inner.tokens.clear(batch, &owner);
+            true
         };
-        self.change_by(account, put, |batch| self.commit([account].into_iter(), batch)).await
+        self.change_by(account, ATTEMPTS_MAX, put, |batch| self.commit([account].into_iter(), batch)).await.map(drop)
+    }
+
+    /// Makes the keys that the policy asks for and the account lacks, from its password. Does nothing where it has another by now.
+    pub async fn renew_keys(&self, account: &BareJid, password: &str, proof: &Proof) -> Result<(), AccountError> {
+        let Some(found) = self.find(account).await? else { return Err(AccountError::NotFound) };
+        let policy = self.policy();
+        let lacks = |hash: Hash| found.get(hash).is_none();
+        let missing = policy.hashes.iter().copied().filter(|(hash, _)| lacks(*hash)).collect();
+        let made = self.derive(password, Arc::new(ScramPolicy { hashes: missing })).await?;
+        self.add_keys(account, made.keys, proof).await.map(drop)
+    }
+
+    /// Adds keys for hashes that the account has none for. Whether it has them now: not where the password is another than that
+    /// of the proof.
+    pub async fn add_keys(&self, account: &BareJid, keys: Vec<ScramKeys>, proof: &Proof) -> Result<bool, AccountError> {
+        let owner = owner(account);
+        let put = |found: &Credentials, batch: &mut Batch| {
+            let mut with = found.clone();
+            with.keys.extend(keys.iter().filter(|keys| found.get(keys.hash).is_none()).cloned());
+            self.inner.credentials.put(batch, &owner, &StoredCredentials(with));
+            proof.holds(found)
+        };
+        self.change_by(account, ATTEMPTS_MAX, put, |batch| self.commit([account].into_iter(), batch)).await
     }
 
     /// Removes the account with all that any module keeps of it.
     pub async fn remove(&self, account: &BareJid) -> Result<(), AccountError> {
         let owner = owner(account);
-        let erase = |batch: &mut Batch| batch.erase(&owner);
-        self.change_by(account, erase, |batch| self.commit([account].into_iter(), batch)).await?;
+        let erase = |_: &Credentials, batch: &mut Batch| {
+            batch.erase(&owner);
+            true
+        };
+        self.change_by(account, ATTEMPTS_MAX, erase, |batch| self.commit([account].into_iter(), batch)).await?;
         self.inner.disabled.forget(&owner);
         Ok(())
     }
@@ -346,15 +379,36 @@ impl Accounts {
     /// Commits a change of an account that is there, and is still the same when the change becomes durable; so nothing is
     /// written for an account that is being removed. What is changed is not the credentials.
     pub async fn change(&self, account: &BareJid, change: impl Fn(&mut Batch)) -> Result<(), AccountError> {
-        self.change_by(account, change, |batch| self.inner.store.commit(batch)).await
+        let change = |_: &Credentials, batch: &mut Batch| {
+            change(batch);
+            true
+        };
+        self.change_by(account, ATTEMPTS_MAX, change, |batch| self.inner.store.commit(batch)).await.map(drop)
     }
 
+    /// As [`Accounts::change`], once, and only while the proof holds: whether it did. The change may have preconditions of its own;
+    /// where one does not hold it is [`StoreError::Conflict`].
+    pub async fn change_while(
+        &self,
+        account: &BareJid,
+        proof: &Proof,
+        change: impl Fn(&mut Batch),
+    ) -> Result<bool, AccountError> {
+        let change = |found: &Credentials, batch: &mut Batch| {
+            change(batch);
+            proof.holds(found)
+        };
+        self.change_by(account, 1, change, |batch| self.inner.store.commit(batch)).await
+    }
+
+    /// `change` says whether the batch is to be committed after all.
     async fn change_by(
         &self,
         account: &BareJid,
-        change: impl Fn(&mut Batch),
+        attempts: usize,
+        change: impl Fn(&Credentials, &mut Batch) -> bool,
         commit: impl Fn(Batch) -> Ticket,
-    ) -> Result<(), AccountError> {
+    ) -> Result<bool, AccountError> {
         if account.local().is_none() {
             return Err(AccountError::NotFound);
         }
@@ -365,22 +419,26 @@ impl Accounts {
                 return Err(AccountError::NotFound);
             };
             let mut batch = Batch::new();
-            let stored = StoredCredentials(Credentials::clone(&found));
+            let stored = StoredCredentials(found);
             self.inner.credentials.expect(&mut batch, &owner, Some(&stored));
-            change(&mut batch);
+            if !change(&stored.0, &mut batch) {
+                return Ok(false);
+            }
             match commit(batch).await {
-                Err(StoreError::Conflict) if attempt < ATTEMPTS_MAX => {
+                Err(StoreError::Conflict) => {
                     self.inner.known.forget(account);
+                    if attempt == attempts {
+                        return Err(StoreError::Conflict.into());
+                    }
                     attempt += 1;
                 }
-                outcome => return Ok(outcome?),
+                outcome => return Ok(outcome.map(|()| true)?),
             }
         }
     }
 
-    async fn derive(&self, password: &str) -> Result<Credentials, PasswordError> {
+    async fn derive(&self, password: &str, policy: Arc<ScramPolicy>) -> Result<Credentials, PasswordError> {
         let _turn = self.inner.derivations.acquire().await.expect("the semaphore is never closed");
-        let policy = self.policy();
         let password = password.to_owned();
         tokio::task::spawn_blocking(move || derive(&password, &policy))
             .await

@@ -197,7 +197,7 @@ impl Default for Invites {
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// For which hashes keys are made of a new password: `sha-1`, `sha-256`, `sha-512`. An account that was made when fewer were
-    /// configured gets the others at its next login with PLAIN.
+    /// configured gets the others at its next login with PLAIN, or with a client that knows XEP-0480.
     pub hashes: Vec<String>,
     /// PBKDF2 rounds for new passwords, at least 4096.
     pub iterations: u32,
@@ -205,6 +205,12 @@ pub struct Auth {
     pub plain: bool,
     /// Served domains that offer ANONYMOUS and nothing else.
     pub anonymous: Vec<String>,
+    /// Whether SCRAM tells clients what was offered (XEP-0474), so that they see if somebody has taken the best away. Clients that log in by
+    /// SASL2 (XEP-0388) are told in any case; off is for old ones that fail over what they do not know.
+    pub downgrade_protection: bool,
+    /// Whether a client with a token may log in by the first bytes of direct TLS (0-RTT, XEP-0484), without any round trip of its own. The
+    /// server then remembers TLS sessions, and they end with it: after a restart clients make whole handshakes.
+    pub early_data: bool,
     /// Failed attempts a minute after which an account, and an address, must wait.
     pub failures_per_minute_max: u32,
 }
@@ -216,6 +222,8 @@ impl Default for Auth {
             iterations: 4096,
             plain: true,
             anonymous: Vec::new(),
+            downgrade_protection: true,
+            early_data: false,
             failures_per_minute_max: 20,
         }
     }

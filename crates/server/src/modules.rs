@@ -116,6 +116,8 @@ modules! {
     bind2: Bind2,
     /// XEP-0484: Fast Authentication Streamlining Tokens
     fast: Fast,
+    /// XEP-0480: SASL Upgrade Tasks
+    sasl_upgrade: SaslUpgrade,
     /// RFC 6121 §2: Roster
     roster: RosterModule,
     /// RFC 6121 §4: Presence

@@ -250,7 +250,7 @@ impl Server {
         let accept = move |socket, peer, admitted| {
             let transport = match gate.direct {
                 false => Transport::plain(socket, peer, server.buffers()),
-                true => Transport::tls(socket, peer, server.buffers(), server.certificates.direct_tls_config()),
+                true => Transport::tls(socket, peer, server.buffers(), server.direct_tls_config()),
             };
             let counts = Counts { _admitted: admitted, _connection: server.deps.metrics.connection() };
             // At once, so that however many are accepted before the first of them runs, none is too many.
@@ -385,6 +385,13 @@ impl Server {
         let closed = tokio::task::spawn_blocking(move || store.close());
         if closed.await.is_err() {
             warn!("the store did not close");
+        }
+    }
+
+    fn direct_tls_config(&self) -> Arc<rustls::ServerConfig> {
+        match self.deps.config.load().auth.early_data {
+            true => self.certificates.early_tls_config(),
+            false => self.certificates.direct_tls_config(),
         }
     }
 
@@ -523,6 +530,13 @@ pub fn random_text(bytes: usize) -> String {
     let mut random = vec![0; bytes];
     fill(&mut random);
     BASE64_URL_SAFE_NO_PAD.encode(random)
+}
+
+/// Fresh randomness.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut random = [0; N];
+    fill(&mut random);
+    random
 }
 
 fn fill(random: &mut [u8]) {

@@ -38,6 +38,7 @@ use inline::Beginning;
 pub use negotiation::{Gate, serve};
 use turns::Timer;
 
+use crate::accounts::Proof;
 use crate::mailbox::{Delivery, Mail};
 use crate::modules::client_state::ClientState;
 use crate::modules::offline::Chunk;
@@ -66,6 +67,8 @@ pub struct Takeover {
     pub account: BareJid,
     /// XEP-0388: what else it wanted inline, should the session be over.
     pub inline: Option<Box<Authenticate>>,
+    /// On what its authentication rests.
+    pub proof: Option<Proof>,
 }
 
 /// Stanzas whose promises wait for the store above which a session reads no further.

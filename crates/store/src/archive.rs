@@ -115,6 +115,11 @@ impl<T: Record> Archive<T> {
         self.decode_all(self.store.backend().page(self.name, owner, page).await?)
     }
 
+    /// The ids of the first and the last entry; `None` where there is none. A short read, whatever the entries are like.
+    pub async fn ends(&self, owner: &str) -> Result<Option<(LogId, LogId)>, StoreError> {
+        self.store.backend().ends(self.name, owner).await
+    }
+
     /// Entries by their ids, oldest first; those that are not there are left out.
     pub async fn entries(&self, owner: &str, ids: Vec<LogId>) -> Result<Vec<(LogId, T)>, StoreError> {
         self.decode_all(self.store.backend().archived(self.name, owner, ids).await?)

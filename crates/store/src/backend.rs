@@ -40,6 +40,8 @@ pub(crate) trait Backend: Send + Sync {
 
     /// A page of an archive.
     fn page(&self, name: &'static str, owner: &str, page: Page) -> Reading<Entries>;
+    /// The ids of the first and the last entry of an owner's archive.
+    fn ends(&self, name: &'static str, owner: &str) -> Reading<Option<(LogId, LogId)>>;
     /// Entries of an archive by their ids; those that are not there are left out.
     fn archived(&self, name: &'static str, owner: &str, ids: Vec<LogId>) -> Reading<Entries>;
     /// The topics of an owner's archive.

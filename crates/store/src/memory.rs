@@ -211,6 +211,13 @@ impl Backend for Memory {
         self.read_owner(owner, |rows| rows.archives.get(name).map(|archive| archive.page(&page)).unwrap_or_default())
     }
 
+    fn ends(&self, name: &'static str, owner: &str) -> Reading<Option<(LogId, LogId)>> {
+        self.read_owner(owner, |rows| {
+            let entries = &rows.archives.get(name)?.entries;
+            Some((*entries.first_key_value()?.0, *entries.last_key_value()?.0))
+        })
+    }
+
     fn archived(&self, name: &'static str, owner: &str, mut ids: Vec<LogId>) -> Reading<Entries> {
         ids.sort_unstable();
         ids.dedup();

@@ -110,6 +110,8 @@ type All = (Vec<(LogId, Bytes)>, Vec<(String, Topic)>, Vec<(LogId, Bytes)>);
 fn all(store: &Store, owner: &str, arrived: &[LogId]) -> All {
     let archive = store.archive::<Bytes>("archive");
     let entries = wait(archive.page(owner, Page { limit: 1000, ..Page::default() })).unwrap();
+    let ends = entries.first().zip(entries.last()).map(|((first, _), (last, _))| (*first, *last));
+    assert_eq!(wait(archive.ends(owner)).unwrap(), ends);
     let mut topics = wait(archive.topics(owner)).unwrap();
     topics.sort_by(|one, other| one.0.cmp(&other.0));
     for (name, topic) in &topics {

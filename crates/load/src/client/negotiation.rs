@@ -5,8 +5,12 @@
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use super::sasl::{self, Keys, Mechanism, SaslError, Scram};
+use super::sasl::{self, Keys, Mechanism, SaslError, Scram, Token};
 use super::splitter::{attribute, first_child, name, text_of};
+
+mod inline;
+
+pub use inline::Login;
 
 /// How the connection is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -31,6 +35,9 @@ pub struct Profile {
     pub security: Security,
     /// How the client proves who it is.
     pub mechanism: Mechanism,
+    /// By which profile of SASL.
+    #[serde(default)]
+    pub login: Login,
     /// XEP-0198: acknowledgements, and a stream that can be resumed.
     pub acks: bool,
     /// XEP-0280: copies of what other sessions of the account send and receive.
@@ -85,6 +92,8 @@ pub struct Ready {
     pub sent: u32,
     /// Stanzas received since they are on.
     pub received: u32,
+    /// With what the account logs in the next time (XEP-0484).
+    pub token: Option<Token>,
 }
 
 /// Why there is no session.
@@ -112,6 +121,10 @@ enum Step {
     Features,
     Proceed,
     Authenticated,
+    /// What was on offer comes behind a login that did not wait for it.
+    FeaturesBehind,
+    /// A login that does all at once.
+    Inline,
     Resumed,
     Bound,
     Session,
@@ -126,6 +139,7 @@ pub struct Negotiation {
     encrypted: bool,
     authenticated: bool,
     scram: Option<Scram>,
+    token: Option<Token>,
     resumption: Option<Resumption>,
     offers_acks: bool,
     needs_session: bool,
@@ -149,12 +163,19 @@ impl Negotiation {
             encrypted: false,
             authenticated: false,
             scram: None,
+            token: None,
             resumption,
             offers_acks: false,
             needs_session: false,
             waiting: 0,
             ready: Ready::default(),
         }
+    }
+
+    /// The account has a token, by which it logs in (XEP-0484).
+    pub fn with_token(mut self, token: Option<Token>) -> Self {
+        self.token = token;
+        self
     }
 
     /// The connection is protected from now on.
@@ -174,6 +195,9 @@ impl Negotiation {
                 "'>",
             ],
         );
+        if self.encrypted || profile.security != Security::Starttls {
+            self.log_in_by_token(profile, out);
+        }
     }
 
     /// An element came.
@@ -192,6 +216,9 @@ impl Negotiation {
             Step::Proceed if name(element) == b"proceed" => return Ok(Next::StartTls),
             Step::Proceed => return Err(answer("STARTTLS", element)),
             Step::Authenticated => self.authenticate(profile, keys, element, out)?,
+            Step::FeaturesBehind if name(element).ends_with(b"features") => self.step = Step::Inline,
+            Step::FeaturesBehind => return Err(answer("the header", element)),
+            Step::Inline => self.inline(profile, keys, element, out)?,
             Step::Resumed => self.resumed(element, out)?,
             Step::Bound => self.bound(profile, element, out)?,
             // Others are free to write as soon as there is an address.
@@ -222,7 +249,10 @@ impl Negotiation {
             return Ok(());
         }
         if !self.authenticated {
-            return self.login(profile, features, out);
+            return match profile.login {
+                Login::Sasl => self.login(profile, features, out),
+                Login::Sasl2 | Login::Fast => self.log_in_inline(profile, features, out),
+            };
         }
         self.offers_acks = offers(ACKS);
         self.needs_session = requires_session(features);

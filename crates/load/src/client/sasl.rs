@@ -34,6 +34,9 @@ pub enum SaslError {
     /// The server does not know the password.
     #[error("the server's SCRAM signature is wrong: it does not know the password")]
     Signature,
+    /// The server does not have the token.
+    #[error("the server's answer to a token is wrong: it does not have it")]
+    Token,
 }
 
 /// Keys by password and salt, so that a password is hashed once however often its account logs in, and once for all accounts
@@ -85,6 +88,48 @@ impl Mechanism {
 /// The one message of PLAIN, in base64.
 pub fn plain(username: &str, password: &str) -> String {
     STANDARD.encode(format!("\0{username}\0{password}"))
+}
+
+/// Which client of its user an account's is (XEP-0388 §2.3): the same whenever it logs in.
+pub fn device_id(username: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, username.as_bytes());
+    let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// A token that stands for a password (XEP-0484), to be used without channel binding.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// By which it is used.
+    pub const MECHANISM: &str = "HT-SHA-256-NONE";
+
+    /// As the server gave it.
+    pub fn new(token: String) -> Self {
+        Self(token)
+    }
+
+    /// The one message, in base64.
+    pub fn first(&self, username: &str) -> String {
+        STANDARD.encode([username.as_bytes(), b"\0", self.sign(b"Initiator").as_ref()].concat())
+    }
+
+    /// Whether the server has the token too; its answer is base64.
+    pub fn verify(&self, answer: &[u8]) -> Result<(), SaslError> {
+        let answer = STANDARD.decode(answer.trim_ascii()).map_err(|_| SaslError::Message)?;
+        if answer == self.sign(b"Responder").as_ref() { Ok(()) } else { Err(SaslError::Token) }
+    }
+
+    fn sign(&self, who: &[u8]) -> hmac::Tag {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes()), who)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// A nonce of 18 random bytes in base64.
@@ -235,6 +280,20 @@ mod tests {
         let challenge = STANDARD.encode("r=abd1,s=QSXCR+Q6sek8bf92,i=4096");
         let answer = scram.answer(&mut Keys::default(), "pencil", challenge.as_bytes());
         assert_eq!(answer, Err(SaslError::Message));
+    }
+
+    #[test]
+    fn a_token_is_shown_by_both_and_a_device_is_always_the_same() {
+        let token = Token::new("t".into());
+        let message = STANDARD.decode(token.first("tim")).unwrap();
+        assert!(message.starts_with(b"tim\0") && message.len() == 4 + 32);
+        let right = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"t"), b"Responder");
+        assert_eq!(token.verify(STANDARD.encode(right).as_bytes()), Ok(()));
+        assert_eq!(token.verify(STANDARD.encode([0; 32]).as_bytes()), Err(SaslError::Token));
+        assert_eq!(device_id("user1"), device_id("user1"));
+        assert_ne!(device_id("user1"), device_id("user2"));
+        let groups: Vec<usize> = device_id("user1").split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12]);
     }
 
     #[test]

@@ -247,6 +247,7 @@ impl Engine {
                     session.jid = ready.jid.into();
                 }
                 session.resumed = ready.resumed.is_some();
+                world.tokens.extend(ready.token.map(|token| (who, token)));
                 if let Some(stream) = ready.stream {
                     let acks = session.acks.get_or_insert_default();
                     if ready.resumed.is_none() {

@@ -14,7 +14,7 @@ use super::connection::{Connection, Stage};
 use super::recorder::Recorder;
 use super::tls::{TlsClient, TlsError};
 use crate::client::negotiation::{Negotiation, Resumption, Security};
-use crate::client::sasl::Keys;
+use crate::client::sasl::{Keys, Token};
 use crate::plan::{Plan, Protocol};
 
 /// Bytes that wait for one socket; what a scenario would send beyond them is an error of the run.
@@ -70,6 +70,8 @@ pub struct World {
     wanted: VecDeque<Range<u32>>,
     connect_next: u64,
     resumptions: HashMap<u32, Resumption>,
+    /// With what sessions log in the next time (XEP-0484).
+    pub(super) tokens: HashMap<u32, Token>,
 }
 
 impl World {
@@ -104,6 +106,7 @@ impl World {
             wanted: VecDeque::new(),
             connect_next: 0,
             resumptions: HashMap::new(),
+            tokens: HashMap::new(),
         })
     }
 
@@ -276,7 +279,10 @@ impl World {
         self.logging_in.push_back((who, session.generation, self.now + self.plan.login_seconds_max * 1_000_000));
         if self.plan.protocol == Protocol::Xmpp {
             let resumption = self.resumptions.remove(&who);
-            session.negotiation = Some(Box::new(Negotiation::new(self.plan.account(who), resumption)));
+            // One that is refused is not shown again.
+            let token = self.tokens.remove(&who);
+            let negotiation = Negotiation::new(self.plan.account(who), resumption).with_token(token);
+            session.negotiation = Some(Box::new(negotiation));
         }
         let data = u64::from(session.generation) << 32 | u64::from(who);
         match socket(address, source) {

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Scenario;
+use crate::client::negotiation as client;
+use crate::crew::{Crew, CrewError};
 use crate::engine::{Down, World};
+use crate::result::Run;
 
 /// What `login` needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -16,6 +19,37 @@ pub struct Login {
     /// Resumes TLS sessions with the server's tickets, from the second login of each session on
     #[arg(long)]
     pub resumed: bool,
+    /// Logs in and binds a resource at once (XEP-0388, XEP-0386)
+    #[arg(long)]
+    pub sasl2: bool,
+    /// The same; from the second login of each session on by a token (XEP-0484), and with TLS by a resumed session
+    #[arg(long)]
+    pub fast: bool,
+}
+
+impl Login {
+    /// How the parent leads. Where nobody ever got in there is nothing to measure, and why is an error.
+    pub fn lead(&self, crew: &mut Crew) -> Result<Run, CrewError> {
+        let run = crew.measure()?;
+        match run.errors.keys().next() {
+            Some(why) if run.figures.get("logins_all") == Some(&0.0) => Err(CrewError::Worker(why.clone())),
+            _ => Ok(run),
+        }
+    }
+
+    /// Whether TLS sessions are resumed.
+    pub fn resumes(&self) -> bool {
+        self.resumed || self.fast
+    }
+
+    /// By which profile of SASL.
+    pub fn profile(&self) -> client::Login {
+        match (self.fast, self.sasl2) {
+            (true, _) => client::Login::Fast,
+            (false, true) => client::Login::Sasl2,
+            (false, false) => client::Login::Sasl,
+        }
+    }
 }
 
 /// How long a client waits after a login that failed, microseconds.

@@ -5,9 +5,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use magpie_load::client::splitter::{Piece, Splitter, attribute, name, text_of};
+
+const ACKS: &str = "<enable xmlns='urn:xmpp:sm:3'";
 
 /// Who is there, by full address.
 type Sessions = Arc<Mutex<HashMap<String, TcpStream>>>;
@@ -19,13 +22,25 @@ const ARCHIVED: u32 = 5;
 
 /// Its address. It runs as long as the test.
 pub(crate) fn start() -> String {
+    start_with("")
+}
+
+/// One that knows SASL2, Bind 2 and tokens (XEP-0388, 0386, 0484).
+pub(crate) fn start_inline() -> String {
+    start_with(
+        "<authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'/>\
+         <fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-NONE</mechanism></fast></inline></authentication>",
+    )
+}
+
+fn start_with(inline: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sessions, offline) = (Sessions::default(), Offline::default());
     std::thread::spawn(move || {
         for socket in listener.incoming() {
             let (socket, sessions, offline) = (socket.unwrap(), Arc::clone(&sessions), Arc::clone(&offline));
-            std::thread::spawn(move || Connection::new(socket, sessions, offline).run());
+            std::thread::spawn(move || Connection::new(socket, sessions, offline, inline).run());
         }
     });
     address
@@ -35,14 +50,15 @@ struct Connection {
     socket: TcpStream,
     sessions: Sessions,
     offline: Offline,
+    inline: &'static str,
     user: String,
     jid: String,
     received: u32,
 }
 
 impl Connection {
-    fn new(socket: TcpStream, sessions: Sessions, offline: Offline) -> Self {
-        Self { socket, sessions, offline, user: String::new(), jid: String::new(), received: 0 }
+    fn new(socket: TcpStream, sessions: Sessions, offline: Offline, inline: &'static str) -> Self {
+        Self { socket, sessions, offline, inline, user: String::new(), jid: String::new(), received: 0 }
     }
 
     fn run(mut self) {
@@ -75,8 +91,11 @@ impl Connection {
     }
 
     fn header(&mut self) {
+        let mechanisms =
+            "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>";
+        let offer = [mechanisms, self.inline].concat();
         let features = if self.user.is_empty() {
-            "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>PLAIN</mechanism></mechanisms>"
+            &offer
         } else {
             "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><sm xmlns=\"urn:xmpp:sm:3\"/>\
              <session xmlns='urn:ietf:params:xml:ns:xmpp-session'/>"
@@ -93,6 +112,7 @@ impl Connection {
         self.received += u32::from(matches!(name(element), b"message" | b"presence" | b"iq"));
         match name(element) {
             b"auth" => self.login(text_of(element, "auth").unwrap()),
+            b"authenticate" => self.log_in_inline(&value(b"mechanism"), element),
             b"enable" => {
                 self.received = 0;
                 self.say("<enabled xmlns='urn:xmpp:sm:3'/>");
@@ -130,6 +150,37 @@ impl Connection {
         } else {
             self.say("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>");
         }
+    }
+
+    /// Each user's token is made of the password.
+    fn log_in_inline(&mut self, mechanism: &str, element: &[u8]) {
+        let has = |what: &str| memchr::memmem::find(element, what.as_bytes()).is_some();
+        let message = STANDARD.decode(text_of(element, "initial-response").unwrap()).unwrap();
+        let mut data = String::new();
+        if mechanism == "PLAIN" {
+            let parts: Vec<String> = String::from_utf8(message).unwrap().split('\0').map(str::to_owned).collect();
+            assert_eq!(parts[2], parts[1].replace("user", "pw"));
+            self.user = parts[1].clone();
+        } else {
+            let end = message.iter().position(|byte| *byte == 0).unwrap();
+            self.user = String::from_utf8(message[..end].to_vec()).unwrap();
+            let key = hmac::Key::new(hmac::HMAC_SHA256, self.user.replace("user", "token").as_bytes());
+            assert!(has("<fast ") && hmac::verify(&key, b"Initiator", &message[end + 1..]).is_ok());
+            let answer = STANDARD.encode(hmac::sign(&key, b"Responder"));
+            data = format!("<additional-data>{answer}</additional-data>");
+        }
+        let token = match has("<request-token ") {
+            true => format!("<token xmlns='urn:xmpp:fast:0' token='{}'/>", self.user.replace("user", "token")),
+            false => String::new(),
+        };
+        let tag = String::from_utf8_lossy(text_of(element, "tag").unwrap()).into_owned();
+        let enabled = if has(ACKS) { "<enabled xmlns='urn:xmpp:sm:3' id='s'/>" } else { "" };
+        self.jid = format!("{}@localhost/{tag}/1", self.user);
+        self.say(&format!(
+            "<success xmlns='urn:xmpp:sasl:2'>{data}<authorization-identifier>{}</authorization-identifier>\
+             <bound xmlns='urn:xmpp:bind:0'>{enabled}</bound>{token}</success><stream:features/>",
+            self.jid
+        ));
     }
 
     fn bind(&mut self, resource: &[u8]) {

@@ -76,6 +76,24 @@ fn an_invite_is_made_listed_and_taken_back() {
 }
 
 #[test]
+fn tokens_are_listed_and_taken_back_whether_a_server_runs_or_not() {
+    let folder = Folder::new();
+    folder.write_config("");
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    let course = || {
+        assert_eq!(folder.run(&["token", "list", "juliet@localhost"]).code(0).stdout, "");
+        assert!(folder.run(&["token", "list", "romeo@localhost"]).code(1).stderr.contains("no account"));
+        let all = folder.run(&["token", "revoke", "juliet@localhost"]).code(0).stdout;
+        assert_eq!(all, "Took back the tokens of 0 clients of juliet@localhost.\n");
+        let one = folder.run(&["token", "revoke", "juliet@localhost", "--client", "phone"]).code(1).stderr;
+        assert!(one.contains("no client of juliet@localhost with the id phone has a token"), "{one}");
+    };
+    course();
+    let _server = folder.serve(&[]);
+    course();
+}
+
+#[test]
 fn sessions_announcements_and_the_stop_need_a_running_server() {
     let folder = Folder::new();
     folder.write_config("");

@@ -12,7 +12,7 @@ const SALT_BYTES: usize = 16;
 /// Bytes of a password, before and after preparation.
 const PASSWORD_BYTES_MAX: usize = 1023;
 /// PBKDF2 rounds below which keys are not made (RFC 5802 §5.1, RFC 7677 §4).
-const ITERATIONS_MIN: u32 = 4096;
+pub const ITERATIONS_MIN: u32 = 4096;
 
 /// A hash function that SCRAM is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,14 +157,22 @@ impl ScramKeys {
 
     /// From a prepared password (RFC 5802 §3).
     pub(super) fn derive(hash: Hash, iterations: NonZeroU32, salt: &[u8], prepared: &str) -> Self {
-        let salted = hash.salted_password(prepared, salt, iterations);
-        let client_key = hash.hmac(&salted, b"Client Key");
+        Self::keyed(hash, iterations.get(), salt, &hash.salted_password(prepared, salt, iterations))
+    }
+
+    /// Of a SaltedPassword (RFC 5802 §3) that somebody else has made; `None` where it has not the length of the hash.
+    pub(super) fn of_salted(hash: Hash, iterations: u32, salt: &[u8], salted: &[u8]) -> Option<Self> {
+        (salted.len() == hash.bytes()).then(|| Self::keyed(hash, iterations, salt, salted))
+    }
+
+    fn keyed(hash: Hash, iterations: u32, salt: &[u8], salted: &[u8]) -> Self {
+        let client_key = hash.hmac(salted, b"Client Key");
         Self {
             hash,
-            iterations: iterations.get(),
+            iterations,
             salt: salt.into(),
             stored_key: hash.digest(client_key.as_ref()).as_ref().into(),
-            server_key: hash.hmac(&salted, b"Server Key").as_ref().into(),
+            server_key: hash.hmac(salted, b"Server Key").as_ref().into(),
         }
     }
 

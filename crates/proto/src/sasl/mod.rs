@@ -15,13 +15,15 @@ mod offer;
 mod plain;
 pub mod sasl2;
 mod scram;
+pub mod upgrade;
 pub mod xml;
 
 #[cfg(test)]
 mod interop;
 
-pub use credentials::{Credentials, Hash, PasswordError, ScramKeys, ScramPolicy};
+pub use credentials::{Credentials, Hash, ITERATIONS_MIN, PasswordError, ScramKeys, ScramPolicy};
 pub use exchange::{Exchange, Identity, Step};
 pub use failure::SaslFailure;
 pub use ht::{TokenMechanism, TokenProof};
 pub use offer::{ChannelBindings, Mechanism, Offer};
+pub use upgrade::UpgradeTask;

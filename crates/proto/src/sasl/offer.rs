@@ -94,8 +94,8 @@ pub struct Offer {
     pub bindings: ChannelBindings,
     /// XEP-0388 §4.4: whom the stream header is from; an authorization identity must be the same.
     pub from: Option<BareJid>,
-    /// XEP-0474: whether SCRAM tells the client what was offered, so that nobody in between can have taken the best away. Only where
-    /// the client speaks SASL2: some older ones fail over any attribute that SCRAM allows for but does not name, as rsasl 2 does.
+    /// XEP-0474: whether SCRAM tells the client what was offered, so that nobody in between can have taken the best away. RFC 5802 §5.1 has
+    /// clients pass over attributes that they do not know; few do not, rsasl 2 among them.
     pub protected: bool,
 }
 
@@ -143,6 +143,14 @@ impl Offer {
             text.push_str(&join(self.binding_types().collect()));
         }
         text.into_bytes()
+    }
+
+    /// The hashes with which SCRAM is on offer, strongest first.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = Hash> {
+        self.mechanisms.iter().filter_map(|mechanism| match mechanism {
+            Mechanism::Scram { hash, plus: false } => Some(*hash),
+            _ => None,
+        })
     }
 
     /// Whether the mechanism is one of those.

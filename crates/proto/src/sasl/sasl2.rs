@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::xml::decode;
-use super::{Offer, SaslFailure};
+use super::{Offer, SaslFailure, upgrade};
 use crate::ns;
 use crate::xml::{Element, Stanza};
 
@@ -42,6 +42,10 @@ pub enum Request {
     Authenticate(Box<Authenticate>),
     /// `<response/>`
     Response(Vec<u8>),
+    /// `<next/>`: the task of this name (§2.6.3)
+    Next(String),
+    /// `<task-data/>`
+    TaskData(Element),
     /// `<abort/>`
     Abort,
 }
@@ -55,6 +59,8 @@ impl Request {
         match stanza.name() {
             "authenticate" => Some(authenticate(&stanza.element())),
             "response" => Some(decode(stanza.element().text().trim()).map(Self::Response)),
+            "next" => Some(Ok(Self::Next(stanza.element().attr("task").unwrap_or_default().to_owned()))),
+            "task-data" => Some(Ok(Self::TaskData(stanza.element()))),
             "abort" => Some(Ok(Self::Abort)),
             _ => None,
         }
@@ -112,11 +118,8 @@ impl std::fmt::Debug for Authenticate {
 pub fn authentication(offer: &Offer, inline: &[Element]) -> Element {
     let each =
         offer.mechanisms.iter().map(|mechanism| Element::new("mechanism", ns::SASL2).with_text(mechanism.name()));
-    let feature = Element::new("authentication", ns::SASL2).with_all(each);
-    match inline {
-        [] => feature,
-        _ => feature.with(Element::new("inline", ns::SASL2).with_all(inline.iter().cloned())),
-    }
+    let inline = (!inline.is_empty()).then(|| Element::new("inline", ns::SASL2).with_all(inline.iter().cloned()));
+    Element::new("authentication", ns::SASL2).with_all(each).with_all(inline).with_all(upgrade::features(offer))
 }
 
 /// `<challenge/>`; empty where there is no data.

@@ -5,15 +5,16 @@
 //! policy, keys, a resource) it yields an event and waits for the matching answer; feed it no
 //! bytes until then. The state of negotiation is boxed and dropped when a resource is bound.
 
+mod authentication;
+mod binding;
 mod sasl2;
 
 use super::event::{Acceptance, Event, Opening, ResumeFailure};
 use super::features::{self, StartTls};
-use crate::sasl::sasl2::{self as sasl2_xml, Authenticate};
-use crate::sasl::xml::{self as sasl_xml, Request};
-use crate::sasl::{Exchange, SaslFailure, ScramKeys, Step};
-use crate::xml::{Attr, Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
-use crate::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
+use crate::sasl::Exchange;
+use crate::sasl::sasl2::Authenticate;
+use crate::xml::{Element, Kind, Stanza, StreamHeader, Token, Tokenizer, XmlLimits};
+use crate::{BareJid, Jid, StanzaCondition, StanzaError, StreamCondition, StreamError, ns};
 
 /// Wrong passwords on one stream after which it ends: RFC 6120 §6.4.5 allows two to five retries.
 const AUTHENTICATION_FAILURES_MAX: u8 = 6;
@@ -56,6 +57,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Negotiation {
     secure: bool,
+    /// XEP-0484: whether the peer's bytes are early data of TLS.
+    early: bool,
     account: Option<BareJid>,
     acceptance: Option<Acceptance>,
     exchange: Option<(Exchange, String)>,
@@ -64,6 +67,8 @@ struct Negotiation {
     sasl2: Option<Box<Authenticate>>,
     /// XEP-0388: a success of which the peer has not been told.
     success2: Option<Box<sasl2::Success>>,
+    /// XEP-0480: what the peer has yet to do.
+    task: Option<sasl2::Task>,
     /// XEP-0509: what the features are called that the peer was shown.
     config_version: Option<String>,
     /// Wrong passwords.
@@ -150,6 +155,14 @@ impl ClientStream {
         None
     }
 
+    /// Whether the next bytes are early data of TLS (RFC 8446 §2.3): anybody may have sent them again. Nobody logs in by them but with a
+    /// token and a count (XEP-0484 §3.4, XEP-0388 §3).
+    pub fn set_early(&mut self, early: bool) {
+        if let Some(negotiation) = &mut self.negotiation {
+            negotiation.early = early;
+        }
+    }
+
     /// Ends the stream with an error, of which the peer is told (§4.9.1.1), preceded by our header where it has not been sent.
     pub fn fail(&mut self, error: StreamError) -> StreamError {
         if self.state != State::Closed {
@@ -200,80 +213,11 @@ impl ClientStream {
         self.restart();
     }
 
-    /// Answers [`Event::FindKeys`]; `known` is false where the keys are fake.
-    pub fn keys(&mut self, keys: ScramKeys, known: bool) -> Option<Event> {
-        self.exchange(|exchange| exchange.keys(keys, known))
-    }
-
-    /// Answers [`Event::CheckPassword`].
-    pub fn password_checked(&mut self, right: bool) -> Option<Event> {
-        self.exchange(|exchange| exchange.password_checked(right))
-    }
-
-    /// Answers [`Event::FindKeys`] where the server does not want to look: throttled, or the store is down.
-    pub fn refuse_authentication(&mut self, failure: SaslFailure) -> Event {
-        self.step(Step::Failure { failure, username: None }).unwrap_or(Event::Closed)
-    }
-
     /// Answers [`Event::Register`] with the result or the error; the peer may go on.
     pub fn registration_answered(&mut self, answer: Option<&Stanza>) {
         if let Some(answer) = answer {
             answer.write(None, &mut self.output);
         }
-        self.state = State::Negotiating;
-    }
-
-    /// Answers [`Event::Authenticated`] with the account: sends `<success/>`, and a new header must come (§6.4.6).
-    pub fn authenticated(&mut self, account: BareJid) {
-        let negotiation = self.negotiation();
-        negotiation.account = Some(account);
-        negotiation.exchange = None;
-        let data = negotiation.success.take();
-        sasl_xml::success(data.as_deref()).write(ns::STREAM, &mut self.output);
-        self.restart();
-    }
-
-    /// Answers [`Event::Bind`]: the result is in the output, stanzas are stamped with this address from now on.
-    pub fn bound(&mut self, jid: &FullJid) {
-        let id = self.negotiation().bind_id.take().unwrap_or_default();
-        let bind = Element::new("bind", ns::BIND).with(Element::new("jid", ns::BIND).with_text(jid.as_str()));
-        self.write(&Element::new("iq", ns::CLIENT).with_attr("type", "result").with_attr("id", id).with(bind));
-        self.establish(jid);
-    }
-
-    /// Answers [`Event::Bind`] with an error (§7.6.2, §7.7.2); the peer may try again.
-    pub fn bind_refused(&mut self, error: &StanzaError) {
-        let id = self.negotiation().bind_id.take().unwrap_or_default();
-        self.write(
-            &Element::new("iq", ns::CLIENT).with_attr("type", "error").with_attr("id", id).with(error.element()),
-        );
-        self.state = State::Negotiating;
-    }
-
-    /// Answers [`Event::Resume`], or what was wanted inline: `<resumed/>` is in the output, and the session goes on.
-    pub fn resumed(&mut self, jid: &FullJid, previd: &str, h: u32) {
-        let resumed = Element::new("resumed", ns::SM).with_attr("previd", previd).with_attr("h", h.to_string());
-        match self.owes_success() {
-            true => {
-                self.add_to_success(resumed);
-                self.write_success(jid.as_str(), false);
-            }
-            false => self.write(&resumed),
-        }
-        self.establish(jid);
-    }
-
-    /// Answers [`Event::Resume`] with `<failed/>`; the peer may bind. Where it was wanted inline it stands in the coming `<success/>`.
-    pub fn resume_failed(&mut self, failure: &ResumeFailure) {
-        let mut failed = Element::new("failed", ns::SM).with(Element::new(failure.condition.name(), ns::STANZA_ERRORS));
-        if let Some(h) = failure.h {
-            failed.set_attr("h", h.to_string());
-        }
-        if self.owes_success() {
-            self.add_to_success(failed);
-            return;
-        }
-        self.write(&failed);
         self.state = State::Negotiating;
     }
 
@@ -322,6 +266,10 @@ impl ClientStream {
         let authenticated = self.negotiation().account.is_some();
         if element.ns() == ns::SASL2 && !authenticated {
             return self.authenticate2(element, starttls, nonce);
+        }
+        if self.negotiation().early && !authenticated {
+            let text = "as early data of TLS there may be a login with a token, and what is said after it";
+            return Some(self.failed(StreamError::new(StreamCondition::PolicyViolation, text)));
         }
         // XEP-0388 §2.4: nothing else may come while it is in progress.
         if self.state == State::Authenticating && self.negotiation().sasl2.is_some() {
@@ -377,156 +325,6 @@ impl ClientStream {
             answer.write(None, &mut self.output);
         }
         self.count_failure()
-    }
-
-    fn count_failure(&mut self) -> Option<Event> {
-        let negotiation = self.negotiation();
-        negotiation.failures = negotiation.failures.saturating_add(1);
-        (negotiation.failures >= AUTHENTICATION_FAILURES_MAX)
-            .then(|| self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many failed attempts")))
-    }
-
-    fn authenticate(
-        &mut self,
-        element: &Stanza,
-        starttls: StartTls,
-        nonce: &mut dyn FnMut() -> String,
-    ) -> Option<Event> {
-        let running = self.state == State::Authenticating;
-        if element.name() == "auth"
-            && let Some(failed) = self.count_attempt()
-        {
-            return Some(failed);
-        }
-        match Request::parse(element) {
-            Some(Ok(Request::Auth { mechanism, .. })) if starttls == StartTls::Required => {
-                self.fail_authentication(SaslFailure::EncryptionRequired, None, mechanism)
-            }
-            Some(Ok(Request::Auth { mechanism, initial })) => {
-                let Some(acceptance) = &mut self.negotiation().acceptance else {
-                    return Some(self.failed(StreamCondition::NotAuthorized.into()));
-                };
-                acceptance.offer.from = None;
-                acceptance.offer.protected = false;
-                let (exchange, step) = Exchange::start(&acceptance.offer, &mechanism, initial.as_deref(), nonce());
-                self.negotiation().exchange = Some((exchange, mechanism));
-                self.step(step)
-            }
-            Some(Ok(Request::Response(response))) if running => self.exchange(|exchange| exchange.respond(&response)),
-            Some(Ok(Request::Abort)) if running => {
-                self.step(Step::Failure { failure: SaslFailure::Aborted, username: None })
-            }
-            Some(Err(failure)) => self.step(Step::Failure { failure, username: None }),
-            _ => Some(self.failed(StreamCondition::NotAuthorized.into())),
-        }
-    }
-
-    fn exchange(&mut self, advance: impl FnOnce(&mut Exchange) -> Step) -> Option<Event> {
-        match &mut self.negotiation().exchange {
-            Some((exchange, _)) => {
-                let step = advance(exchange);
-                self.step(step)
-            }
-            None => Some(self.failed(StreamCondition::NotAuthorized.into())),
-        }
-    }
-
-    fn step(&mut self, step: Step) -> Option<Event> {
-        match step {
-            Step::Challenge(data) => {
-                let challenge = match self.negotiation().sasl2 {
-                    Some(_) => sasl2_xml::challenge(&data),
-                    None => sasl_xml::challenge(&data),
-                };
-                challenge.write(ns::STREAM, &mut self.output);
-                self.state = State::Authenticating;
-                None
-            }
-            Step::FindKeys { username, hash } => {
-                self.state = State::Waiting;
-                Some(Event::FindKeys { username, hash })
-            }
-            Step::CheckPassword { keys, password } => {
-                self.state = State::Waiting;
-                Some(Event::CheckPassword { keys, password })
-            }
-            Step::CheckToken { username, proof } => Some(self.check_token(username, proof)),
-            Step::Success { identity, data } => {
-                self.state = State::Waiting;
-                let negotiation = self.negotiation();
-                negotiation.success = data;
-                let mechanism = negotiation.exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
-                let request = negotiation.sasl2.take();
-                Some(Event::Authenticated { identity, mechanism, request })
-            }
-            Step::Failure { failure, username } => {
-                let mechanism = self.negotiation().exchange.take().map(|(_, mechanism)| mechanism).unwrap_or_default();
-                self.fail_authentication(failure, username, mechanism)
-            }
-        }
-    }
-
-    fn fail_authentication(
-        &mut self,
-        failure: SaslFailure,
-        username: Option<String>,
-        mechanism: String,
-    ) -> Option<Event> {
-        let element = match self.negotiation().sasl2.take() {
-            Some(_) => sasl2_xml::failure(failure),
-            None => sasl_xml::failure(failure, None),
-        };
-        element.write(ns::STREAM, &mut self.output);
-        self.state = State::Negotiating;
-        let negotiation = self.negotiation();
-        // A mechanism or message that the server does not take is no guess at a password.
-        negotiation.failures = negotiation.failures.saturating_add(u8::from(failure == SaslFailure::NotAuthorized));
-        if negotiation.failures >= AUTHENTICATION_FAILURES_MAX {
-            self.fail(StreamError::new(StreamCondition::PolicyViolation, "too many failed authentications"));
-        }
-        Some(Event::AuthenticationFailed { failure, username, mechanism })
-    }
-
-    fn bind(&mut self, iq: &Stanza) -> Option<Event> {
-        let bind = iq.child("bind", ns::BIND);
-        let (Some(bind), Some("set"), Some(id)) = (bind, iq.type_().as_deref(), iq.attr(Attr::Id)) else {
-            return Some(self.failed(StreamCondition::NotAuthorized.into()));
-        };
-        let resource = bind.element().child("resource", ns::BIND).map(Element::text).filter(|text| !text.is_empty());
-        let id = id.into_owned();
-        self.negotiation().bind_id = Some(id);
-        self.state = State::Waiting;
-        Some(Event::Bind { resource })
-    }
-
-    fn established(&mut self, stanza: Stanza) -> Event {
-        match stanza.kind() {
-            Kind::Other if stanza.ns() == ns::CLIENT || stanza.ns() == ns::STREAM => {
-                self.failed(StreamCondition::UnsupportedStanzaType.into())
-            }
-            Kind::Other => Event::Nonza(stanza),
-            // §8.1.2.1: a client speaks for itself alone.
-            _ if self.is_forged(&stanza) => self.failed(StreamCondition::InvalidFrom.into()),
-            _ => Event::Stanza(match &self.lang {
-                Some(lang) if stanza.attr(Attr::Lang).is_none() => stanza.with(Attr::Lang, Some(lang)),
-                _ => stanza,
-            }),
-        }
-    }
-
-    /// Whether `from` names somebody else than the session's own full or bare JID, which the stamp has replaced.
-    fn is_forged(&self, stanza: &Stanza) -> bool {
-        let Some(claimed) = stanza.claimed_from() else { return false };
-        let (Ok(claimed), Some(Ok(own))) = (Jid::parse(claimed), stanza.from().map(|from| Jid::parse(&from))) else {
-            return true;
-        };
-        claimed != own && claimed != Jid::from(own.to_bare())
-    }
-
-    fn establish(&mut self, jid: &FullJid) {
-        self.tokenizer.stamp_from(Some(jid.to_text()));
-        self.negotiation = None;
-        self.state = State::Bound;
     }
 
     fn restart(&mut self) {

@@ -40,7 +40,7 @@ pub enum Event {
         count: Option<u64>,
     },
     /// Answer with [`super::ClientStream::authenticated`], which sends `<success/>`; where there is a request, with
-    /// [`super::ClientStream::authenticated_inline`].
+    /// [`super::ClientStream::authenticated_inline`] or [`super::ClientStream::ask_for_keys`].
     Authenticated {
         /// who
         identity: Identity,
@@ -48,6 +48,12 @@ pub enum Event {
         mechanism: String,
         /// XEP-0388: the request that began it
         request: Option<Box<Authenticate>>,
+    },
+    /// XEP-0480: the peer has given what these keys are made of. Answer with [`super::ClientStream::ask_for_keys`] where more are wanted, else
+    /// with [`super::ClientStream::authenticated_inline`].
+    Upgraded {
+        /// for the account that has authenticated
+        keys: ScramKeys,
     },
     /// `<failure/>` is in the output; the peer may try again.
     AuthenticationFailed {
@@ -101,6 +107,7 @@ impl fmt::Debug for Event {
             Self::Authenticated { identity, mechanism, .. } => {
                 f.debug_struct("Authenticated").field("identity", identity).field("mechanism", mechanism).finish()
             }
+            Self::Upgraded { keys } => f.debug_struct("Upgraded").field("keys", keys).finish(),
             Self::AuthenticationFailed { failure, username, mechanism } => f
                 .debug_struct("AuthenticationFailed")
                 .field("failure", failure)
@@ -142,6 +149,8 @@ pub struct Acceptance {
     pub starttls: StartTls,
     /// SASL. Not used once the peer is authenticated.
     pub offer: Offer,
+    /// XEP-0474: whether SCRAM tells the peer what was offered where it speaks the profile of RFC 6120; by that of XEP-0388 it does.
+    pub protected: bool,
     /// XEP-0388: whether that profile is on offer, and what can be had inline.
     pub inline: Option<Vec<Element>>,
     /// Whether strangers may make accounts (XEP-0077). Not used once the peer is authenticated.

@@ -35,6 +35,7 @@ fn open(stream: &mut ClientStream, attributes: &str, starttls: StartTls, registr
         domain: "example.org".into(),
         starttls,
         offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
+        protected: true,
         inline: None,
         registration,
         invites: false,
@@ -281,15 +282,21 @@ fn any_other_stanza_of_a_stranger_ends_the_stream() {
 mod sasl2 {
     use super::*;
     use crate::FullJid;
+    use crate::sasl::{UpgradeTask, upgrade};
     use crate::xml::Element;
 
     fn opened2() -> ClientStream {
+        opened2_with(true)
+    }
+
+    fn opened2_with(protected: bool) -> ClientStream {
         let mut stream = ClientStream::new(LIMITS, true, "id".into(), "example.org".into());
         assert!(matches!(feed(&mut stream, &header("from='juliet@example.org'")), Some(Event::Opened(_))));
         stream.accept(Acceptance {
             domain: "example.org".into(),
             starttls: StartTls::No,
             offer: Offer::new("example.org", Default::default(), &[Hash::Sha256], true, false),
+            protected,
             inline: Some(vec![Element::new("bind", ns::BIND2)]),
             invites: false,
             registration: false,
@@ -298,7 +305,7 @@ mod sasl2 {
             xml: LIMITS,
         });
         let features = written(&mut stream);
-        assert!(features.contains("<inline><bind xmlns='urn:xmpp:bind:0'/></inline></authentication>"), "{features}");
+        assert!(features.contains("<inline><bind xmlns='urn:xmpp:bind:0'/></inline><upgrade "), "{features}");
         stream
     }
 
@@ -413,10 +420,10 @@ mod sasl2 {
     }
 
     #[test]
-    fn scram_tells_what_was_offered_where_the_client_speaks_this_profile() {
+    fn scram_tells_what_was_offered_by_this_profile_and_by_the_other_unless_that_is_switched_off() {
         use base64::Engine as _;
-        let challenge = |text: String, name: &str| {
-            let mut stream = opened2();
+        let challenge = |text: String, name: &str, protected| {
+            let mut stream = opened2_with(protected);
             assert!(matches!(feed(&mut stream, &text), Some(Event::FindKeys { .. })));
             stream.keys(keys(), true);
             let answer = written(&mut stream);
@@ -430,8 +437,82 @@ mod sasl2 {
             "<authenticate xmlns='{}' mechanism='SCRAM-SHA-256'><initial-response>{first}</initial-response></authenticate>",
             ns::SASL2
         );
-        assert!(challenge(two, ns::SASL2).contains(",h="));
-        assert!(!challenge(auth("SCRAM-SHA-256", first), ns::SASL).contains(",h="));
+        for protected in [false, true] {
+            assert!(challenge(two.clone(), ns::SASL2, protected).contains(",h="));
+            assert_eq!(challenge(auth("SCRAM-SHA-256", first), ns::SASL, protected).contains(",h="), protected);
+        }
+    }
+
+    /// A stream whose peer has proved who it is and is asked for keys of another hash.
+    fn asked() -> ClientStream {
+        let mut stream = opened2();
+        feed(&mut stream, &authenticate("<upgrade xmlns='urn:xmpp:sasl:upgrade:0'>UPGR-SCRAM-SHA-512</upgrade>"));
+        stream.keys(keys(), true);
+        let Some(Event::Authenticated { request: Some(request), .. }) = stream.password_checked(true) else { panic!() };
+        assert_eq!(upgrade::wanted(&request), [Hash::Sha512]);
+        stream.ask_for_keys(UpgradeTask { hash: Hash::Sha512, iterations: 4096, salt: b"salt".to_vec() });
+        let answer = written(&mut stream);
+        let task = "<continue xmlns='urn:xmpp:sasl:2'><tasks><task>UPGR-SCRAM-SHA-512</task></tasks></continue>";
+        assert_eq!(answer, task);
+        stream
+    }
+
+    const NEXT: &str = "<next xmlns='urn:xmpp:sasl:2' task='UPGR-SCRAM-SHA-512'/>";
+
+    fn hash(base64: &str) -> String {
+        format!("<task-data xmlns='urn:xmpp:sasl:2'><hash xmlns='urn:xmpp:scram-upgrade:0'>{base64}</hash></task-data>")
+    }
+
+    #[test]
+    fn a_peer_that_is_asked_for_keys_gives_them_and_is_told_of_its_success_afterwards() {
+        use base64::Engine as _;
+        let mut stream = asked();
+        assert!(feed(&mut stream, NEXT).is_none());
+        assert!(
+            written(&mut stream).contains("<salt xmlns='urn:xmpp:scram-upgrade:0' iterations='4096'>c2FsdA==</salt>")
+        );
+        let given = hash(&base64::engine::general_purpose::STANDARD.encode([7; 64]));
+        let Some(Event::Upgraded { keys }) = feed(&mut stream, &given) else { panic!() };
+        assert_eq!((keys.hash, keys.iterations, &*keys.salt), (Hash::Sha512, 4096, &b"salt"[..]));
+        let after = After { features: Vec::new(), limits: StreamLimits::default(), xml: LIMITS };
+        stream.authenticated_inline(BareJid::parse("juliet@example.org").unwrap(), after);
+        stream.succeeded();
+        assert!(written(&mut stream).starts_with("<success xmlns='urn:xmpp:sasl:2'><authorization-identifier>"));
+    }
+
+    #[test]
+    fn a_task_that_fails_fails_the_authentication_and_nothing_else_may_come_meanwhile() {
+        let failing = |first: &[&str], last: &str, expected: SaslFailure| {
+            let mut stream = asked();
+            first.iter().for_each(|element| assert!(feed(&mut stream, element).is_none()));
+            let event = feed(&mut stream, last);
+            assert!(
+                matches!(event, Some(Event::AuthenticationFailed { failure, .. }) if failure == expected),
+                "{last}"
+            );
+            assert!(written(&mut stream).contains("<failure xmlns='urn:xmpp:sasl:2'>"));
+            // From the beginning, and as nobody.
+            assert!(matches!(feed(&mut stream, &authenticate("")), Some(Event::FindKeys { .. })));
+        };
+        let abort = "<abort xmlns='urn:xmpp:sasl:2'/>";
+        failing(&[], &NEXT.replace("512", "256"), SaslFailure::MalformedRequest);
+        failing(&[], abort, SaslFailure::Aborted);
+        failing(&[NEXT], abort, SaslFailure::Aborted);
+        failing(&[NEXT], NEXT, SaslFailure::MalformedRequest);
+        failing(&[NEXT], &hash("AAAA"), SaslFailure::MalformedRequest);
+        failing(&[NEXT], &hash("!"), SaslFailure::IncorrectEncoding);
+        for (first, second) in [
+            ("", hash("AAAA")),
+            ("", authenticate("")),
+            (NEXT, authenticate("")),
+            (NEXT, auth("PLAIN", MESSAGE)),
+            (NEXT, "<message/>".into()),
+            (NEXT, format!("<iq type='set' id='b'><bind xmlns='{}'/></iq>", ns::BIND)),
+        ] {
+            let mut stream = asked();
+            feed(&mut stream, first);
+            assert_eq!(failure(&mut stream, &second), StreamCondition::NotAuthorized, "{first} {second}");
+        }
     }
 
     #[test]

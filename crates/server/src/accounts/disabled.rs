@@ -10,7 +10,7 @@ use magpie_store::{Batch, Store, StoreError, Value};
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 
-use super::{AccountError, Accounts, host_prefix, owner};
+use super::{AccountError, Accounts, Proof, host_prefix, owner};
 use crate::server::now;
 
 /// Of the rows in the store.
@@ -72,18 +72,23 @@ impl Accounts {
         Ok(!known.is_empty() && known.contains(&owner(account)))
     }
 
-    /// Whether the account is there and may be used.
-    pub async fn is_active(&self, account: &BareJid) -> Result<bool, StoreError> {
-        Ok(self.exists(account).await? && !self.is_disabled(account).await?)
+    /// Whether the account is there, may be used, and has the password of the proof.
+    pub async fn is_active(&self, account: &BareJid, proof: &Proof) -> Result<bool, StoreError> {
+        let found = self.find(account).await?;
+        Ok(found.is_some_and(|credentials| proof.holds(&credentials)) && !self.is_disabled(account).await?)
     }
 
-    /// Lets nobody use the account; its data stay.
+    /// Lets nobody use the account; its data stay, but for the tokens that stand for its password.
     pub async fn disable(&self, account: &BareJid) -> Result<(), AccountError> {
         let disabled = &self.inner.disabled;
         let known = disabled.known().await?;
         let owner = owner(account);
         let since = now().as_secs().to_string();
-        self.change(account, |batch| disabled.rows.put(batch, &owner, &since)).await?;
+        self.change(account, |batch| {
+            disabled.rows.put(batch, &owner, &since);
+            self.inner.tokens.clear(batch, &owner);
+        })
+        .await?;
         known.write().insert(owner);
         Ok(())
     }

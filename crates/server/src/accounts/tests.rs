@@ -150,6 +150,46 @@ async fn replacing_many_changes_existing_ones_and_the_last_of_two_rows_stays() {
     assert!(opens(&accounts.find(&jid("b@example.org")).await.unwrap().unwrap(), "2"));
 }
 
+async fn proof(accounts: &Accounts, account: &BareJid) -> Proof {
+    Proof::new(accounts.find(account).await.unwrap().unwrap().keys[0].clone())
+}
+
+#[tokio::test]
+async fn missing_keys_are_added_to_those_that_are_there_and_not_to_those_of_another_password() {
+    let accounts = accounts();
+    let romeo = jid("romeo@example.org");
+    accounts.create_many(vec![(romeo.clone(), keys("secret"))]).await.unwrap();
+    let before = accounts.find(&romeo).await.unwrap().unwrap();
+    let old = proof(&accounts, &romeo).await;
+    accounts.renew_keys(&romeo, "secret", &old).await.unwrap();
+    let after = accounts.find(&romeo).await.unwrap().unwrap();
+    assert_eq!(after.keys.iter().map(|keys| keys.hash).collect::<Vec<_>>(), [Hash::Sha1, Hash::Sha256]);
+    assert!(after.keys[0] == before.keys[0] && opens(&after, "secret") && old.holds(&after));
+
+    // Somebody changes the password while the keys of the old one are made.
+    accounts.replace_many(vec![(romeo.clone(), keys("another"))]).await.unwrap();
+    accounts.renew_keys(&romeo, "secret", &old).await.unwrap();
+    let kept = accounts.find(&romeo).await.unwrap().unwrap();
+    assert!(kept.keys.len() == 1 && opens(&kept, "another") && !old.holds(&kept));
+}
+
+#[tokio::test]
+async fn what_rests_on_an_earlier_password_is_not_written() {
+    let store = Store::memory();
+    let accounts = Accounts::new(&store, ScramPolicy::default());
+    let romeo = jid("romeo@example.org");
+    let tokens = store.map::<Vec<u8>>(TOKENS);
+    accounts.create(&romeo, "secret").await.unwrap();
+    let old = proof(&accounts, &romeo).await;
+    let give = || accounts.change_while(&romeo, &old, |batch| tokens.put(batch, &owner(&romeo), "phone", &vec![1]));
+    assert_eq!(give().await, Ok(true));
+    assert!(accounts.is_active(&romeo, &old).await.unwrap());
+    accounts.set_password(&romeo, "secret").await.unwrap();
+    assert_eq!(give().await, Ok(false));
+    assert!(tokens.list(&owner(&romeo)).await.unwrap().is_empty());
+    assert!(!accounts.is_active(&romeo, &old).await.unwrap());
+}
+
 #[tokio::test]
 async fn tokens_go_with_the_password_and_stay_while_it_is_the_same() {
     let store = Store::memory();
@@ -160,8 +200,12 @@ async fn tokens_go_with_the_password_and_stay_while_it_is_the_same() {
     let give = || accounts.change(&romeo, |batch| tokens.put(batch, &owner(&romeo), "phone", &vec![1]));
     let has = async || tokens.get(&owner(&romeo), "phone").await.unwrap().is_some();
     give().await.unwrap();
-    accounts.renew_keys(&romeo, "secret").await.unwrap();
+    accounts.renew_keys(&romeo, "secret", &proof(&accounts, &romeo).await).await.unwrap();
     assert!(has().await);
+    accounts.disable(&romeo).await.unwrap();
+    accounts.enable(&romeo).await.unwrap();
+    assert!(!has().await, "an account that was disabled");
+    give().await.unwrap();
     accounts.set_password(&romeo, "another").await.unwrap();
     assert!(!has().await);
     give().await.unwrap();

@@ -25,6 +25,8 @@ mod sessions;
 pub mod socket;
 pub mod status;
 pub mod stop;
+pub mod token_list;
+pub mod token_revoke;
 pub mod user_add;
 pub mod user_disable;
 pub mod user_enable;
@@ -76,6 +78,8 @@ pub use session_end::SessionEnd;
 pub use session_list::SessionList;
 pub use status::Status;
 pub use stop::Stop;
+pub use token_list::TokenList;
+pub use token_revoke::TokenRevoke;
 pub use user_add::UserAdd;
 pub use user_disable::UserDisable;
 pub use user_enable::UserEnable;
@@ -102,6 +106,8 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<UserList>(),
     Definition::of::<UserExists>(),
     Definition::of::<UserImportBatch>(),
+    Definition::of::<TokenList>(),
+    Definition::of::<TokenRevoke>(),
     Definition::of::<InviteCreate>(),
     Definition::of::<InviteList>(),
     Definition::of::<InviteRevoke>(),
@@ -214,6 +220,9 @@ pub trait Sessions: Send + Sync {
     fn on_invite_made(&self, invite: &Invite);
     /// The password is another: sessions that know only the old one must end, and none of them may be resumed.
     fn on_password_changed(&self, account: &BareJid);
+    /// Tokens of these clients were taken back, which are named as they call themselves: their sessions must end, and none of them
+    /// may be resumed.
+    fn on_clients_revoked(&self, account: &BareJid, clients: &[String]);
     /// How many sessions are bound.
     fn count(&self) -> usize;
     /// The sessions, of an account or of all.

@@ -9,6 +9,7 @@ use magpie_proto::{BareJid, Jid, StreamCondition, StreamError, ns};
 use super::{Removing, SessionLine, Sessions};
 use crate::config::ListenKind;
 use crate::mailbox::Mail;
+use crate::modules::bind2;
 use crate::modules::invites::Invite;
 use crate::modules::notices::Notice;
 use crate::news;
@@ -42,6 +43,17 @@ impl Sessions for Server {
 
     fn on_password_changed(&self, account: &BareJid) {
         news::password_changed(self, account, None);
+    }
+
+    fn on_clients_revoked(&self, account: &BareJid, clients: &[String]) {
+        let ids: Vec<String> = clients.iter().map(|client| self.device_tag(account, client)).collect();
+        let error = StreamError::new(StreamCondition::NotAuthorized, "the client's token was taken back");
+        for session in self.registry().sessions(account) {
+            if ids.iter().any(|id| bind2::is_of(&session, id)) {
+                // A session that is ending by itself needs no telling.
+                let _ = session.mailbox.put(Mail::End(error.clone()));
+            }
+        }
     }
 
     fn count(&self) -> usize {

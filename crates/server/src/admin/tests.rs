@@ -47,6 +47,9 @@ impl Sessions for Noted {
     fn on_password_changed(&self, account: &BareJid) {
         self.0.lock().push(format!("password {account}"));
     }
+    fn on_clients_revoked(&self, account: &BareJid, clients: &[String]) {
+        self.0.lock().push(format!("clients {account} {clients:?}"));
+    }
     fn count(&self) -> usize {
         3
     }

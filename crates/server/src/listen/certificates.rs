@@ -27,6 +27,7 @@ mod own;
 
 pub use end_point::end_point_binding;
 
+use super::tls::early::{EARLY_DATA_BYTES_MAX, EarlySessions};
 use crate::config;
 
 /// XEP-0368 §3: the application protocol of direct TLS for clients.
@@ -163,6 +164,11 @@ impl Certificates {
         Arc::clone(&self.snapshot.load().direct)
     }
 
+    /// As [`Certificates::direct_tls_config`], for clients that may log in by early data (XEP-0484).
+    pub fn early_tls_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.snapshot.load().early)
+    }
+
     /// RFC 5929 §4: `tls-server-end-point` of the domain's certificate, as new connections get it; `None` where it is
     /// not defined. A connection that exists may have another one: see `Transport::bindings`.
     pub fn end_point_binding(&self, domain: &str) -> Option<Vec<u8>> {
@@ -232,6 +238,8 @@ struct Snapshot {
     served: Arc<Served>,
     starttls: BTreeMap<String, Arc<ServerConfig>>,
     direct: Arc<ServerConfig>,
+    /// The same for clients that may send early data.
+    early: Arc<ServerConfig>,
 }
 
 impl Snapshot {
@@ -240,16 +248,19 @@ impl Snapshot {
         let starttls = served
             .entries
             .keys()
-            .map(|name| Ok((name.clone(), Arc::new(build(&served, name, provider)?))))
+            .map(|name| Ok((name.clone(), Arc::new(with_tickets(build(&served, name, provider)?)?))))
             .collect::<Result<_, CertificateError>>()?;
         let mut direct = build(&served, &served.default, provider)?;
         direct.alpn_protocols = vec![ALPN_CLIENT.to_vec()];
-        Ok(Self { served, starttls, direct: Arc::new(direct) })
+        // rustls takes early data only in sessions that the server remembers itself.
+        let mut early = direct.clone();
+        early.session_storage = Arc::new(EarlySessions::default());
+        early.max_early_data_size = EARLY_DATA_BYTES_MAX;
+        Ok(Self { served, starttls, direct: Arc::new(with_tickets(direct)?), early: Arc::new(early) })
     }
 }
 
-/// One configuration. Each has ticket keys of its own, so that a session can only be resumed where a client without
-/// server name gets the same certificate as before.
+/// One configuration.
 fn build(
     served: &Arc<Served>,
     otherwise: &str,
@@ -263,10 +274,17 @@ fn build(
         .map_err(unusable)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(unusable)?;
-    // What a client needs to resume is in its ticket; the server remembers nothing.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// What a client needs to resume is in its ticket; the server remembers nothing. Each configuration has ticket keys of its own, so that
+/// a session can only be resumed where a client without server name gets the same certificate as before.
+fn with_tickets(mut config: ServerConfig) -> Result<ServerConfig, CertificateError> {
+    let ticketer = rustls::crypto::aws_lc_rs::Ticketer::new();
+    config.ticketer =
+        ticketer.map_err(|error| CertificateError::Content { path: "tickets".into(), reason: error.to_string() })?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 

@@ -4,18 +4,20 @@
 //! shows neither the client's server name nor an exporter, so a [`Witness`] stands in the configuration of each
 //! handshake, sees what is decided there, and goes away with it. In TLS 1.3 rustls goes with it too: see [`records`].
 //!
+//! Where its configuration allows for early data (§2.3), that of a resumed session is given at once, marked as such, and what is said
+//! before the client has ended its side of the handshake is sent (§4.4.4): so a login with a token (XEP-0484) is over when TLS is there.
+//! Others than the client may have sent such data again; [`early`] lets nobody resume a session twice.
+//!
 //! `tls-exporter` (RFC 9266) is only given for TLS 1.3. There, no context and an empty one are the same; in TLS 1.2 they
 //! are not, and the libraries in use disagree on which of both is meant, so that offering it would lock clients out.
 
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rustls::crypto::tls13::OkmBlock;
-use rustls::server::{ClientHello, ResolvesServerCert, UnbufferedServerConnection};
+use rustls::server::UnbufferedServerConnection;
 use rustls::sign::CertifiedKey;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{KeyLog, ProtocolVersion, ServerConfig, SupportedCipherSuite};
+use rustls::{ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::CertificateDer;
 
 /// Bytes of an unfinished handshake message that may wait for their rest. A client's longest message is its hello, some
@@ -31,11 +33,14 @@ const RECORD_OVERHEAD_BYTES_MAX: usize = 64;
 /// The header of a record: type, version, length.
 const RECORD_HEADER_BYTES: usize = 5;
 
+pub mod early;
 mod records;
 mod suites;
+mod witness;
 
 use records::Records;
 pub use suites::provider;
+use witness::{Witness, channel_binding};
 
 /// The server's side of one TLS connection. Bytes are arguments.
 pub struct TlsConnection {
@@ -51,6 +56,8 @@ pub struct TlsConnection {
     peer_closed: bool,
     closed: bool,
     resumed: bool,
+    /// Whether rustls has said that it can encrypt what is ours to say.
+    may_write: bool,
 }
 
 /// Who does the work.
@@ -70,6 +77,8 @@ enum Layer {
 pub struct TlsProgress {
     /// Bytes of plaintext that were appended.
     pub plain_bytes: usize,
+    /// Some of them came as early data: anybody may have sent them, again and again.
+    pub early: bool,
     /// The handshake ended with these bytes.
     pub handshake_done: bool,
     /// The peer said `close_notify`: nothing more will come.
@@ -114,6 +123,7 @@ impl TlsConnection {
             peer_closed: false,
             closed: false,
             resumed: false,
+            may_write: false,
         }
     }
 
@@ -133,9 +143,9 @@ impl TlsConnection {
         }
         let plain_before = plain.len();
         let out_before = out.len();
-        let result = if self.peer_closed { Ok(false) } else { self.process(input, plain, out) };
+        let result = if self.peer_closed { Ok((false, false)) } else { self.process(input, plain, out) };
         self.spoke |= out.len() > out_before;
-        let handshake_done = match result {
+        let (handshake_done, early) = match result {
             Ok(done) => done,
             Err(error) => {
                 self.fail(out);
@@ -146,18 +156,19 @@ impl TlsConnection {
             // RFC 8446 §6.1: what follows a closure alert must be ignored.
             input.clear();
         }
-        Ok(TlsProgress { plain_bytes: plain.len() - plain_before, handshake_done, peer_closed: self.peer_closed })
+        let plain_bytes = plain.len() - plain_before;
+        Ok(TlsProgress { plain_bytes, early, handshake_done, peer_closed: self.peer_closed })
     }
 
     /// Encrypts `plain` and appends the records to `out`.
     ///
     /// # Errors
-    /// If the handshake has not ended, or the connection is over.
+    /// If nothing can be said yet, or the connection is over.
     pub fn send(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         if self.failed || self.closed {
             return Err(TlsError::Closed);
         }
-        if self.is_handshaking() {
+        if !self.may_send() {
             return Err(TlsError::Handshaking);
         }
         if plain.is_empty() {
@@ -179,7 +190,7 @@ impl TlsConnection {
 
     /// Says that nothing more will be sent. Does nothing during the handshake, after an error, and the second time.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
-        if self.failed || self.closed || self.is_handshaking() {
+        if self.failed || self.closed || !self.may_send() {
             return;
         }
         let result = match &mut self.layer {
@@ -191,6 +202,11 @@ impl TlsConnection {
         };
         self.failed |= result.is_err();
         self.closed = true;
+    }
+
+    /// Whether something can be said: the handshake has ended, or its end on our side is enough.
+    pub fn may_send(&self) -> bool {
+        !self.is_handshaking() || self.may_write
     }
 
     /// Whether the handshake is still under way.
@@ -226,32 +242,41 @@ impl TlsConnection {
         self.resumed
     }
 
-    /// RFC 9266: `tls-exporter`, once the handshake has ended in TLS 1.3.
+    /// RFC 9266: `tls-exporter`, once something can be said in TLS 1.3.
     pub fn tls_exporter(&self) -> Option<[u8; 32]> {
         self.exporter
     }
 
-    /// The certificate that was chosen in this connection's handshake, once that has ended.
+    /// The certificate that was chosen in this connection's handshake, once something can be said.
     pub fn certificate(&self) -> Option<&CertificateDer<'_>> {
         self.certificate.as_ref()?.end_entity_cert().ok()
     }
 
-    /// Consumes all whole records. Whether that ended the handshake.
-    fn process(&mut self, input: &mut Vec<u8>, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool, TlsError> {
+    /// Consumes all whole records. Whether that ended the handshake, and whether early data were among them.
+    fn process(
+        &mut self,
+        input: &mut Vec<u8>,
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(bool, bool), TlsError> {
         if let Layer::Hello(config) = &self.layer {
             // A few bytes more will tell.
-            let Some(wants_chacha20) = suites::wants_chacha20(input) else { return Ok(false) };
+            let Some(wants_chacha20) = suites::wants_chacha20(input) else { return Ok((false, false)) };
             let (rustls, witness) = handshake(config, !wants_chacha20)?;
             (self.layer, self.witness) = (Layer::Rustls(rustls), Some(witness));
         }
+        let mut early = false;
         if let Layer::Rustls(rustls) = &mut self.layer {
-            self.peer_closed = process(rustls, input, plain, out, self.witness.is_some())?;
+            let processed = process(rustls, input, plain, out, self.witness.is_some())?;
+            (self.peer_closed, early) = (processed.peer_closed, processed.early);
+            self.may_write |= processed.may_write;
         }
         if self.is_handshaking() {
             if input.len() > HANDSHAKE_BYTES_MAX {
                 return Err(TlsError::HandshakeTooLong);
             }
-            return Ok(false);
+            self.look_ahead();
+            return Ok((false, early));
         }
         let done = self.note_handshake()?;
         match &mut self.layer {
@@ -263,7 +288,21 @@ impl TlsConnection {
             }
             _ => {}
         }
-        Ok(done)
+        Ok((done, early))
+    }
+
+    /// What the witness has seen so far, where something can be said before the handshake ends.
+    fn look_ahead(&mut self) {
+        let (true, Some(witness), Layer::Rustls(rustls)) = (self.may_write, &self.witness, &self.layer) else { return };
+        let seen = witness.seen.lock();
+        self.server_name.clone_from(&seen.server_name);
+        self.certificate.clone_from(&seen.certificate);
+        self.alpn = rustls.alpn_protocol().map(Box::from);
+        if let (Some(SupportedCipherSuite::Tls13(suite)), Some(secret)) =
+            (rustls.negotiated_cipher_suite(), &seen.exporter_secret)
+        {
+            self.exporter = channel_binding(suite, secret);
+        }
     }
 
     /// Appends the alert that rustls queued, or one of ours where it queued none and may still speak in clear.
@@ -324,17 +363,11 @@ fn handshake(
     config: &ServerConfig,
     our_order: bool,
 ) -> Result<(Box<UnbufferedServerConnection>, Arc<Witness>), rustls::Error> {
-    let witness = Arc::new(Witness {
-        resolver: Arc::clone(&config.cert_resolver),
-        key_log: Arc::clone(&config.key_log),
-        seen: Mutex::default(),
-    });
     let mut config = config.clone();
-    config.cert_resolver = Arc::clone(&witness) as _;
-    config.key_log = Arc::clone(&witness) as _;
+    let witness = Witness::of(&mut config);
     config.ignore_client_order = our_order;
-    // Early data can be replayed, and nothing in XMPP wants it.
-    config.max_early_data_size = 0;
+    // §4.4.4: an answer to early data need not wait for the rest of the client's handshake.
+    config.send_half_rtt_data = config.max_early_data_size > 0;
     config.enable_secret_extraction = true;
     Ok((Box::new(UnbufferedServerConnection::new(Arc::new(config))?), witness))
 }
@@ -348,19 +381,29 @@ fn may_hand_over(rustls: &UnbufferedServerConnection) -> bool {
     known && !rustls.is_handshaking() && !rustls.wants_write()
 }
 
-/// Shows rustls the records of `input`, all of them or up to the end of a handshake after which it `hands_over`. Whether the
-/// peer has closed.
+/// What came of the records that rustls was shown.
+#[derive(Default)]
+struct Processed {
+    peer_closed: bool,
+    /// Whether early data were among them.
+    early: bool,
+    /// Whether rustls can encrypt.
+    may_write: bool,
+}
+
+/// Shows rustls the records of `input`, all of them or up to the end of a handshake after which it `hands_over`.
 fn process(
     rustls: &mut UnbufferedServerConnection,
     input: &mut Vec<u8>,
     plain: &mut Vec<u8>,
     out: &mut Vec<u8>,
     hands_over: bool,
-) -> Result<bool, TlsError> {
+) -> Result<Processed, TlsError> {
     let mut consumed = 0;
-    let result: Result<bool, TlsError> = loop {
+    let mut processed = Processed::default();
+    let result: Result<(), TlsError> = loop {
         if hands_over && may_hand_over(rustls) {
-            break Ok(false);
+            break Ok(());
         }
         let UnbufferedStatus { mut discard, state } = rustls.process_tls_records(&mut input[consumed..]);
         let step: Result<Next, TlsError> = match state {
@@ -368,6 +411,17 @@ fn process(
                 match traffic.next_record() {
                     None => break Ok(Next::Continue),
                     Some(Ok(record)) => {
+                        plain.extend_from_slice(record.payload);
+                        discard += record.discard;
+                    }
+                    Some(Err(error)) => break Err(error.into()),
+                }
+            },
+            Ok(ConnectionState::ReadEarlyData(mut traffic)) => loop {
+                match traffic.next_record() {
+                    None => break Ok(Next::Continue),
+                    Some(Ok(record)) => {
+                        processed.early = true;
                         plain.extend_from_slice(record.payload);
                         discard += record.discard;
                     }
@@ -383,21 +437,28 @@ fn process(
                 Ok(Next::Continue)
             }
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Next::PeerClosed),
-            Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Ok(Next::NeedsInput),
-            // Early data is never accepted; a state that a later rustls invents is none that was asked for.
+            Ok(ConnectionState::BlockedHandshake) => Ok(Next::NeedsInput),
+            Ok(ConnectionState::WriteTraffic(_)) => {
+                processed.may_write = true;
+                Ok(Next::NeedsInput)
+            }
+            // A state that a later rustls invents is none that was asked for.
             Ok(_) => Err(rustls::Error::HandshakeNotComplete.into()),
             Err(error) => Err(error.into()),
         };
         consumed += discard;
         match step {
             Ok(Next::Continue) => {}
-            Ok(Next::NeedsInput) => break Ok(false),
-            Ok(Next::PeerClosed) => break Ok(true),
+            Ok(Next::NeedsInput) => break Ok(()),
+            Ok(Next::PeerClosed) => {
+                processed.peer_closed = true;
+                break Ok(());
+            }
             Err(error) => break Err(error),
         }
     };
     input.drain(..consumed);
-    result
+    result.map(|()| processed)
 }
 
 /// Brings rustls to the state in which it can write, and lets `encrypt` do so.
@@ -420,99 +481,6 @@ enum Next {
     Continue,
     NeedsInput,
     PeerClosed,
-}
-
-/// Sees what one handshake decides: the server name, the certificate, and the secret under the exporters.
-struct Witness {
-    resolver: Arc<dyn ResolvesServerCert>,
-    key_log: Arc<dyn KeyLog>,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    server_name: Option<Box<str>>,
-    certificate: Option<Arc<CertifiedKey>>,
-    exporter_secret: Option<OkmBlock>,
-    client_secret: Option<OkmBlock>,
-    server_secret: Option<OkmBlock>,
-}
-
-impl Seen {
-    /// Where the secret of this name is to be kept: those under TLS 1.3's exporters and record keys, by NSS' names for them.
-    fn place(&mut self, label: &str) -> Option<&mut Option<OkmBlock>> {
-        match label {
-            "EXPORTER_SECRET" => Some(&mut self.exporter_secret),
-            "CLIENT_TRAFFIC_SECRET_0" => Some(&mut self.client_secret),
-            "SERVER_TRAFFIC_SECRET_0" => Some(&mut self.server_secret),
-            _ => None,
-        }
-    }
-}
-
-impl ResolvesServerCert for Witness {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let server_name = hello.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
-        let certificate = self.resolver.resolve(hello);
-        let mut seen = self.seen.lock();
-        seen.server_name = server_name;
-        seen.certificate.clone_from(&certificate);
-        certificate
-    }
-
-    fn only_raw_public_keys(&self) -> bool {
-        self.resolver.only_raw_public_keys()
-    }
-}
-
-impl KeyLog for Witness {
-    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        if let Some(place) = self.seen.lock().place(label) {
-            *place = Some(OkmBlock::new(secret));
-        }
-        if self.key_log.will_log(label) {
-            self.key_log.log(label, client_random, secret);
-        }
-    }
-
-    fn will_log(&self, label: &str) -> bool {
-        Seen::default().place(label).is_some() || self.key_log.will_log(label)
-    }
-}
-
-impl fmt::Debug for Witness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Witness").field("resolver", &self.resolver).finish_non_exhaustive()
-    }
-}
-
-/// RFC 8446 §7.5 with the label and length of RFC 9266 §2 and an empty context.
-fn channel_binding(suite: &rustls::Tls13CipherSuite, exporter_secret: &OkmBlock) -> Option<[u8; 32]> {
-    let hash_of_nothing = suite.common.hash_provider.hash(&[]);
-    let length = u16::try_from(hash_of_nothing.as_ref().len()).ok()?;
-    let derived = suite.hkdf_provider.expander_for_okm(exporter_secret).expand_block(&[
-        &length.to_be_bytes(),
-        &[30],
-        b"tls13 EXPORTER-Channel-Binding",
-        &[hash_of_nothing.as_ref().len() as u8],
-        hash_of_nothing.as_ref(),
-    ]);
-    let mut binding = [0; 32];
-    suite
-        .hkdf_provider
-        .expander_for_okm(&derived)
-        .expand_slice(
-            &[
-                &32_u16.to_be_bytes(),
-                &[14],
-                b"tls13 exporter",
-                &[hash_of_nothing.as_ref().len() as u8],
-                hash_of_nothing.as_ref(),
-            ],
-            &mut binding,
-        )
-        .ok()?;
-    Some(binding)
 }
 
 fn encode(data: &mut EncodeTlsData<'_, rustls::server::ServerConnectionData>, out: &mut Vec<u8>) {

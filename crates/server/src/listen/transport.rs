@@ -49,6 +49,8 @@ pub struct Transport {
     peer_closed: bool,
     /// Something went wrong for good: nothing more is read or queued.
     failed: bool,
+    /// Whether early data were in what was read last.
+    early: bool,
 }
 
 /// What a read brought.
@@ -83,6 +85,7 @@ impl Transport {
             tls: None,
             peer_closed: false,
             failed: false,
+            early: false,
         }
     }
 
@@ -165,6 +168,12 @@ impl Transport {
                 return Ok(ReadOutcome::Closed);
             }
         }
+    }
+
+    /// Whether early data of TLS (RFC 8446 §2.3) were in what [`Transport::try_read`] gave last: somebody else than the client may have
+    /// sent them again.
+    pub fn is_early(&self) -> bool {
+        self.early
     }
 
     /// Queues bytes to be sent, encrypted if TLS is on. During the handshake there is no way to say anything, and the bytes
@@ -255,9 +264,9 @@ impl Transport {
         self.peer
     }
 
-    /// Whether TLS is there, its handshake done.
+    /// Whether TLS is there: what is said goes out encrypted.
     pub fn is_encrypted(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| !tls.connection.is_handshaking())
+        self.tls.as_ref().is_some_and(|tls| tls.connection.may_send())
     }
 
     /// Whether a TLS handshake is under way.
@@ -376,6 +385,7 @@ impl Transport {
         match result {
             Ok(progress) => {
                 self.peer_closed |= progress.peer_closed;
+                self.early = progress.early;
                 Ok(progress.plain_bytes)
             }
             Err(error) => Err(self.fail(io::Error::new(io::ErrorKind::InvalidData, error))),

@@ -465,17 +465,9 @@ impl MessageArchive {
     async fn ends(&self, account: &BareJid) -> Result<Element, StoreError> {
         let owner = accounts::owner(account);
         self.catch_up().await;
-        let end = |backwards| self.archive.page(&owner, Page { backwards, limit: 1, ..Page::default() });
-        let mut ends = Vec::new();
-        for backwards in [false, true] {
-            let found: Result<Vec<(LogId, Archived)>, StoreError> = end(backwards).await;
-            ends.extend(found?.first().map(|(place, _)| (self.id(account, *place), time(*place))));
-        }
-        let ends = match &ends[..] {
-            [(first, start), (last, end)] => Some([(first.as_str(), *start), (last.as_str(), *end)]),
-            _ => None,
-        };
-        Ok(mam::metadata(ends))
+        let ends = self.archive.ends(&owner).await?;
+        let ends = ends.map(|(first, last)| [first, last].map(|place| (self.id(account, place), time(place))));
+        Ok(mam::metadata(ends.as_ref().map(|ends| ends.each_ref().map(|(id, time)| (id.as_str(), *time)))))
     }
 }
 

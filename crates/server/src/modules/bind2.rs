@@ -73,12 +73,16 @@ pub fn device_id(server: &Server, account: &BareJid, user_agent: Option<&str>) -
     }
 }
 
+/// Whether a session is of the device for which this id stands.
+pub fn is_of(session: &SessionHandle, id: &str) -> bool {
+    let resource = session.jid.resource();
+    resource == id || resource.strip_suffix(id).is_some_and(|tag| tag.ends_with('/'))
+}
+
 /// §3.2: ends the sessions that the same client left behind under another tag.
 pub fn end_earlier(server: &Server, session: &SessionHandle, id: &str) {
     for other in server.registry().sessions(&session.account) {
-        let resource = other.jid.resource();
-        let same = resource == id || resource.strip_suffix(id).is_some_and(|tag| tag.ends_with('/'));
-        if same && other.id != session.id {
+        if is_of(&other, id) && other.id != session.id {
             let error = StreamError::new(StreamCondition::Conflict, "the client has come again");
             // A session that is ending by itself needs no telling.
             let _ = other.mailbox.put(Mail::End(error));

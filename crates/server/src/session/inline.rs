@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use magpie_proto::sasl::sasl2::Authenticate;
-use magpie_proto::sasl::{ChannelBindings, Offer, SaslFailure, TokenProof};
+use magpie_proto::sasl::{ChannelBindings, Offer};
 use magpie_proto::stream::{After, ResumeFailure, StreamLimits};
 use magpie_proto::xml::Element;
 use magpie_proto::{BareJid, StanzaCondition, StreamCondition, StreamError, ns};
@@ -29,34 +29,10 @@ impl Negotiation {
     pub(super) fn inline_features(&self, bindings: &ChannelBindings, anonymous: bool) -> Vec<Element> {
         let mut features = self.server.modules.inline_features();
         if !anonymous {
-            features.push(Fast::feature(&Offer::token_mechanisms(bindings)));
+            let early = self.gate.direct && self.server.config().auth.early_data;
+            features.push(Fast::feature(&Offer::token_mechanisms(bindings), early));
         }
         features
-    }
-
-    /// XEP-0484: whether the client has the token that it was given.
-    pub(super) async fn check_token(
-        &mut self,
-        username: &str,
-        device: Option<&str>,
-        proof: &TokenProof,
-        count: Option<u64>,
-    ) -> Result<Vec<u8>, SaslFailure> {
-        let name = self.account_name(username);
-        if self.server.throttle().check(&name, self.address, std::time::Instant::now()).is_err() {
-            info!(address = %self.address, account = name, "authentication throttled");
-            return Err(SaslFailure::TemporaryAuthFailure);
-        }
-        let Ok(named) = BareJid::from_parts(Some(username), &self.domain) else {
-            return Err(SaslFailure::NotAuthorized);
-        };
-        let account = self.server.account_meant(&named).await.map_err(|_| SaslFailure::TemporaryAuthFailure)?;
-        let outcome = self.server.modules.fast.check(&account, device, proof, count).await;
-        self.meant = Some(account);
-        match outcome {
-            Ok(_) if self.is_disabled().await => Err(SaslFailure::AccountDisabled),
-            outcome => outcome,
-        }
     }
 
     /// Sees to tokens, and looks whether a session is to be taken up again; whatever comes of it, the rest is done by
@@ -120,9 +96,10 @@ impl Negotiation {
     }
 
     async fn settle_tokens(&mut self, request: &Authenticate) {
-        let Some(account) = &self.account else { return };
+        let checked = self.tokens.take().map(|tokens| *tokens);
+        let (Some(account), Some(proof)) = (&self.account, &self.proof) else { return };
         let offered = Offer::token_mechanisms(&self.connection.transport.bindings(self.server.certificates()));
-        match self.server.modules.fast.settle(account, request, &offered).await {
+        match self.server.modules.fast.settle(account, request, &offered, proof, checked).await {
             Ok(token) => token.into_iter().for_each(|token| self.connection.stream.add_to_success(token)),
             // A client without a token has its password.
             Err(error) => warn!(%error, %account, "tokens cannot be read or written"),

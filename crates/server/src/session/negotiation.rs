@@ -8,27 +8,33 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use magpie_proto::sasl::SaslFailure;
 use magpie_proto::sasl::sasl2::Authenticate;
-use magpie_proto::sasl::{ChannelBindings, Credentials, Hash, Identity, Offer, SaslFailure};
-use magpie_proto::stream::{Acceptance, ClientStream, Event, Opening, StartTls, StreamLimits};
-use magpie_proto::xml::XmlLimits;
-use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, StreamCondition, StreamError, jid};
-use magpie_store::StoreError;
+use magpie_proto::stream::{ClientStream, Event};
+use magpie_proto::{BareJid, StreamCondition, StreamError};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::inline::Beginning;
 use super::{Connection, Counts, Session, Takeover, UNSENT_BYTES_HIGH};
-use crate::config::{Limits, TlsMode};
+use crate::accounts::Proof;
+use crate::config::TlsMode;
 use crate::listen::transport::Transport;
-use crate::mailbox::{Mail, Mailbox};
+use crate::mailbox::Mail;
 use crate::metrics::Counted;
+use crate::modules::fast::Device;
 use crate::modules::invites::Invite;
 use crate::modules::register::Stranger;
-use crate::news;
-use crate::pipeline;
+use crate::modules::sasl_upgrade::Upgrade;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
+
+mod authentication;
+mod binding;
+mod opening;
+
+pub(super) use opening::after_auth;
+use opening::before_auth;
 
 /// What a listener demands of the connections that come in by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +80,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
     negotiation.domain = takeover.account.domain().to_owned();
     negotiation.account = Some(takeover.account);
     negotiation.inline = takeover.inline;
+    negotiation.proof = takeover.proof;
     let running = server.running();
     tokio::spawn(async {
         // A server that stops waits for what runs; it does not wait for more to begin.
@@ -86,7 +93,7 @@ pub(super) fn refuse_takeover(server: &Arc<Server>, mut takeover: Takeover) {
 
 pub(super) struct Negotiation {
     pub(super) server: Arc<Server>,
-    gate: Gate,
+    pub(super) gate: Gate,
     pub(super) connection: Connection,
     deadline: Instant,
     pub(super) domain: String,
@@ -97,6 +104,12 @@ pub(super) struct Negotiation {
     pub(super) meant: Option<BareJid>,
     /// Whether it was made when fewer hashes were configured.
     lacks_keys: bool,
+    /// On what its authentication rests.
+    pub(super) proof: Option<Proof>,
+    /// XEP-0484: the tokens of the client that has shown one.
+    pub(super) tokens: Option<Box<Device>>,
+    /// XEP-0480: what it does before it is told of its success.
+    upgrade: Option<Box<Upgrade>>,
     pub(super) anonymous: bool,
     /// By which mechanism it authenticated, for the log.
     pub(super) mechanism: String,
@@ -132,6 +145,9 @@ impl Negotiation {
             inline: None,
             meant: None,
             lacks_keys: false,
+            proof: None,
+            tokens: None,
+            upgrade: None,
             anonymous: false,
             mechanism: String::new(),
             registered: false,
@@ -158,14 +174,14 @@ impl Negotiation {
                 }
                 Next::Resume { handle, previd, h } => {
                     let Some(account) = self.account.clone() else { break };
-                    let inline = self.inline.take();
-                    let takeover = Takeover { connection: self.connection, previd, h, account, inline };
+                    let (inline, proof) = (self.inline.take(), self.proof.take());
+                    let takeover = Takeover { connection: self.connection, previd, h, account, inline, proof };
                     match handle.mailbox.put(Mail::Resume(Box::new(takeover))) {
                         // It ended just now.
                         Err(Mail::Resume(takeover)) => {
-                            let Takeover { connection, previd, account, inline, .. } = *takeover;
+                            let Takeover { connection, previd, account, inline, proof, .. } = *takeover;
                             self.connection = connection;
-                            self.inline = inline;
+                            (self.inline, self.proof) = (inline, proof);
                             self.connection
                                 .resume_failed(&self.server.modules.stream_management.failure(&account, &previd));
                         }
@@ -212,6 +228,7 @@ impl Negotiation {
                         debug!(address = %self.address, %error, "connection lost before a session");
                         return None;
                     }
+                    self.connection.stream.set_early(self.connection.transport.is_early());
                 }
                 Ok(Err(_)) => return None,
                 Err(_) => {
@@ -240,20 +257,7 @@ impl Negotiation {
                 }
             }
             Event::FindKeys { username, hash } => return Box::pin(self.find_keys(&username, hash)).await,
-            Event::CheckPassword { keys, password } => {
-                let right = Box::pin(self.server.check_password(keys, password.clone())).await;
-                if let (true, true, Some(account)) = (right, self.lacks_keys, self.meant.clone()) {
-                    // The password is here now and will not be again: the account gets what SCRAM asks for next time.
-                    let server = Arc::clone(&self.server);
-                    tokio::spawn(async move {
-                        if let Err(error) = server.deps.accounts.renew_keys(&account, &password).await {
-                            info!(%account, %error, "the account still lacks keys");
-                        }
-                    });
-                }
-                let event = self.connection.stream.password_checked(right);
-                return self.then(event).await;
-            }
+            Event::CheckPassword { keys, password } => return Box::pin(self.check_password(keys, password)).await,
             Event::CheckToken { username, device, proof, count } => {
                 let outcome = Box::pin(self.check_token(&username, device.as_deref(), &proof, count)).await;
                 let event = self.connection.stream.token_checked(outcome);
@@ -262,7 +266,9 @@ impl Negotiation {
             Event::Authenticated { identity, mechanism, request } => {
                 return self.authenticated(identity, &mechanism, request).await;
             }
+            Event::Upgraded { keys } => return Box::pin(self.upgraded(keys)).await,
             Event::AuthenticationFailed { failure, username, mechanism } => {
+                self.upgrade = None;
                 info!(address = %self.address, domain = %self.domain, username, mechanism, failure = failure.name(), "authentication failed");
                 self.server.deps.metrics.authentication(&mechanism, false);
                 if failure == SaslFailure::NotAuthorized {
@@ -306,251 +312,6 @@ impl Negotiation {
         }
     }
 
-    fn open(&mut self, opening: Opening) {
-        let config = self.server.config();
-        // §4.7.2: a client that names no host gets that of its account, or the one whose certificate it was shown, or the
-        // only one there is.
-        let account = || opening.account.as_ref().map(|account| account.domain().to_owned());
-        let shown = || self.connection.server_name().map(str::to_owned);
-        let named = opening.to.clone().or_else(account).or_else(shown);
-        let domain = match (named, config.domains.as_slice()) {
-            (Some(named), _) => jid::parse_domain(&named).unwrap_or(named),
-            (None, [only]) => only.clone(),
-            (None, _) => {
-                drop(config);
-                self.fail(StreamError::new(StreamCondition::HostUnknown, "the stream header names no host"));
-                return;
-            }
-        };
-        if let Some(moved) = config.moved.iter().find(|moved| moved.domain == domain) {
-            let error = StreamCondition::SeeOtherHost(moved.to.clone()).into();
-            drop(config);
-            self.fail(error);
-            return;
-        }
-        if !config.domains.contains(&domain) {
-            drop(config);
-            info!(address = %self.address, domain, "host unknown");
-            self.fail(StreamCondition::HostUnknown.into());
-            return;
-        }
-        self.domain.clone_from(&domain);
-        let secure = opening.secure;
-        let optional = self.gate.tls == TlsMode::Optional;
-        let starttls = match (secure, optional) {
-            (true, _) => StartTls::No,
-            (false, true) => StartTls::Optional,
-            (false, false) => StartTls::Required,
-        };
-        let anonymous = config.auth.anonymous.contains(&domain);
-        let invites = !anonymous && self.server.modules.invites.are_open(&domain);
-        let hashes: Vec<Hash> = config.auth.hashes.iter().filter_map(|name| Hash::parse(name)).collect();
-        let plain = config.auth.plain && (secure || optional);
-        // Who has logged in is offered no mechanism.
-        let bindings = match opening.account {
-            Some(_) => ChannelBindings::default(),
-            None => self.connection.transport.bindings(self.server.certificates()),
-        };
-        let bytes_max = match opening.account {
-            Some(_) => config.limits.stanza_bytes_max,
-            None => config.limits.stanza_bytes_max_before_auth,
-        };
-        // Who does not log in is not waited for as long as who has (XEP-0478 §2).
-        let idle_seconds = match opening.account {
-            Some(_) => config.limits.idle_seconds_max,
-            None => config.limits.idle_seconds_max.min(config.limits.login_seconds_max),
-        };
-        let acceptance = Acceptance {
-            // XEP-0388 §3: never in clear.
-            inline: secure.then(|| self.inline_features(&bindings, anonymous)),
-            offer: match anonymous {
-                true => Offer::new(&domain, bindings, &[], false, true),
-                false => Offer::new(&domain, bindings, &hashes, plain, false),
-            },
-            domain,
-            starttls,
-            registration: config.registration.open && !anonymous || invites,
-            invites,
-            features: match opening.account {
-                Some(_) => self.server.stream_features(&self.domain),
-                None => Vec::new(),
-            },
-            limits: StreamLimits { bytes_max, idle_seconds: Some(idle_seconds) },
-            xml: match opening.account {
-                Some(_) => after_auth(&config.limits),
-                None => before_auth(&config.limits),
-            },
-        };
-        drop(config);
-        self.connection.stream.accept(acceptance);
-    }
-
-    async fn find_keys(&mut self, username: &str, hash: Option<Hash>) -> Next {
-        let name = self.account_name(username);
-        if self.server.throttle().check(&name, self.address, std::time::Instant::now()).is_err() {
-            info!(address = %self.address, account = name, "authentication throttled");
-            self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
-            return Next::More;
-        }
-        let found = match BareJid::from_parts(Some(username), &self.domain) {
-            Ok(account) => self.find_credentials(account).await,
-            Err(_) => Ok(None),
-        };
-        let found = match found {
-            Ok(Some(_)) if self.is_disabled().await => {
-                info!(address = %self.address, account = name, "the account is disabled");
-                self.connection.stream.refuse_authentication(SaslFailure::AccountDisabled);
-                return Next::More;
-            }
-            Ok(found) => found,
-            Err(error) => {
-                tracing::error!(%error, "credentials cannot be read");
-                self.connection.stream.refuse_authentication(SaslFailure::TemporaryAuthFailure);
-                return Next::More;
-            }
-        };
-        let keys = found.as_ref().and_then(|credentials| match hash {
-            Some(hash) => credentials.get(hash).cloned(),
-            // PLAIN: the strongest that is there.
-            None => credentials.keys.iter().max_by_key(|keys| keys.hash).cloned(),
-        });
-        let policy = self.server.deps.accounts.policy();
-        self.lacks_keys = found
-            .as_ref()
-            .is_some_and(|credentials| policy.hashes.iter().any(|(hash, _)| credentials.get(*hash).is_none()));
-        if found.is_some() && keys.is_none() {
-            warn!(
-                account = name,
-                ?hash,
-                "the account has no keys for this hash: log in with PLAIN once, or set the password again"
-            );
-        }
-        // Made in any case: the time that it takes would tell who has an account.
-        let fake = self.server.fake_keys(&name, hash);
-        let event = match keys {
-            Some(keys) => self.connection.stream.keys(keys, true),
-            None => self.connection.stream.keys(fake, false),
-        };
-        self.then(event).await
-    }
-
-    /// Whether the account that is meant may not be used for now.
-    pub(super) async fn is_disabled(&self) -> bool {
-        let Some(account) = &self.meant else { return false };
-        // Where the store does not say, the session will not be bound.
-        self.server.deps.accounts.is_disabled(account).await.unwrap_or(false)
-    }
-
-    /// The credentials of the account that is meant, which is remembered.
-    async fn find_credentials(&mut self, named: BareJid) -> Result<Option<Credentials>, StoreError> {
-        let account = self.server.account_meant(&named).await?;
-        let found = self.server.deps.accounts.find(&account).await;
-        self.meant = Some(account);
-        found
-    }
-
-    async fn authenticated(&mut self, identity: Identity, mechanism: &str, request: Option<Box<Authenticate>>) -> Next {
-        let local = match identity {
-            Identity::Account(named) => match self.meant.take().as_ref().and_then(BareJid::local) {
-                Some(local) => local.to_owned(),
-                None => named,
-            },
-            Identity::Anonymous => {
-                self.anonymous = true;
-                random_text(12).to_ascii_lowercase()
-            }
-        };
-        let Ok(account) = BareJid::from_parts(Some(&local), &self.domain) else {
-            self.fail(StreamCondition::InternalServerError.into());
-            return Next::More;
-        };
-        if !self.anonymous {
-            self.server.throttle().succeeded(account.as_str(), self.address, std::time::Instant::now());
-        }
-        self.server.deps.metrics.authentication(mechanism, true);
-        debug!(address = %self.address, %account, mechanism, "authenticated");
-        self.mechanism = mechanism.to_owned();
-        if let Some(request) = request {
-            return Box::pin(self.resume_inline(account, request)).await;
-        }
-        self.connection.stream.authenticated(account.clone());
-        self.account = Some(account);
-        Next::More
-    }
-
-    async fn bind(&mut self, resource: Option<String>) -> Next {
-        let Some(account) = self.account.clone() else { return Next::Over };
-        let jid: Result<FullJid, _> = match &resource {
-            Some(resource) => account.with_resource(resource),
-            None => account.with_resource(&random_text(9)),
-        };
-        let Ok(jid) = jid else {
-            self.connection.stream.bind_refused(&StanzaCondition::BadRequest.into());
-            return Next::More;
-        };
-        match self.begin(jid).await {
-            Ok(handle) => {
-                self.connection.stream.bound(&handle.jid);
-                info!(jid = %handle.jid, address = %self.address, mechanism = self.mechanism, resumed = false, "session bound");
-                Next::Bound(handle, Beginning::default())
-            }
-            Err(Some(error)) => {
-                self.connection.stream.bind_refused(&error);
-                Next::More
-            }
-            Err(None) => Next::More,
-        }
-    }
-
-    /// Puts a session with this address into the registry. Where that cannot be, why; `None` where the stream has ended for it.
-    pub(super) async fn begin(&mut self, jid: FullJid) -> Result<Arc<SessionHandle>, Option<StanzaError>> {
-        let limits = self.server.config().limits.clone();
-        let mailbox = Mailbox::new(limits.unsent_bytes_max);
-        let handle = Arc::new(SessionHandle::new(self.server.registry().next_id(), jid, mailbox, self.anonymous));
-        match self.server.registry().add(&handle, limits.sessions_per_account_max) {
-            Ok(Some(replaced)) => {
-                let text = "replaced by a newer session with the same resource";
-                let error = StreamError::new(StreamCondition::Conflict, text);
-                // A session that is ending by itself needs no telling.
-                let _ = replaced.session.mailbox.put(Mail::End(error));
-                news::session_ended(&self.server, replaced).await;
-            }
-            Ok(None) => {}
-            Err(_) => {
-                return Err(Some(StanzaError::new(StanzaCondition::ResourceConstraint, "too many sessions")));
-            }
-        }
-        // An account that was removed or disabled since it authenticated has no sessions. Looked at now, when a removal would find this one.
-        if !self.anonymous && !self.server.deps.accounts.is_active(&handle.account).await.unwrap_or(false) {
-            let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
-            pipeline::session_has_left(&self.server, &handle, left).await;
-            self.fail(StreamCondition::NotAuthorized.into());
-            return Err(None);
-        }
-        if let Err(error) = news::session_bound(&self.server, &handle).await {
-            tracing::error!(%error, account = %handle.account, "the account cannot be read");
-            let left = pipeline::session_leaves(&self.server, &handle, Vec::new());
-            pipeline::session_has_left(&self.server, &handle, left).await;
-            return Err(Some(StanzaCondition::InternalServerError.into()));
-        }
-        Ok(handle)
-    }
-
-    pub(super) fn resume(&mut self, previd: String, h: u32) -> Next {
-        let Some(account) = &self.account else { return Next::Over };
-        let stream_management = &self.server.modules.stream_management;
-        match stream_management.find(account, &previd) {
-            Some(handle) => {
-                info!(jid = %handle.jid, address = %self.address, mechanism = self.mechanism, "session asked for again");
-                Next::Resume { handle, previd, h }
-            }
-            None => {
-                self.connection.resume_failed(&stream_management.failure(account, &previd));
-                Next::More
-            }
-        }
-    }
-
     pub(super) fn account_name(&self, username: &str) -> String {
         format!("{username}@{}", self.domain)
     }
@@ -577,18 +338,5 @@ impl Negotiation {
                 _ => return false,
             }
         }
-    }
-}
-
-fn before_auth(limits: &Limits) -> XmlLimits {
-    XmlLimits { stanza_bytes_max: limits.stanza_bytes_max_before_auth, ..after_auth(limits) }
-}
-
-pub(super) fn after_auth(limits: &Limits) -> XmlLimits {
-    XmlLimits {
-        stanza_bytes_max: limits.stanza_bytes_max,
-        depth_max: limits.depth_max,
-        attributes_max: limits.attributes_max,
-        elements_max: limits.elements_max,
     }
 }

@@ -321,6 +321,22 @@ pub(super) fn page(connection: &Connection, name: &str, owner: &str, page: &Page
     })
 }
 
+/// The ids of the first and the last entry; the index by owner has both, and no record is looked at.
+pub(super) fn ends(connection: &Connection, name: &str, owner: &str) -> rusqlite::Result<Option<(LogId, LogId)>> {
+    let end = |backwards| -> rusqlite::Result<Option<LogId>> {
+        let order = if backwards { "DESC" } else { "" };
+        for part in parts(connection, name, space(owner), (month(LogId(0)), month(LogId::MAX)), backwards)? {
+            let select = format!("SELECT id FROM archive_part_{part} WHERE owner = ?1 ORDER BY id {order} LIMIT 1");
+            let id = connection.prepare_cached(&select)?.query_row([owner], |row| row.get::<_, i64>(0)).optional()?;
+            if let Some(id) = id {
+                return Ok(Some(LogId(id.cast_unsigned())));
+            }
+        }
+        Ok(None)
+    };
+    at_one_moment(connection, || Ok(end(false)?.zip(end(true)?)))
+}
+
 pub(super) fn entries(connection: &Connection, name: &str, owner: &str, ids: &[LogId]) -> rusqlite::Result<Entries> {
     at_one_moment(connection, || {
         let mut entries = Entries::new();

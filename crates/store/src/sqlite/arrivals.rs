@@ -178,6 +178,12 @@ impl Pending {
         entries
     }
 
+    /// The ids of the first and the last entry that waits.
+    pub(super) fn ends(&self, name: &str, owner: &str) -> Option<(LogId, LogId)> {
+        let ids = || self.of(name, owner).map(|entry| entry.id);
+        ids().min().zip(ids().max())
+    }
+
     /// The entries of these ids, in their order; `ids` is sorted.
     pub(super) fn entries(&self, name: &str, owner: &str, ids: &[LogId]) -> Entries {
         let wanted = self.of(name, owner).filter(|entry| ids.binary_search(&entry.id).is_ok());

@@ -167,6 +167,17 @@ impl Backend for Sqlite {
         })
     }
 
+    fn ends(&self, name: &'static str, owner: &str) -> Reading<Option<(LogId, LogId)>> {
+        let (owner, arrivals) = (owner.to_string(), self.arrivals.clone());
+        self.read_quickly(move |connection| {
+            // First what waits: what is filed in between is found twice, and not missed.
+            let waiting = arrivals.read().ends(name, &owner);
+            let filed = archive::ends(connection, name, &owner)?;
+            let both = [waiting, filed].into_iter().flatten();
+            Ok(both.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))))
+        })
+    }
+
     fn archived(&self, name: &'static str, owner: &str, mut ids: Vec<LogId>) -> Reading<Entries> {
         ids.sort_unstable();
         ids.dedup();

@@ -53,6 +53,67 @@ fn a_login_with_plain_ends_in_a_session() {
     assert_eq!((ready.jid.as_str(), ready.stream), ("romeo@example.org/load0", None));
 }
 
+const INLINE: &str = "<stream:features><authentication xmlns='urn:xmpp:sasl:2'><mechanism>SCRAM-SHA-1</mechanism>\
+    <mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'/><fast xmlns='urn:xmpp:fast:0'>\
+    <mechanism>HT-SHA-256-NONE</mechanism></fast></inline></authentication></stream:features>";
+
+fn success(inside: &str) -> String {
+    format!(
+        "<success xmlns='urn:xmpp:sasl:2'><authorization-identifier>romeo@example.org/load0/1</authorization-identifier>{inside}</success>"
+    )
+}
+
+#[test]
+fn a_login_that_does_all_at_once_ends_in_a_session_with_what_it_asked_for() {
+    let mut talk =
+        Talk::new(Profile { login: Login::Sasl2, acks: true, carbons: true, presence: true, ..profile() }, None);
+    let login = talk.answer(INLINE);
+    assert!(
+        login.contains("<initial-response>AHJvbWVvAHNlY3JldA==</initial-response>") && !login.contains("request-token")
+    );
+    assert!(login.contains(
+        "<tag>load0</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/><enable xmlns='urn:xmpp:carbons:2'/></bind>"
+    ));
+    let bound = "<bound xmlns='urn:xmpp:bind:0'><enabled xmlns='urn:xmpp:sm:3' id='abc'/></bound>";
+    let (next, said) = talk.says(&success(bound));
+    assert_eq!(said, "<presence/>");
+    let Ok(Next::Ready(ready)) = next else { panic!("{next:?}") };
+    assert_eq!((ready.jid.as_str(), ready.stream.as_deref()), ("romeo@example.org/load0/1", Some("abc")));
+}
+
+#[test]
+fn a_token_is_asked_for_and_used_the_next_time_before_the_offer_is_read() {
+    let fast = Profile { login: Login::Fast, ..profile() };
+    let mut first = Talk::new(fast.clone(), None);
+    assert!(first.answer(INLINE).contains("<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-NONE'/>"));
+    let (next, _) =
+        first.says(&success("<bound xmlns='urn:xmpp:bind:0'/><token xmlns='urn:xmpp:fast:0' expiry='x' token='t'/>"));
+    let Ok(Next::Ready(ready)) = next else { panic!("{next:?}") };
+    assert_eq!(ready.token, Some(Token::new("t".into())));
+
+    let mut again = Talk::new(fast, None);
+    again.negotiation = again.negotiation.with_token(ready.token);
+    let mut out = Vec::new();
+    again.negotiation.open(&again.profile, &mut out);
+    let opened = String::from_utf8(out).unwrap();
+    assert!(opened.contains("'><authenticate xmlns='urn:xmpp:sasl:2' mechanism='HT-SHA-256-NONE'>"), "{opened}");
+    assert!(opened.contains("<fast xmlns='urn:xmpp:fast:0'/>"));
+    assert_eq!(again.answer(INLINE), "");
+    let (next, _) = again.says(&success("<additional-data>AAAA</additional-data>"));
+    assert_eq!(next, Err(Refusal::Sasl(SaslError::Token)), "it does not have the token");
+}
+
+#[test]
+fn what_a_server_does_not_offer_inline_is_said() {
+    let says = |login, features: &str| {
+        let (next, _) = Talk::new(Profile { login, ..profile() }, None).says(features);
+        next.unwrap_err().to_string()
+    };
+    assert!(says(Login::Sasl2, FEATURES).contains("does not offer SASL2 (XEP-0388)"));
+    assert!(says(Login::Sasl2, &INLINE.replace("urn:xmpp:bind:0", "x")).contains("does not offer Bind 2 (XEP-0386)"));
+    assert!(says(Login::Fast, &INLINE.replace("urn:xmpp:fast:0", "x")).contains("does not offer tokens (XEP-0484)"));
+}
+
 #[test]
 fn a_session_is_asked_for_only_where_it_is_required() {
     for (session, asked) in [

@@ -5,8 +5,8 @@
 //! [`ClientStream::succeeded`], [`ClientStream::bound_inline`] and [`ClientStream::resumed`] it ended.
 
 use super::{ClientStream, Negotiation, State};
-use crate::sasl::sasl2::{self, Request};
-use crate::sasl::{Exchange, SaslFailure, Step, TokenMechanism, TokenProof};
+use crate::sasl::sasl2::{self, Authenticate, Request};
+use crate::sasl::{Exchange, SaslFailure, Step, TokenMechanism, TokenProof, UpgradeTask};
 use crate::stream::event::{Acceptance, After, Event};
 use crate::stream::features::{self, StartTls};
 use crate::xml::{Element, Stanza};
@@ -19,6 +19,14 @@ pub(super) struct Success {
     data: Option<Vec<u8>>,
     after: After,
     additions: Vec<Element>,
+}
+
+/// XEP-0480: what the peer has yet to do.
+#[derive(Debug)]
+pub(super) struct Task {
+    task: Box<UpgradeTask>,
+    /// Whether it was told of what the keys are made.
+    begun: bool,
 }
 
 impl Negotiation {
@@ -44,6 +52,9 @@ impl ClientStream {
         nonce: &mut dyn FnMut() -> String,
     ) -> Option<Event> {
         let running = self.state == State::Authenticating && self.negotiation().sasl2.is_some();
+        if let Some(task) = self.negotiation().task.take() {
+            return self.go_on(task, Request::parse(element));
+        }
         match Request::parse(element) {
             Some(Ok(Request::Authenticate(request))) if !running => {
                 if let Some(failed) = self.count_attempt() {
@@ -61,6 +72,15 @@ impl ClientStream {
                 if starttls == StartTls::Required || acceptance.inline.is_none() {
                     return self.fail_authentication(SaslFailure::EncryptionRequired, None, mechanism);
                 }
+                if negotiation.early
+                    && let Some(failure) = self.refusal_of_early(by_token)
+                {
+                    return self.fail_authentication(failure, None, mechanism);
+                }
+                let negotiation = self.negotiation();
+                let Some(acceptance) = &mut negotiation.acceptance else {
+                    return Some(self.failed(StreamCondition::NotAuthorized.into()));
+                };
                 if let Some(meant) =
                     negotiation.sasl2.as_ref().and_then(|sasl2| sasl2.wanted("config-version", ns::PIPELINING))
                     && meant.attr("value") != negotiation.config_version.as_deref()
@@ -94,6 +114,41 @@ impl ClientStream {
         }
     }
 
+    /// Answers [`Event::Authenticated`], or [`Event::Upgraded`], where the account lacks keys that the peer can give (XEP-0480): it is
+    /// asked for them, and is not told of its success yet.
+    pub fn ask_for_keys(&mut self, task: UpgradeTask) {
+        let negotiation = self.negotiation();
+        task.announcement(negotiation.success.take().as_deref()).write(ns::STREAM, &mut self.output);
+        let negotiation = self.negotiation();
+        negotiation.task = Some(Task { task: Box::new(task), begun: false });
+        negotiation.sasl2 = Some(Box::default());
+        self.state = State::Authenticating;
+    }
+
+    /// The peer says something while a task is to be done.
+    fn go_on(&mut self, mut task: Task, request: Option<Result<Request, SaslFailure>>) -> Option<Event> {
+        let failure = match request {
+            Some(Ok(Request::Next(name))) if !task.begun && task.task.is_called(&name) => {
+                task.task.question().write(ns::STREAM, &mut self.output);
+                task.begun = true;
+                self.negotiation().task = Some(task);
+                return None;
+            }
+            Some(Ok(Request::TaskData(answer))) if task.begun => match task.task.keys(&answer) {
+                Ok(keys) => {
+                    self.state = State::Waiting;
+                    return Some(Event::Upgraded { keys });
+                }
+                Err(failure) => failure,
+            },
+            Some(Ok(Request::Next(_))) => SaslFailure::MalformedRequest,
+            Some(Ok(Request::Abort)) => SaslFailure::Aborted,
+            // XEP-0388 §2.4: nothing else may come while authentication is in progress.
+            _ => return Some(self.failed(StreamCondition::NotAuthorized.into())),
+        };
+        self.step(Step::Failure { failure, username: None })
+    }
+
     /// XEP-0509 §2.2: the peer had other features in mind. No guess, and no reason to let it wait.
     fn fail_mismatch(&mut self, mechanism: String) -> Event {
         self.negotiation().sasl2 = None;
@@ -103,11 +158,22 @@ impl ClientStream {
         Event::AuthenticationFailed { failure: SaslFailure::Aborted, username: None, mechanism }
     }
 
+    /// Why nobody may log in so by what may have been sent before (XEP-0484 §3.4): a token without a count, or no token.
+    fn refusal_of_early(&mut self, by_token: Option<TokenMechanism>) -> Option<SaslFailure> {
+        let request = self.negotiation().sasl2.as_deref();
+        match (by_token, request.and_then(count)) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => Some(SaslFailure::MalformedRequest),
+            // The same is good once the handshake has ended.
+            (None, _) => Some(SaslFailure::TemporaryAuthFailure),
+        }
+    }
+
     pub(super) fn check_token(&mut self, username: String, proof: Box<TokenProof>) -> Event {
         self.state = State::Waiting;
         let request = self.negotiation().sasl2.as_deref();
         let device = request.and_then(|request| request.user_agent.id.clone());
-        let count = request.and_then(|request| request.wanted("fast", ns::FAST)?.attr("count")?.parse().ok());
+        let count = request.and_then(count);
         Event::CheckToken { username, device, proof, count }
     }
 
@@ -175,4 +241,9 @@ impl ClientStream {
         (negotiation.attempts > super::ATTEMPTS_MAX)
             .then(|| self.failed(StreamError::new(StreamCondition::PolicyViolation, "too many attempts")))
     }
+}
+
+/// XEP-0484 §3.4: how often the peer has logged in with its token, as it says.
+fn count(request: &Authenticate) -> Option<u64> {
+    request.wanted("fast", ns::FAST)?.attr("count")?.parse().ok()
 }

@@ -13,6 +13,7 @@ use rustls_pki_types::{PrivateKeyDer, ServerName, UnixTime};
 use super::*;
 
 mod after_handshake;
+mod early_data;
 
 #[derive(Debug)]
 struct Anyone;

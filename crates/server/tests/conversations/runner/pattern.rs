@@ -6,6 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::sasl;
 use super::xml::{Node, parse_fragment};
 
 /// The namespace behind the prefix `is:` in expectations.
@@ -14,7 +15,8 @@ pub(crate) const IS: &str = "urn:magpie:conversation";
 /// The values by name that a conversation knows.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// Replaces `{name}`, `{base64 text}`, `{token user token}` and `{repeat count text}` in what is sent.
+/// Replaces `{name}`, `{base64 text}`, `{token user token}`, `{scram hash first challenge}`, `{salted hash salt rounds}` and
+/// `{repeat count text}` in what is sent.
 pub(crate) fn substitute(text: &str, variables: &Variables) -> Result<String, String> {
     let mut out = String::new();
     for part in parts(text)? {
@@ -35,11 +37,25 @@ fn value_of(name: &str, variables: &Variables) -> Result<String, String> {
         let proof = hmac::sign(&key, b"Initiator");
         return Ok(BASE64.encode([user.as_bytes(), b"\0", proof.as_ref()].concat()));
     }
+    if let Some(rest) = name.strip_prefix("scram ") {
+        let [hash, first_bare, challenge] = words(rest)?;
+        return sasl::respond(hash, first_bare, &substitute_brackets(challenge, variables)?);
+    }
+    if let Some(rest) = name.strip_prefix("salted ") {
+        let [hash, salt, rounds] = words(rest)?;
+        let [salt, rounds] = [salt, rounds].map(|text| substitute_brackets(text, variables));
+        return sasl::salted(hash, &salt?, &rounds?);
+    }
     if let Some((count, text)) = name.strip_prefix("repeat ").and_then(|rest| rest.split_once(' ')) {
         let count: usize = count.parse().map_err(|_| format!("{{{name}}}: `{count}` is no number"))?;
         return Ok(text.repeat(count));
     }
     variables.get(name).cloned().ok_or_else(|| format!("nothing is called {{{name}}} here"))
+}
+
+fn words(text: &str) -> Result<[&str; 3], String> {
+    let words: Vec<&str> = text.split(' ').collect();
+    words.try_into().map_err(|_| format!("expected three words: {text}"))
 }
 
 /// Inside `{base64 …}` a variable is written `[name]`, since braces do not nest.
@@ -173,6 +189,12 @@ fn check_value(pattern: &str, value: &str, variables: &mut Variables) -> Result<
         } else {
             Err(format!("expected one of {choices}, found '{value}'"))
         };
+    }
+    if let Some(decoded) = pattern.strip_prefix("{decoded ").and_then(|rest| rest.strip_suffix('}')) {
+        let value = BASE64.decode(value).map_err(|error| format!("'{value}' is not base64: {error}"))?;
+        // What is written in square brackets there is written in braces elsewhere.
+        let pattern = decoded.replace('[', "{").replace(']', "}");
+        return check_value(&pattern, &String::from_utf8_lossy(&value), variables);
     }
     let parts = parts(pattern)?;
     let mut captured = variables.clone();

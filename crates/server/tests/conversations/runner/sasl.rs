@@ -1,8 +1,12 @@
 //! RFC 5802 and RFC 4616: the client's half of SCRAM and PLAIN.
 
+use std::num::NonZeroU32;
+
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::connection::PASSWORD;
 
 /// The mechanisms that the harness speaks, best first.
 pub(crate) const MECHANISMS: &[&str] = &["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"];
@@ -23,21 +27,10 @@ pub(crate) struct Hash {
 impl Exchange {
     /// The exchange and its first message.
     pub(crate) fn start(mechanism: &str, user: &str, password: &str) -> Result<(Self, String), String> {
-        let hash = match mechanism {
-            "PLAIN" => return Ok((Self::Plain, BASE64.encode(format!("\0{user}\0{password}")))),
-            "SCRAM-SHA-1" => Hash {
-                digest: &digest::SHA1_FOR_LEGACY_USE_ONLY,
-                hmac: hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-                pbkdf2: pbkdf2::PBKDF2_HMAC_SHA1,
-            },
-            "SCRAM-SHA-256" => {
-                Hash { digest: &digest::SHA256, hmac: hmac::HMAC_SHA256, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA256 }
-            }
-            "SCRAM-SHA-512" => {
-                Hash { digest: &digest::SHA512, hmac: hmac::HMAC_SHA512, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA512 }
-            }
-            other => return Err(format!("the harness does not speak {other}")),
-        };
+        if mechanism == "PLAIN" {
+            return Ok((Self::Plain, BASE64.encode(format!("\0{user}\0{password}"))));
+        }
+        let hash = Hash::parse(mechanism.strip_prefix("SCRAM-").unwrap_or(mechanism))?;
         let mut random = [0; 18];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| "no randomness")?;
         let nonce = BASE64.encode(random);
@@ -58,8 +51,7 @@ impl Exchange {
         }
         let salt = BASE64.decode(field(&server_first, "s=")?).map_err(|error| error.to_string())?;
         let rounds = field(&server_first, "i=")?.parse().map_err(|_| "the round count is no positive number")?;
-        let mut salted = vec![0; hash.digest.output_len()];
-        pbkdf2::derive(hash.pbkdf2, rounds, &salt, password.as_bytes(), &mut salted);
+        let salted = hash.salted(password, &salt, rounds);
         let client_key = hash.sign(&salted, b"Client Key");
         let stored_key = digest::digest(hash.digest, &client_key);
         let without_proof = format!("c=biws,r={server_nonce}");
@@ -81,7 +73,40 @@ impl Exchange {
     }
 }
 
+/// The answer to a challenge of SCRAM that followed this `client-first-message-bare`; both messages are base64.
+pub(crate) fn respond(hash: &str, first_bare: &str, challenge: &str) -> Result<String, String> {
+    let (hash, first_bare) = (Hash::parse(hash)?, first_bare.to_owned());
+    let nonce = field(&first_bare, "r=")?.to_owned();
+    Exchange::Scram { hash, first_bare, nonce, signature: Vec::new() }.respond(challenge, PASSWORD)
+}
+
+/// RFC 5802 §3: SaltedPassword, in base64 as the salt is.
+pub(crate) fn salted(hash: &str, salt: &str, rounds: &str) -> Result<String, String> {
+    let salt = BASE64.decode(salt).map_err(|error| error.to_string())?;
+    let rounds = rounds.parse().map_err(|_| "the round count is no positive number")?;
+    Ok(BASE64.encode(Hash::parse(hash)?.salted(PASSWORD, &salt, rounds)))
+}
+
 impl Hash {
+    fn parse(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "SHA-1" => Self {
+                digest: &digest::SHA1_FOR_LEGACY_USE_ONLY,
+                hmac: hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+                pbkdf2: pbkdf2::PBKDF2_HMAC_SHA1,
+            },
+            "SHA-256" => Self { digest: &digest::SHA256, hmac: hmac::HMAC_SHA256, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA256 },
+            "SHA-512" => Self { digest: &digest::SHA512, hmac: hmac::HMAC_SHA512, pbkdf2: pbkdf2::PBKDF2_HMAC_SHA512 },
+            other => return Err(format!("the harness does not speak {other}")),
+        })
+    }
+
+    fn salted(self, password: &str, salt: &[u8], rounds: NonZeroU32) -> Vec<u8> {
+        let mut salted = vec![0; self.digest.output_len()];
+        pbkdf2::derive(self.pbkdf2, rounds, salt, password.as_bytes(), &mut salted);
+        salted
+    }
+
     fn sign(self, key: &[u8], message: &[u8]) -> Vec<u8> {
         hmac::sign(&hmac::Key::new(self.hmac, key), message).as_ref().to_vec()
     }

@@ -23,6 +23,9 @@ pub(crate) struct Script {
     pub(crate) steps: Vec<Step>,
 }
 
+/// With what the key of a setting begins that is in force when the accounts are made, and not any more when they are used.
+pub(crate) const EARLIER: &str = "accounts made with ";
+
 /// Who speaks.
 #[derive(Clone)]
 pub(crate) enum Actor {
@@ -140,6 +143,11 @@ fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
         let (key, value) = setting.split_once('=').ok_or("expected `server with key = value`")?;
         let value = value.trim().replace("{host}", &domain_of(script));
         script.settings.insert(key.trim().to_owned(), value);
+        return Ok(true);
+    }
+    if let Some(setting) = line.strip_prefix("accounts made with ") {
+        let (key, value) = setting.split_once('=').ok_or("expected `accounts made with key = value`")?;
+        script.settings.insert(format!("{EARLIER}{}", key.trim()), value.trim().to_owned());
         return Ok(true);
     }
     if let Some(module) = line.strip_prefix("prosody with ") {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::PASSWORD;
 use super::perform::Addresses;
-use super::script::Script;
+use super::script::{EARLIER, Script};
 
 /// A server that was started for some scripts, on a folder of its own; both end with the value.
 pub(crate) struct Server {
@@ -126,18 +126,12 @@ fn prepare_magpie(
         // Every conversation comes from one address, and some fail to log in on purpose.
         ("auth.failures_per_minute_max".to_owned(), "1000".to_owned()),
     ]);
-    values.extend(settings.clone());
-    let mut config = String::new();
-    for (key, value) in values {
-        let _ = writeln!(config, "{key} = {value}");
-    }
-    let _ = write!(
-        config,
-        "[[listen]]\naddress = \"{}\"\nkind = \"c2s\"\ntls = \"optional\"\n\n[[listen]]\naddress = \"{}\"\nkind = \"c2s-tls\"\n",
-        addresses.starttls, addresses.direct_tls
-    );
-    let config_file = folder.join("magpie.toml");
-    write(&config_file, &config)?;
+    let (earlier, settings): (Vec<_>, Vec<_>) = settings.iter().partition(|(key, _)| key.starts_with(EARLIER));
+    values.extend(settings.into_iter().map(|(key, value)| (key.clone(), value.clone())));
+    let mut earlier_values = values.clone();
+    earlier_values.extend(earlier.into_iter().map(|(key, value)| (key[EARLIER.len()..].to_owned(), value.clone())));
+    let config_file = write_config(folder, "magpie.toml", &values, addresses)?;
+    let earlier_config_file = write_config(folder, "earlier.toml", &earlier_values, addresses)?;
 
     let mut accounts = String::from("jid,password\n");
     for script in scripts {
@@ -149,7 +143,7 @@ fn prepare_magpie(
     write(&accounts_file, &accounts)?;
     let import = Command::new(magpie)
         .arg("--config")
-        .arg(&config_file)
+        .arg(&earlier_config_file)
         .args(["user", "import"])
         .arg(&accounts_file)
         .current_dir(folder)
@@ -165,6 +159,26 @@ fn prepare_magpie(
     let mut command = Command::new(magpie);
     command.arg("--config").arg(&config_file).arg("serve").current_dir(folder);
     Ok(command)
+}
+
+fn write_config(
+    folder: &Path,
+    name: &str,
+    values: &BTreeMap<String, String>,
+    addresses: Addresses,
+) -> Result<PathBuf, String> {
+    let mut config = String::new();
+    for (key, value) in values {
+        let _ = writeln!(config, "{key} = {value}");
+    }
+    let _ = write!(
+        config,
+        "[[listen]]\naddress = \"{}\"\nkind = \"c2s\"\ntls = \"optional\"\n\n[[listen]]\naddress = \"{}\"\nkind = \"c2s-tls\"\n",
+        addresses.starttls, addresses.direct_tls
+    );
+    let file = folder.join(name);
+    write(&file, &config)?;
+    Ok(file)
 }
 
 const PROSODY_MODULES: &str = "\"roster\"; \"saslauth\"; \"tls\"; \"disco\"; \"private\"; \"vcard_legacy\"; \"pep\"; \
