@@ -1,10 +1,13 @@
-"""XEP-0198 against SIGKILL: what the server acknowledged to the sender reaches the recipient, whenever it is killed.
+"""XEP-0198 against SIGKILL and SIGTERM: what the server acknowledged to the sender reaches the recipient, whenever the server goes.
 
-Two pairs talk. Juliet of the pair `away` is offline, so that her messages are kept for her. Juliet of the pair `online` has
+Pairs talk. Juliet of the pair `away` is offline, so that her messages are kept for her. Juliet of the pair `online` has
 a session with XEP-0198 that acknowledges late or never: only what she acknowledged counts as received, as if her device had
-died as well. At a random moment under load the server gets SIGKILL and is started again on the same data; Romeo sends again
-what was not acknowledged; Juliet logs in. Every message must arrive at least once; arriving twice is allowed. In the archives of both every
-message that was acknowledged is once, and one that was sent again at most twice.
+died as well. At a random moment under load the server gets SIGKILL or, in other rounds, SIGTERM, and is started again on the same data;
+Romeo sends again what was not acknowledged; Juliet logs in. Every message must arrive at least once; arriving twice is allowed. In the
+archives of both every message that was acknowledged is once, and one that was sent again at most twice.
+
+In the rounds with SIGTERM there is a pair `resumed` too: both resume their sessions on the server that has come back. Every message must
+arrive exactly once, and be in both archives exactly once.
 """
 
 import argparse
@@ -30,13 +33,15 @@ import servers
 SECONDS_MAX = 20
 # What has not come after such a silence will not come.
 QUIET_SECONDS_MAX = 5
+PAIRS = ["away", "online", "resumed"]
 # Romeo does not run further ahead of the acknowledgements, as no client would.
 UNACKED_MAX = 400
 
 
 class Person(slixmpp.ClientXMPP):
     def __init__(self, server, name):
-        super().__init__(f"{name}@{servers.DOMAIN}", servers.PASSWORD)
+        # Always the same device: a new session of it takes the place of the one before.
+        super().__init__(f"{name}@{servers.DOMAIN}/device", servers.PASSWORD)
         self.where = server
         self.ca_certs = pathlib.Path(server.certificate)
         self.enable_starttls = False
@@ -45,11 +50,12 @@ class Person(slixmpp.ClientXMPP):
         self.register_plugin("xep_0313")
         self.acks = self.plugin["xep_0198"]
         self.sent, self.acked, self.received = {}, set(), []
-        self.ready, self.gone = asyncio.Event(), asyncio.Event()
+        self.ready, self.gone, self.resumed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.add_event_handler("stanza_acked", self.on_acked)
         # Where the plugin counts what it has handled.
         self.add_filter("in", self.take)
         self.add_event_handler("session_start", lambda _: self.ready.set())
+        self.add_event_handler("session_resumed", lambda _: self.resumed.set())
         self.add_event_handler("disconnected", lambda _: self.gone.set())
 
     async def archived(self, since):
@@ -75,6 +81,11 @@ class Person(slixmpp.ClientXMPP):
         # A fresh connection may be reported as lost by the attempt before it.
         self.gone.clear()
         return self
+
+    async def resume(self):
+        self.connect("127.0.0.1", self.where.direct_port)
+        await within(self.resumed.wait(), f"{self.requested_jid} resumes the session")
+        self.gone.clear()
 
     async def log_out(self):
         self.acks.send_ack()
@@ -135,83 +146,138 @@ async def keep_talking(romeo, to, prefix):
         await asyncio.sleep(0.004)
 
 
-async def play_round(number, server, randomness, pairs, archives):
-    romeos, juliet_online = {}, None
+async def what_is_kept(person, since, pair_sent):
+    """How often the server keeps each message for this account, by what keeps it: one that is sent again may be there twice."""
+    return {"archive": collections.Counter(id for id in await person.archived(since) if id in pair_sent)}
+
+
+class Row:
+    """What became of one pair in one round."""
+
+    def __init__(self, number, how, moment, pair, before, resent, arrived):
+        self.head = f"{number:>5} {how:<5} {moment * 1000:>5.0f} ms  {pair:<8}"
+        self.sent, self.acked, self.resent, self.arrived = before.sent, before.acked, resent, arrived
+        self.absent, self.twice = 0, 0
+
+    def look_at(self, kept, times_max):
+        for counts in kept.values():
+            self.absent += sum(1 for id in self.sent if counts[id] == 0)
+            self.twice += sum(1 for id in self.sent if counts[id] > times_max(id))
+
+    def tell(self, once=False):
+        """How much is wrong. `once`: nothing may have arrived twice."""
+        ours = [id for id in self.arrived if id in self.sent]
+        missing = set(self.sent) - set(ours)
+        again = len(ours) - len(set(ours))
+        lost_acked, lost_resent = len(missing & self.acked), len(missing - self.acked)
+        print(
+            f"{self.head} {len(self.sent):>6} {len(self.acked):>6} {len(self.resent):>6} {len(set(ours)):>8} {again:>6}"
+            f" {lost_acked:>10} {lost_resent:>11} {self.absent:>14} {self.twice:>8}"
+        )
+        return lost_acked + lost_resent + self.absent + self.twice + (again if once else 0)
+
+
+async def play_round(number, how, server, randomness, pairs, archives):
+    romeos, juliets = {}, {}
     began = datetime.datetime.now(datetime.timezone.utc)
     for pair in pairs:
         romeos[pair] = await Person(server, f"romeo.{pair}").log_in()
-    if "online" in pairs:
-        juliet_online = await AcksLate(server, "juliet.online", lambda: randomness.uniform(0, 0.4)).log_in()
-        juliet_online.send_presence()
+        if pair == "online":
+            juliets[pair] = await AcksLate(server, "juliet.online", lambda: randomness.uniform(0, 0.4)).log_in()
+        elif pair == "resumed":
+            juliets[pair] = await Person(server, "juliet.resumed").log_in()
+    for juliet in juliets.values():
+        juliet.send_presence()
     talking = [
         asyncio.create_task(keep_talking(romeo, f"juliet.{pair}@{servers.DOMAIN}", f"{number}-{pair}"))
         for pair, romeo in romeos.items()
     ]
     moment = randomness.uniform(0.05, 1.2)
     await asyncio.sleep(moment)
-    server.kill()
+    if how == "kill":
+        server.kill()
+    else:
+        await asyncio.get_running_loop().run_in_executor(None, server.stop)
     # What the server had written before is still read, so that every acknowledgement counts.
-    for person in list(romeos.values()) + ([juliet_online] if juliet_online else []):
+    for person in list(romeos.values()) + list(juliets.values()):
         await within(person.gone.wait(), "the end of the connection")
     await asyncio.gather(*talking)
     await asyncio.sleep(0.05)
     server.start()
 
-    lost = 0
+    wrong = 0
+    if "resumed" in pairs:
+        wrong += await resumed(number, how, moment, romeos.pop("resumed"), juliets["resumed"], began, archives)
     for pair, before in romeos.items():
         again = await Person(server, f"romeo.{pair}").log_in()
         resent = before.unacked()
         to = f"juliet.{pair}@{servers.DOMAIN}"
         again.says(to, resent)
         await again.all_acked()
-        kept = [await again.archived(began)] if archives else []
+        kept = [await what_is_kept(again, began, before.sent)] if archives else []
         await again.log_out()
 
         juliet = await Person(server, f"juliet.{pair}").log_in()
         juliet.send_presence()
-        arrived = list(juliet_online.acknowledged) if pair == "online" else []
-        missing = lambda: set(before.sent) - set(arrived) - set(juliet.received)
-        quiet_since, count = time.monotonic(), 0
-        while missing() and time.monotonic() < quiet_since + QUIET_SECONDS_MAX:
-            if len(juliet.received) > count:
-                quiet_since, count = time.monotonic(), len(juliet.received)
-            await asyncio.sleep(0.01)
-        kept += [await juliet.archived(began)] if archives else []
+        arrived = list(juliets[pair].acknowledged) if pair == "online" else []
+        await all_arrived(juliet, lambda: set(before.sent) - set(arrived) - set(juliet.received))
+        kept += [await what_is_kept(juliet, began, before.sent)] if archives else []
         # Gone only if she has it: what she does not acknowledge now would come again in the next round.
         await juliet.log_out()
-        arrived += juliet.received
-        ours = [id for id in arrived if id in before.sent]
-        lost_acked = missing() & before.acked
-        lost_resent = missing() - before.acked
-        lost += len(lost_acked) + len(lost_resent)
-        often = [collections.Counter(ids) for ids in kept]
-        absent = sum(1 for ids in often for id in before.sent if ids[id] == 0)
-        twice = sum(1 for ids in often for id in before.sent if ids[id] > (1 if id in before.acked else 2))
-        lost += absent + twice
-        print(
-            f"{number:>5} {moment * 1000:>6.0f} ms  {pair:<7} {len(before.sent):>6} {len(before.acked):>6} {len(resent):>6}"
-            f" {len(set(ours)):>8} {len(ours) - len(set(ours)):>6} {len(lost_acked):>10} {len(lost_resent):>11} {absent:>14} {twice:>8}"
-        )
-    return lost
+        row = Row(number, how, moment, pair, before, resent, arrived + juliet.received)
+        for each in kept:
+            row.look_at(each, lambda id: 1 if id in before.acked else 2)
+        wrong += row.tell()
+    return wrong
+
+
+async def resumed(number, how, moment, romeo, juliet, began, archives):
+    """Both take their sessions up again: how much is wrong."""
+    unacked = romeo.unacked()
+    kept = {stanza["id"] for _, stanza in romeo.acks.unacked_queue}
+    await asyncio.gather(romeo.resume(), juliet.resume())
+    # What was said between the end of the stream and the plugin's word of it nobody has.
+    romeo.says(f"juliet.resumed@{servers.DOMAIN}", [id for id in unacked if id not in kept])
+    # The plugin sends again what the server has not handled.
+    await romeo.all_acked()
+    await all_arrived(juliet, lambda: set(romeo.sent) - set(juliet.received))
+    row = Row(number, how, moment, "resumed", romeo, unacked, juliet.received)
+    if archives:
+        for person in [romeo, juliet]:
+            row.look_at(await what_is_kept(person, began, romeo.sent), lambda _: 1)
+    await romeo.log_out()
+    await juliet.log_out()
+    return row.tell(once=True)
+
+
+async def all_arrived(juliet, missing):
+    quiet_since, count = time.monotonic(), 0
+    while missing() and time.monotonic() < quiet_since + QUIET_SECONDS_MAX:
+        if len(juliet.received) > count:
+            quiet_since, count = time.monotonic(), len(juliet.received)
+        await asyncio.sleep(0.01)
 
 
 async def play(arguments):
     randomness = random.Random(arguments.seed)
-    pairs = arguments.pair or ["away", "online"]
+    pairs = arguments.pair or PAIRS
     accounts = [f"{who}.{pair}" for pair in pairs for who in ["romeo", "juliet"]]
     began, lost = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:
         server = servers.start(arguments.against, folder, accounts)
         try:
             print(f"seed {arguments.seed}")
-            print("round    moment  pair      sent  acked resent  arrived  twice lost acked lost resent not in archive  too often")
+            print("round how      moment  pair        sent  acked resent  arrived  twice lost acked lost resent not in archive  too often")
             for number in range(arguments.rounds):
-                lost += await play_round(number, server, randomness, pairs, arguments.against == "magpie")
+                how = arguments.how or randomness.choice(["kill", "stop"])
+                talking = [pair for pair in pairs if pair != "resumed" or how == "stop"]
+                if talking:
+                    lost += await play_round(number, how, server, randomness, talking, arguments.against == "magpie")
             if lost:
                 print(f"the end of the server's log:\n{server.last_lines()}")
         finally:
             server.stop()
-    print(f"{arguments.rounds} rounds in {time.monotonic() - began:.0f} s, {lost} messages lost, or in an archive not once")
+    print(f"{arguments.rounds} rounds in {time.monotonic() - began:.0f} s, {lost} messages lost, or somewhere not once")
     return lost == 0
 
 
@@ -219,8 +285,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", choices=["magpie", "prosody"], default="magpie")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--how", choices=["kill", "stop"], help="SIGKILL or SIGTERM; else the one or the other")
     parser.add_argument("--seed", type=int, default=198)
-    parser.add_argument("--pair", action="append", choices=["away", "online"])
+    parser.add_argument("--pair", action="append", choices=PAIRS)
     arguments = parser.parse_args()
     # What slixmpp would complain of, a server that dies, is the test.
     logging.disable(logging.CRITICAL)

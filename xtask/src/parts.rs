@@ -29,7 +29,12 @@ const PARTS: &[Part] = &[
     },
     Part { name: "clients", about: "slixmpp, go-sendxmpp, profanity", needs_magpie: true, run: |w| clients(w, &[]) },
     Part { name: "migration", about: "from Prosody to Magpie", needs_magpie: true, run: migration },
-    Part { name: "kill", about: "kill -9 loses no acknowledged message", needs_magpie: true, run: |w| kill(w, &[]) },
+    Part {
+        name: "kill",
+        about: "kill -9 and restarts lose no acknowledged message",
+        needs_magpie: true,
+        run: |w| kill(w, &[]),
+    },
 ];
 
 /// Runs all parts, or those that `--only` names.

@@ -270,6 +270,11 @@ impl Mailbox {
         self.overflown.load(Ordering::Acquire)
     }
 
+    /// Whether it holds a [`Mail::End`].
+    pub fn has_end(&self) -> bool {
+        self.queue.lock().mail.iter().any(|mail| matches!(mail, Mail::End(_)))
+    }
+
     /// Whether it holds a [`Mail::LookIntoSpool`].
     pub fn has_look_into_spool(&self) -> bool {
         self.queue.lock().look

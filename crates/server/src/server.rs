@@ -33,7 +33,7 @@ use crate::registry::Registry;
 use crate::requests::{Requests, TwoOwners};
 use crate::retention::Retention;
 use crate::services::Service;
-use crate::session::{self, Counts, Gate};
+use crate::session::{self, Asleep, Counts, Gate};
 
 /// Buffers kept for the next connection that needs one: 1 MiB.
 const POOLED_BUFFERS_MAX: usize = 64;
@@ -52,6 +52,9 @@ const DEVICE_TAG_BYTES: usize = 9;
 
 /// How long a stop waits for sessions to end.
 const STOP_SECONDS_MAX: u64 = 15;
+
+/// How long a stop takes at most to save those that the next start takes up.
+const SAVE_SECONDS_MAX: u64 = 10;
 
 /// What a module may keep from the start.
 #[derive(Clone)]
@@ -101,6 +104,8 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     /// Every connection holds a copy of the sender; when all are gone the receiver ends.
     running: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+    /// While the server stops: the sessions that the next start takes up again.
+    asleep: Mutex<Vec<Asleep>>,
 }
 
 /// The limits that every turn of every session asks for, which a look into the configuration each time would slow down.
@@ -224,10 +229,15 @@ impl Server {
             metrics_server: Mutex::default(),
             stopping: watch::Sender::new(false),
             running: Mutex::new(Some(mpsc::channel(1))),
+            asleep: Mutex::default(),
         });
         server.limits.set(&config.limits);
         server.admission.set_limits(config.limits.connections_per_address_max, config.limits.unauthenticated_max);
         server.watch();
+        // Before anybody can connect: who looks for contacts, or for the own session, finds them.
+        if let Err(error) = session::wake_all(&server).await {
+            warn!(%error, "sessions of before the restart are not resumed");
+        }
         for listen in &config.listen {
             let error = |error| StartError::Listen { address: listen.address, error };
             let port = listen.address.port();
@@ -364,7 +374,8 @@ impl Server {
         report
     }
 
-    /// Ends every stream with `system-shutdown`, keeps what was not delivered, and closes the store.
+    /// Ends every stream with `system-shutdown`, keeps what was not delivered and the sessions that can be resumed, and closes the
+    /// store.
     pub async fn shutdown(&self) {
         self.stopping.send_replace(true);
         let error = StreamError::from(StreamCondition::SystemShutdown);
@@ -377,9 +388,11 @@ impl Server {
             drop(sender);
             let ended = tokio::time::timeout(Duration::from_secs(STOP_SECONDS_MAX), receiver.recv());
             if ended.await.is_err() {
-                warn!(sessions = self.registry().all().len(), "some sessions did not end in time");
+                let ending = self.registry().all().len().saturating_sub(self.asleep().len());
+                warn!(sessions = ending, "some sessions did not end in time");
             }
         }
+        session::save_all(self, tokio::time::Instant::now() + Duration::from_secs(SAVE_SECONDS_MAX)).await;
         self.modules.last.write().await;
         let store = self.deps.store.clone();
         let closed = tokio::task::spawn_blocking(move || store.close());
@@ -398,6 +411,11 @@ impl Server {
     /// What a task that may serve a session holds, so that a stop waits for it; `None` once the server stops.
     pub fn running(&self) -> Option<mpsc::Sender<()>> {
         self.running.lock().as_ref().map(|(sender, _)| sender.clone())
+    }
+
+    /// The sessions that sleep until the next start.
+    pub(crate) fn asleep(&self) -> MutexGuard<'_, Vec<Asleep>> {
+        self.asleep.lock()
     }
 
     /// Where connections are accepted.

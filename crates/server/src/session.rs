@@ -10,8 +10,10 @@ mod ending;
 mod fetching;
 mod inline;
 mod negotiation;
+mod saved;
 #[cfg(test)]
 mod sizes;
+mod sleep;
 mod turns;
 
 use std::collections::VecDeque;
@@ -36,6 +38,7 @@ pub use connection::{Connection, Counts};
 use ending::Resumption;
 use inline::Beginning;
 pub use negotiation::{Gate, serve};
+pub(crate) use sleep::{Asleep, save_all, wake_all};
 use turns::Timer;
 
 use crate::accounts::Proof;
@@ -81,6 +84,8 @@ enum Flow {
     Detach,
     /// The session is over.
     End,
+    /// The server stops, and the session waits for the next start.
+    Sleep,
 }
 
 /// What became of a turn.
@@ -131,12 +136,17 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(server: Arc<Server>, handle: Arc<SessionHandle>, connection: Connection, beginning: Beginning) -> Box<Self> {
+    fn new(
+        server: Arc<Server>,
+        handle: Arc<SessionHandle>,
+        connection: Option<Connection>,
+        beginning: Beginning,
+    ) -> Box<Self> {
         let Beginning { acks, client_state } = beginning;
         Box::new(Self {
             server,
             handle,
-            connection: Some(connection),
+            connection,
             acks,
             client_state,
             work: None,
@@ -171,6 +181,7 @@ impl Session {
                 Flow::Detach if self.is_resumable() => self.detach(),
                 Flow::Detach => break true,
                 Flow::End => break false,
+                Flow::Sleep => return Box::pin(self.sleep()).await,
             }
         };
         Box::pin(self.end(lost)).await;
@@ -343,7 +354,9 @@ impl Session {
 
     fn mail_taken(&mut self, end: Option<Box<StreamError>>) -> Flow {
         if let Some(error) = end {
-            return self.fail(*error);
+            let sleeps = error.condition == StreamCondition::SystemShutdown && self.is_resumable();
+            let over = self.fail(*error);
+            return if sleeps { Flow::Sleep } else { over };
         }
         if self.is_abandoned() && self.handle.mailbox.is_half_full() {
             // In time: the other half is for what comes until the client is back.

@@ -27,7 +27,8 @@ fn read_all(server: &Server, user: &str) -> BTreeSet<usize> {
 
 #[test]
 fn a_stop_under_load_tells_everybody_and_loses_nothing_that_was_acknowledged() {
-    let mut server = Server::start("unacked_stanzas_max = 100000", &["romeo", "juliet", "nurse"]);
+    let mut server =
+        Server::start("unacked_stanzas_max = 100000\nresume_seconds_max = 1", &["romeo", "juliet", "nurse"]);
     let mut romeo = server.connect();
     romeo.login("romeo", "x");
     romeo.send("<enable xmlns='urn:xmpp:sm:3'/>");
@@ -123,4 +124,53 @@ fn a_stop_waits_for_nobody_who_does_not_read() {
     server.run();
     seen.extend(read_all(&server, "juliet"));
     assert_eq!(seen.len(), COUNT);
+}
+
+/// The SM-ID that a session is given.
+fn enable(client: &mut Client) -> String {
+    client.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
+    let enabled = client.wait_for(&["<enabled"]);
+    enabled.split(" id='").nth(1).unwrap().split('\'').next().unwrap().to_owned()
+}
+
+#[test]
+fn sessions_by_the_thousand_are_saved_in_time_and_wait_again() {
+    const COUNT: usize = 1000;
+    let mut server = Server::start("sessions_per_account_max = 2000", &["romeo", "juliet"]);
+    let mut waiting = Vec::new();
+    let sessions: Vec<(Client, String)> = (0..COUNT)
+        .map(|n| {
+            let mut client = server.connect();
+            client.login("juliet", &format!("r{n}"));
+            let id = enable(&mut client);
+            (client, id)
+        })
+        .collect();
+    let mut romeo = server.login("romeo");
+    for n in 0..COUNT {
+        romeo.send(format!("<message to='juliet@localhost/r{n}' type='chat' id='n{n}.'><body>x</body></message>"));
+    }
+    romeo.send("<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    romeo.wait_for(&["id='p'"]);
+    // Some have no connection when the server stops, the others lose theirs with it.
+    for (n, (client, id)) in sessions.into_iter().enumerate() {
+        waiting.push((id, (n % 2 == 0).then_some(client)));
+    }
+    let since = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended(), Some(0), "{}", server.log());
+    let stopped = since.elapsed();
+    assert!(stopped < Duration::from_secs(10), "{stopped:?}");
+    let since = Instant::now();
+    server.run();
+    eprintln!("{COUNT} sessions: {stopped:?} to stop, {:?} to start", since.elapsed());
+    assert!(server.log().contains(&format!("sessions={COUNT} lost=0")), "{}", server.log());
+    for (n, (id, _)) in waiting.iter().enumerate().step_by(97) {
+        let mut juliet = server.connect();
+        juliet.authenticate("juliet");
+        juliet.open();
+        juliet.send(format!("<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"));
+        assert!(juliet.element().starts_with("<resumed "));
+        juliet.wait_for(&[&format!("id='n{n}.'")]);
+    }
 }

@@ -28,6 +28,12 @@ impl<T> Outbound<T> {
         Self { unacked: VecDeque::new(), acked: 0 }
     }
 
+    /// The queue of a session that is taken up again elsewhere: what is unacknowledged, after so many that were (see
+    /// [`Self::acked_ever`]).
+    pub fn restored(acked: u64, unacked: impl IntoIterator<Item = T>) -> Self {
+        Self { unacked: unacked.into_iter().collect(), acked }
+    }
+
     /// A stanza is sent.
     pub fn push(&mut self, item: T) {
         self.unacked.push_back(item);
@@ -88,6 +94,11 @@ impl<T> Outbound<T> {
     /// How many the peer has acknowledged, modulo 2^32.
     pub fn acked(&self) -> u32 {
         self.acked as u32
+    }
+
+    /// How many the peer has acknowledged since the counter started.
+    pub fn acked_ever(&self) -> u64 {
+        self.acked
     }
 
     /// Gives back the memory that the queue holds beyond its items. For a session that falls idle.
@@ -154,6 +165,16 @@ impl Inbound {
     /// Nothing received.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The count of a session that is taken up again elsewhere: so many were received, all of them settled.
+    pub fn restored(received: u64) -> Self {
+        Self { received, pending: VecDeque::new() }
+    }
+
+    /// How many were received since the counter started, settled or not.
+    pub fn received_ever(&self) -> u64 {
+        self.received
     }
 
     /// A stanza came that is settled later, by its position.

@@ -7,11 +7,11 @@ use crate::StanzaCondition;
 use crate::xml::Stanza;
 
 fn outbound(acked: u64, items: impl IntoIterator<Item = u64>) -> Outbound<u64> {
-    Outbound { unacked: items.into_iter().collect(), acked }
+    Outbound::restored(acked, items)
 }
 
 fn inbound(received: u64) -> Inbound {
-    Inbound { received, pending: VecDeque::new() }
+    Inbound::restored(received)
 }
 
 fn acked(outbound: &mut Outbound<u64>, h: u32) -> Result<Vec<u64>, AckTooHigh> {

@@ -129,6 +129,19 @@ impl Capabilities {
         }
     }
 
+    /// A session that showed this before a restart is there again, and has all that it was to be told.
+    pub async fn session_returns(&self, session: &SessionHandle, presence: &Stanza) {
+        let Some(caps) = Caps::of(presence) else { return };
+        let wants = match self.known(&caps).await {
+            Some(wants) => wants,
+            None => {
+                session.send(question(session, &caps));
+                Arc::default()
+            }
+        };
+        self.sessions.write().insert(session.id, Seen { caps, wants });
+    }
+
     /// A session is over, or not available any more.
     pub fn session_ended(&self, session: SessionId) {
         if !self.sessions.read().contains_key(&session) {

@@ -392,6 +392,32 @@ impl Offline {
         Ok(Chunk { messages, after: last.filter(|_| more) })
     }
 
+    /// Those of these messages, in order, that wait in the account's spool, as they are delivered late.
+    pub async fn spooled(&self, account: &BareJid, ids: &[LogId]) -> Result<HashMap<LogId, Stanza>, StoreError> {
+        let mut found = HashMap::new();
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(found) };
+        let (owner, host) = (accounts::owner(account), account.to_domain());
+        let mut after = first.0.checked_sub(1).map(LogId);
+        loop {
+            let rows = self.spool.range(&owner, after, CHUNK).await?;
+            let more = rows.len() == CHUNK;
+            after = rows.last().map(|(id, _)| *id);
+            let wanted = rows.into_iter().filter(|(id, _)| ids.binary_search(id).is_ok());
+            found.extend(wanted.map(|(id, spooled)| (id, spooled.delayed(&host))));
+            if !more || after >= Some(*last) {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// With all sessions of the account saved: what a client of it has had is kept for those that await it, and no longer for those that
+    /// have it too.
+    pub fn delete_received(&self, batch: &mut Batch, name: &BareJid, account: &Account) {
+        let owner = accounts::owner(name);
+        let received = account.in_flight.iter().filter(|(_, flight)| flight.received && flight.awaiting.is_empty());
+        received.for_each(|(id, _)| self.spool.delete(batch, &owner, *id));
+    }
+
     /// Something that was counted could not be kept.
     pub fn count_again(&self) {
         self.counts.clear();

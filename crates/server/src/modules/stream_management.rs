@@ -192,7 +192,32 @@ impl Acks {
             let sessions = &server.modules.stream_management.sessions;
             sessions.lock().insert(id.clone(), Arc::downgrade(session));
         }
-        let acks = Self {
+        (Self::new(id, resume_seconds), Stanza::new(&enabled))
+    }
+
+    /// The acknowledgements of a session that waits, as they were before a restart: `unacked` was written to it, and the counts are
+    /// those of what the client sent and of what it has acknowledged.
+    pub fn restored(
+        server: &Server,
+        session: &Arc<SessionHandle>,
+        id: String,
+        unacked: Vec<Delivery>,
+        (received, acked): (u64, u64),
+        resume_seconds: u64,
+    ) -> Self {
+        let id = id.into_boxed_str();
+        server.modules.stream_management.sessions.lock().insert(id.clone(), Arc::downgrade(session));
+        Self {
+            unacked_bytes: unacked.iter().map(Delivery::cost).sum(),
+            outbound: Outbound::restored(acked, unacked),
+            inbound: Inbound::restored(received),
+            waiting: Some(server.deps.metrics.waiting()),
+            ..Self::new(Some(id), resume_seconds)
+        }
+    }
+
+    fn new(id: Option<Box<str>>, resume_seconds: u64) -> Self {
+        Self {
             id,
             outbound: Outbound::default(),
             inbound: Inbound::default(),
@@ -203,8 +228,12 @@ impl Acks {
             requested: false,
             back: false,
             waiting: None,
-        };
-        (acks, Stanza::new(&enabled))
+        }
+    }
+
+    /// The SM-ID, where the session can be resumed.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// Whether the session outlives its connection.

@@ -170,7 +170,7 @@ impl Negotiation {
             match next {
                 Next::More => {}
                 Next::Bound(handle, beginning) => {
-                    return Some(Session::new(self.server, handle, self.connection, beginning));
+                    return Some(Session::new(self.server, handle, Some(self.connection), beginning));
                 }
                 Next::Resume { handle, previd, h } => {
                     let Some(account) = self.account.clone() else { break };

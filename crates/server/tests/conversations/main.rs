@@ -62,13 +62,14 @@ fn run() -> Result<bool, String> {
         Kind::Magpie => magpie_program()?,
         Kind::Prosody => PathBuf::new(),
     };
-    let mut groups: BTreeMap<&BTreeMap<String, String>, Vec<&Script>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, Vec<&Script>> = BTreeMap::new();
     for script in &scripts {
-        groups.entry(&script.settings).or_default().push(script);
+        let alone = script.restarts_the_server().then_some(&script.name);
+        groups.entry((&script.settings, alone)).or_default().push(script);
     }
     let mut failed = Vec::new();
-    for (settings, group) in groups {
-        let mut server = Server::start(arguments.kind, &group, settings, &magpie)?;
+    for ((settings, _), group) in groups {
+        let server = Server::start(arguments.kind, &group, settings, &magpie)?;
         let reports = perform_all(&group, &server);
         let died = !server.is_alive();
         if died || !reports.is_empty() {
@@ -131,7 +132,7 @@ fn perform_all(scripts: &[&Script], server: &Server) -> Vec<(String, String)> {
             scope.spawn(|| {
                 while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
-                    let outcome = perform(script, server.addresses, &domain_of(script));
+                    let outcome = perform(script, server, &domain_of(script));
                     report_line(script, started.elapsed(), outcome.is_ok());
                     if let Err(report) = outcome {
                         reports.lock().expect("no thread panics with the lock").push((script.name.clone(), report));

@@ -61,7 +61,12 @@ pub struct World {
     pub large: usize,
     /// The server, where it runs in this process.
     pub server: Option<Arc<Server>>,
+    /// Whether the server stops and comes back while everybody acts.
+    pub restarts: bool,
 }
+
+/// How long a device waits before it tries again to reach a server that restarts.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 pub fn user(account: usize) -> String {
     format!("user{account}")
@@ -96,6 +101,8 @@ struct Logged {
     /// Stanzas that the server acknowledged.
     handled: u32,
     owes_ack: bool,
+    /// Whether the server has stopped since it was last resumed.
+    stopped: bool,
 }
 
 pub struct Actor {
@@ -183,8 +190,17 @@ impl Actor {
 
     // Coming.
 
+    async fn log_in(&self) -> Option<Wire> {
+        loop {
+            match Wire::login(self.world.address, &user(self.account)).await {
+                None if self.world.restarts => tokio::time::sleep(RETRY_AFTER).await,
+                wire => return wire,
+            }
+        }
+    }
+
     async fn bind(&mut self) {
-        let Some(mut wire) = Wire::login(self.world.address, &user(self.account)).await else { return };
+        let Some(mut wire) = self.log_in().await else { return };
         let resource = match self.dice.percent(70) || self.habit() == Habit::Calm {
             true => format!("device{}", self.device),
             false => "shared".to_owned(),
@@ -211,6 +227,7 @@ impl Actor {
             outbound: VecDeque::new(),
             handled: 0,
             owes_ack: false,
+            stopped: false,
         };
         if managed {
             let resume = if self.habit() == Habit::Calm || self.dice.percent(85) { " resume='true'" } else { "" };
@@ -255,7 +272,7 @@ impl Actor {
     }
 
     async fn resume(&mut self) {
-        let Some(mut wire) = Wire::login(self.world.address, &user(self.account)).await else { return };
+        let Some(mut wire) = self.log_in().await else { return };
         let Some(session) = self.detached.take() else { return };
         if let Some(session) = self.resume_on(&mut wire, session).await {
             self.live = Some(Live { wire, session });
@@ -284,6 +301,9 @@ impl Actor {
                 self.handled_up_to(&mut session, h);
                 session.requests.clear();
                 session.owes_ack = false;
+                if std::mem::take(&mut session.stopped) {
+                    self.world.ledger.lock().resumed_over_restarts += 1;
+                }
                 Some(session)
             }
             "failed" => {
@@ -291,7 +311,12 @@ impl Actor {
                 None
             }
             // The server stops.
-            "stream:error" => None,
+            "stream:error" => {
+                self.world.ledger.lock().dropped(session.key);
+                session.stopped = true;
+                self.detached = self.world.restarts.then_some(session);
+                None
+            }
             _ => {
                 self.complain(format!("{answer} in answer to <resume/> of session {}", session.key));
                 None
@@ -304,7 +329,7 @@ impl Actor {
         if self.live.as_ref().is_none_or(|live| live.session.sm_id.is_none()) {
             return;
         }
-        let Some(mut wire) = Wire::login(self.world.address, &user(self.account)).await else { return };
+        let Some(mut wire) = self.log_in().await else { return };
         let Some(Live { wire: old, session }) = self.live.take() else { return };
         let resumed = self.resume_on(&mut wire, session).await;
         drop(old);
@@ -421,6 +446,11 @@ impl Actor {
                     self.certain_up_to(&mut live.session, certain);
                 }
                 self.live = Some(live);
+            }
+            "stream:error" if self.world.restarts && element.contains("<system-shutdown ") => {
+                live.session.stopped = true;
+                self.lose();
+                return false;
             }
             "stream:error" => {
                 // All that the server wrote has come; nothing comes after.

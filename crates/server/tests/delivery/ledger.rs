@@ -64,6 +64,7 @@ pub struct Ledger {
     pub sessions: Vec<Bound>,
     /// What an actor saw that must not be.
     pub complaints: Vec<String>,
+    pub resumed_over_restarts: usize,
 }
 
 impl Ledger {

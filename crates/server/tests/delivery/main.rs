@@ -12,6 +12,7 @@ mod ledger;
 mod process;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actor::{Actor, Dice, Habit, World, address, user};
@@ -33,6 +34,9 @@ const SEEDS: u64 = 20;
 const AT_ONCE: usize = 8;
 
 const ACTIONS: usize = 60;
+
+/// After so long every session that nobody resumed is over.
+const RESUMABLE: Duration = Duration::from_millis(1500);
 
 const HABITS: [Habit; 5] = [Habit::Managed, Habit::Plain, Habit::Calm, Habit::Wild, Habit::Managed];
 
@@ -86,6 +90,7 @@ async fn run(seed: u64) -> Vec<String> {
         habits: HABITS.to_vec(),
         large: if is_narrow(seed) { 40_000 } else { 0 },
         server: Some(Arc::clone(&server)),
+        restarts: false,
     });
     act(&world, seed).await;
     let mut wrong = Vec::new();
@@ -197,6 +202,7 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
         habits: HABITS.to_vec(),
         large: if is_narrow(seed) { 40_000 } else { 0 },
         server: None,
+        restarts: false,
     };
     let running = Arc::new(world);
     let mut actors = actors(&running, seed);
@@ -218,6 +224,9 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
     let process = Process::start(folder.path(), seed).await;
     world.address = process.address;
     let world = Arc::new(world);
+    if !killed {
+        tokio::time::sleep(RESUMABLE).await;
+    }
     for index in 0..HABITS.len() {
         Actor::new(&world, index, 9, Dice(0)).drain(None).await;
     }
@@ -237,6 +246,67 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
     if !killed {
         ledger.check_once_an_account(&mut wrong);
     }
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_resumed_over_restarts_lose_nothing_and_get_nothing_twice() {
+    for_each_seed(8, run_over_restarts).await;
+    assert!(RESUMED.load(Ordering::Relaxed) > 0, "no session was resumed over a restart, which proves little");
+}
+
+/// How many sessions were resumed over restarts.
+static RESUMED: AtomicUsize = AtomicUsize::new(0);
+
+/// The server stops in order and comes back, twice, while everybody acts; who can resume the session does.
+async fn run_over_restarts(seed: u64) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("data")).unwrap();
+    create_accounts(&store, &config(folder.path(), seed)).await;
+    store.close();
+    let mut process = Process::start(folder.path(), seed).await;
+    let world = Arc::new(World {
+        address: process.address,
+        ledger: Mutex::default(),
+        habits: HABITS.to_vec(),
+        large: if is_narrow(seed) { 40_000 } else { 0 },
+        server: None,
+        restarts: true,
+    });
+    let mut actors = actors(&world, seed);
+    let mut dice = Dice(seed);
+    for _ in 0..2 {
+        let (before, end) = (world.ledger.lock().handled_count(), Instant::now() + client::PATIENCE);
+        while world.ledger.lock().handled_count() < before + 15 && !actors.is_empty() && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(dice.below(500))).await;
+        process.stop().await;
+        process = Process::start_at(folder.path(), seed, world.address.port()).await;
+    }
+    while let Some(outcome) = actors.join_next().await {
+        outcome.unwrap();
+    }
+    tokio::time::sleep(RESUMABLE).await;
+    for index in 0..HABITS.len() {
+        Actor::new(&world, index, 9, Dice(0)).drain(None).await;
+    }
+    process.stop().await;
+    let mut wrong = Vec::new();
+    let store = Store::open(&folder.path().join("data")).unwrap();
+    for index in 0..HABITS.len() {
+        let left = store.log::<Spooled>("spool").count(&owner(&address(index))).await.unwrap();
+        if left > 0 {
+            wrong.push(format!("{left} messages are left in the spool of account {index}"));
+        }
+    }
+    let ledger = world.ledger.lock();
+    wrong.extend(ledger.complaints.iter().cloned());
+    ledger.check_none_lost(false, &mut wrong);
+    ledger.check_once_a_session(&mut wrong);
+    ledger.check_once_an_account(&mut wrong);
+    ledger.check_it_proves_something(30, &mut wrong);
+    RESUMED.fetch_add(ledger.resumed_over_restarts, Ordering::Relaxed);
     wrong
 }
 

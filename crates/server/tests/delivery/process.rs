@@ -16,6 +16,7 @@ use super::{config, from_environment};
 
 const FOLDER: &str = "MAGPIE_STRESS_FOLDER";
 const SEED: &str = "MAGPIE_STRESS_SEED";
+const PORT: &str = "MAGPIE_STRESS_PORT";
 const LISTENS: &str = "listens on ";
 
 /// Serves, where the environment says so, until the input ends.
@@ -29,7 +30,9 @@ pub async fn serve() {
             opened => break opened.unwrap(),
         }
     };
-    let server = Server::start(config(&folder, from_environment(SEED, 0)), store).await.unwrap();
+    let mut config = config(&folder, from_environment(SEED, 0));
+    config.listen[0].address.set_port(u16::try_from(from_environment(PORT, 0)).unwrap());
+    let server = Server::start(config, store).await.unwrap();
     println!("\n{LISTENS}{}", server.addresses()[0].1);
     let _ = spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
     server.shutdown().await;
@@ -43,11 +46,17 @@ pub struct Process {
 
 impl Process {
     pub async fn start(folder: &Path, seed: u64) -> Self {
+        Self::start_at(folder, seed, 0).await
+    }
+
+    /// At this port, or at any that is free if it is 0.
+    pub async fn start_at(folder: &Path, seed: u64, port: u16) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["serves_for_another_test", "--exact", "--nocapture"])
             .env(FOLDER, folder)
             .env(SEED, seed.to_string())
+            .env(PORT, port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         spawn_blocking(move || {

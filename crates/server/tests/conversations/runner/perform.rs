@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, PATIENCE};
 use super::pattern::{IS, Variables, check, substitute};
 use super::script::{Action, Actor, Order, Script, Step};
+use super::servers::Server;
 use super::xml::{CLIENT, Incoming, Node, SM, STREAM, STREAM_ERRORS, parse_fragment};
 
 /// Where the server under test listens.
@@ -18,10 +19,9 @@ pub(crate) struct Addresses {
 }
 
 /// Performs the script; an error is the report of the failure.
-pub(crate) fn perform(script: &Script, addresses: Addresses, domain: &str) -> Result<(), String> {
+pub(crate) fn perform(script: &Script, server: &Server, domain: &str) -> Result<(), String> {
     let variables = Variables::from([("host".to_owned(), domain.to_owned())]);
-    let mut stage =
-        Stage { script, addresses, domain, variables, connections: BTreeMap::new(), allowed: BTreeMap::new() };
+    let mut stage = Stage { script, server, domain, variables, connections: BTreeMap::new(), allowed: BTreeMap::new() };
     for step in &script.steps {
         stage.act(step).map_err(|why| stage.report(step.line, &step.actor, &why))?;
     }
@@ -30,7 +30,7 @@ pub(crate) fn perform(script: &Script, addresses: Addresses, domain: &str) -> Re
 
 struct Stage<'a> {
     script: &'a Script,
-    addresses: Addresses,
+    server: &'a Server,
     domain: &'a str,
     variables: Variables,
     connections: BTreeMap<String, Connection>,
@@ -43,6 +43,7 @@ impl Stage<'_> {
         let actor = step.actor.as_str();
         match &step.action {
             Action::Waits(time) => std::thread::sleep(*time),
+            Action::ServerRestarts => self.server.restart()?,
             Action::OpensConnection { direct_tls } => self.open(actor, *direct_tls)?,
             Action::OpensStream => {
                 let connection = self.connection(actor)?;
@@ -124,7 +125,7 @@ impl Stage<'_> {
         if self.connections.get(actor).is_some_and(|connection| !connection.closed) {
             return Err(format!("{actor} is connected already"));
         }
-        let address = if direct_tls { self.addresses.direct_tls } else { self.addresses.starttls };
+        let address = if direct_tls { self.server.addresses.direct_tls } else { self.server.addresses.starttls };
         let mut connection = Connection::open(address, self.domain)?;
         if direct_tls {
             connection.start_tls()?;
@@ -160,7 +161,7 @@ impl Stage<'_> {
     /// RFC 6121 §3: both subscriptions, by sessions that end with it.
     fn see_each_other(&self, one: &str, other: &str) -> Result<(), String> {
         let visit = |local: &str| {
-            let mut connection = Connection::open(self.addresses.starttls, self.domain)?;
+            let mut connection = Connection::open(self.server.addresses.starttls, self.domain)?;
             connection.log_in(local, &Default::default())?;
             connection.bind(None)?;
             // Whoever does not ask for the roster is not told of what becomes of it (§3.1.6).
@@ -253,8 +254,10 @@ impl Stage<'_> {
 
     /// RFC 6120 §4.9.1.1: the error, the end of the stream, the end of the connection.
     fn receive_stream_error(&mut self, actor: &str, condition: &str) -> Result<(), String> {
-        let connection = self.connection(actor)?;
-        let error = connection.next_element(&format!("stream error {condition}"))?;
+        let mut error = self.connection(actor)?.next_element(&format!("stream error {condition}"))?;
+        while error.is(SM, "r") {
+            error = self.connection(actor)?.next_element(&format!("stream error {condition}"))?;
+        }
         if !error.is(STREAM, "error") || error.child(STREAM_ERRORS, condition).is_none() {
             return Err(format!("expected stream error {condition}, received:\n{error}"));
         }

@@ -26,6 +26,13 @@ pub(crate) struct Script {
 /// With what the key of a setting begins that is in force when the accounts are made, and not any more when they are used.
 pub(crate) const EARLIER: &str = "accounts made with ";
 
+impl Script {
+    /// Whether it needs a server of its own, since it restarts it.
+    pub(crate) fn restarts_the_server(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::ServerRestarts))
+    }
+}
+
 /// Who speaks.
 #[derive(Clone)]
 pub(crate) enum Actor {
@@ -74,6 +81,8 @@ pub(crate) enum Action {
     /// The connection ends without a word.
     Drops,
     Waits(Duration),
+    /// The server stops in order, and starts again on what it has.
+    ServerRestarts,
 }
 
 #[derive(Clone, Default)]
@@ -197,6 +206,9 @@ fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>
     {
         let action = Action::SeeEachOther(one.to_owned(), other.to_owned());
         return Ok(Step { line, actor: String::new(), action });
+    }
+    if text == "the server restarts" {
+        return Ok(Step { line, actor: String::new(), action: Action::ServerRestarts });
     }
     let (actor, words) = text.split_once(' ').ok_or("expected `who does what`")?;
     if !actors.contains_key(actor) {

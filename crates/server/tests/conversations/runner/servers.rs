@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::connection::PASSWORD;
@@ -15,9 +16,13 @@ use super::script::{EARLIER, Script};
 /// A server that was started for some scripts, on a folder of its own; both end with the value.
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
-    child: Child,
+    command: Mutex<Command>,
+    child: Mutex<Child>,
     folder: tempfile::TempDir,
 }
+
+/// How long a server may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,34 +45,47 @@ impl Server {
     ) -> Result<Self, String> {
         let folder = tempfile::Builder::new().prefix("conversations-").tempdir().map_err(|error| error.to_string())?;
         let addresses = Addresses { starttls: free_address()?, direct_tls: free_address()? };
-        let log = folder.path().join("output");
-        let output = || fs::File::create(&log).map_err(|error| error.to_string());
         let mut command = match kind {
             Kind::Magpie => prepare_magpie(folder.path(), addresses, scripts, settings, magpie)?,
             Kind::Prosody => prepare_prosody(folder.path(), addresses, scripts, settings)?,
         };
-        let file = output()?;
-        let copy = file.try_clone().map_err(|error| error.to_string())?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(copy)
-            .spawn()
-            .map_err(|error| format!("cannot start {kind:?}: {error}"))?;
-        let mut server = Self { addresses, child, folder };
+        let child = spawn(&mut command, folder.path())?;
+        let server = Self { addresses, command: Mutex::new(command), child: Mutex::new(child), folder };
         server.wait_until_it_listens()?;
         Ok(server)
     }
 
-    fn wait_until_it_listens(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+    /// Stops it in order, and starts it again on what it has.
+    pub(crate) fn restart(&self) -> Result<(), String> {
+        let pid = self.child().id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().map_err(|error| error.to_string())?;
+        let deadline = Instant::now() + PATIENCE;
+        while told.success() && self.is_alive() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        match self.child().try_wait() {
+            Ok(Some(status)) if status.success() => {}
+            Ok(Some(status)) => return Err(format!("the server did not stop in order ({status}):\n{}", self.log())),
+            _ => return Err("the server does not stop".into()),
+        }
+        let mut command = self.command.lock().expect("no thread panics with the lock");
+        *self.child() = spawn(&mut command, self.folder.path())?;
+        self.wait_until_it_listens()
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().expect("no thread panics with the lock")
+    }
+
+    fn wait_until_it_listens(&self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if TcpStream::connect(self.addresses.starttls).is_ok()
                 && TcpStream::connect(self.addresses.direct_tls).is_ok()
             {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait().map_err(|error| error.to_string())? {
+            if let Some(status) = self.child().try_wait().map_err(|error| error.to_string())? {
                 return Err(format!("the server ended at once ({status}):\n{}", self.log()));
             }
             if Instant::now() > deadline {
@@ -89,17 +107,25 @@ impl Server {
     }
 
     /// Whether it still runs: a conversation must not end the server.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self.child().try_wait(), Ok(None))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Both can only fail where the process is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child().kill();
+        let _ = self.child().wait();
     }
+}
+
+fn spawn(command: &mut Command, folder: &Path) -> Result<Child, String> {
+    let output = fs::OpenOptions::new().create(true).append(true).open(folder.join("output"));
+    let output = output.map_err(|error| error.to_string())?;
+    let copy = output.try_clone().map_err(|error| error.to_string())?;
+    let command = command.stdin(Stdio::null()).stdout(output).stderr(copy);
+    command.spawn().map_err(|error| format!("cannot start {:?}: {error}", command.get_program()))
 }
 
 fn free_address() -> Result<SocketAddr, String> {

@@ -107,6 +107,7 @@ impl Actor {
             outbound: VecDeque::new(),
             handled: 0,
             owes_ack: false,
+            stopped: false,
         };
         self.live = Some(Live { wire, session });
         self.world.ledger.lock().sends_presence(key);
