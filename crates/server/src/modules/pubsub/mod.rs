@@ -12,6 +12,7 @@ pub mod publish;
 mod retrieve;
 pub mod storage;
 mod subscribe;
+mod vcard4;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -39,7 +40,7 @@ const TURNS: usize = 64;
 const NODES_ASKED_MAX: usize = 500;
 
 /// Nodes of accounts whose items are for nobody else, also where the client that creates them forgets to say so.
-const PRIVATE_NODES: &[&str] = &[bookmarks::ALL, bookmarks::EACH, "urn:xmpp:mds:displayed:0"];
+const PRIVATE_NODES: &[&str] = &[bookmarks::ALL, bookmarks::EACH, vcard4::CONTACTS, "urn:xmpp:mds:displayed:0"];
 
 /// What a session wants to be notified of without a subscription: names of nodes.
 pub type Interests = BTreeSet<Box<str>>;
@@ -120,6 +121,13 @@ impl Module for Pubsub {
             account_features: &[result_sets::NS],
         },
         account(84, "User Avatar", "1.1.4", &[]),
+        About {
+            xep: Some(292),
+            title: "vCard4 Over XMPP",
+            version: "0.12.0",
+            host_features: &[vcard4::NS_VCARD],
+            account_features: &[vcard4::NS_VCARD],
+        },
         account(398, "User Avatar to vCard-Based Avatars Conversion", "1.0.0", &["urn:xmpp:pep-vcard-conversion:0"]),
         account(48, "Bookmarks", "1.2", &[]),
         account(
@@ -148,6 +156,7 @@ impl Module for Pubsub {
             requests.own(target, Verb::Get, ("pubsub", NS_OWNER), self, Self::owner_get);
             requests.own(target, Verb::Set, ("pubsub", NS_OWNER), self, Self::owner_set);
         }
+        requests.own_now(To::Host, Verb::Get, ("vcard", vcard4::NS_VCARD), self, Self::vcard4_of_host);
         let service = To::Service(Service::Pubsub);
         requests.own(service, Verb::Get, ("query", disco::NS_INFO), self, Self::info_of_service);
         requests.own(service, Verb::Get, ("query", disco::NS_ITEMS), self, Self::items_of_service);
@@ -242,8 +251,20 @@ impl Pubsub {
     async fn convert(&self, server: &Arc<Server>, place: &Place, name: &str) {
         match name {
             avatar::METADATA => self.avatar_published(server, place).await,
+            vcard4::NODE => self.vcard4_published(server, place).await,
             bookmarks::EACH => self.bookmarks_changed(server, place).await,
             bookmarks::ALL => self.bookmarks_replaced(server, place).await,
+            _ => {}
+        }
+    }
+
+    /// Items of a node are asked for that is not there: what it would have may be elsewhere, from before there were nodes.
+    async fn import(&self, request: &Request, place: &Place, name: &str) {
+        match name {
+            vcard4::NODE if place.personal => self.import_vcard(&request.server, place).await,
+            bookmarks::ALL | bookmarks::EACH if place.personal && request.from.to_bare() == place.address => {
+                self.import_bookmarks(&request.server, place, name).await;
+            }
             _ => {}
         }
     }

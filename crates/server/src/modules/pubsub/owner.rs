@@ -65,6 +65,7 @@ impl Pubsub {
                 let max_items = Some(1).filter(|_| name == super::bookmarks::ALL);
                 NodeConfig { access: AccessModel::Whitelist, max_items, ..NodeConfig::personal() }
             }
+            true if name == super::vcard4::NODE => super::vcard4::configuration(),
             true => NodeConfig::personal(),
         }
     }
@@ -140,6 +141,9 @@ impl Pubsub {
             let event = Element::new("delete", NS_EVENT).with_attr("node", name).with_all(redirect);
             self.notify(&request.server, place, name, &node, &event).await;
         }
+        if place.personal {
+            self.convert(&request.server, place, name).await;
+        }
         Ok(None)
     }
 
@@ -159,6 +163,9 @@ impl Pubsub {
         if node.config.notify_retract {
             let event = Element::new("purge", NS_EVENT).with_attr("node", name);
             self.notify(&request.server, place, name, &node, &event).await;
+        }
+        if place.personal {
+            self.convert(&request.server, place, name).await;
         }
         Ok(None)
     }

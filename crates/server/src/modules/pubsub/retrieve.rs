@@ -22,7 +22,13 @@ impl Pubsub {
     pub(super) async fn items(&self, request: &Request, place: &Place, payload: &Element, items: &Element) -> Reply {
         let name = node_name(items)?;
         let asker = self.asker(&request.server, place, &request.from).await?;
-        let node = self.existing(place, name).await?;
+        let node = match self.storage.node(place, name).await? {
+            Some(node) => node,
+            None => {
+                self.import(request, place, name).await;
+                self.existing(place, name).await?
+            }
+        };
         node.may_read(&asker)?;
         if !node.config.persist {
             return Err(magpie_proto::xeps::pubsub::unsupported("persistent-items"));
