@@ -5,6 +5,7 @@
 
 mod avatar;
 mod bookmarks;
+mod greeting;
 pub mod node;
 mod notify;
 mod owner;

@@ -15,6 +15,9 @@ use super::{Pubsub, node_name};
 use crate::requests::{Reply, Request};
 use crate::server::{Server, random_text};
 
+/// Bytes of the texts of one configuration, names of groups included; more are `not-acceptable`.
+const CONFIG_BYTES_MAX: usize = 8192;
+
 impl Pubsub {
     /// §8.1
     pub(super) async fn create(&self, request: &Request, place: &Place, payload: &Element, create: &Element) -> Reply {
@@ -75,6 +78,10 @@ impl Pubsub {
         let refuse = |text: String| Err(StanzaError::new(StanzaCondition::NotAcceptable, text));
         if !place.personal && matches!(config.access, AccessModel::Presence | AccessModel::Roster) {
             return refuse("a service has no roster".to_owned());
+        }
+        let texts = [&config.title, &config.description, &config.payload_type, &config.language];
+        if texts.into_iter().chain(&config.groups).map(String::len).sum::<usize>() > CONFIG_BYTES_MAX {
+            return refuse(format!("the texts of a configuration may have {CONFIG_BYTES_MAX} bytes"));
         }
         if config.max_items.is_some_and(|max| u64::from(max) > ITEMS_MAX) {
             return refuse(format!("a node may have {ITEMS_MAX} items"));

@@ -98,14 +98,14 @@ impl Pubsub {
                 items.drain(..items.len() - count);
             }
         }
-        let count = self.storage.count(place, name).await?;
+        let count = self.storage.count(place, name, node).await?;
         let whole = count <= items.len() as u64 || max.is_some();
         if paged.is_none() && whole {
             return Ok((items, None));
         }
         let ends = match (items.first(), items.last()) {
             (Some(first), Some(last)) => Some(PageEnds {
-                index: Some(self.storage.index(place, name, first).await?),
+                index: Some(self.storage.index(place, name, node, first).await?),
                 first: first.item.id().to_owned(),
                 last: last.item.id().to_owned(),
             }),
@@ -122,7 +122,7 @@ impl Pubsub {
             // Whether there is such a node is nobody's business who may not see it.
             return Err(StanzaCondition::ItemNotFound.into());
         }
-        let count = self.storage.count(place, name).await?;
+        let count = self.storage.count(place, name, &node).await?;
         Ok(Info {
             node: Some(name.to_owned()),
             identities: vec![Identity::new("pubsub", "leaf")],

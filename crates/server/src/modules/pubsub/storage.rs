@@ -7,6 +7,7 @@ use magpie_proto::xeps::pubsub::NS;
 use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
 
+use super::greeting::Greetings;
 use super::node::Node;
 use crate::accounts;
 use crate::modules::offline::refusal;
@@ -133,6 +134,8 @@ pub struct Storage {
     ids: Map<String>,
     /// Bytes of all items.
     bytes: Value<String>,
+    /// What of them is remembered.
+    pub(super) greetings: Greetings,
 }
 
 /// Which items of a node, by place.
@@ -153,6 +156,7 @@ impl Storage {
             items: store.map("pubsub-items"),
             ids: store.map("pubsub-ids"),
             bytes: store.value("pubsub-bytes"),
+            greetings: Greetings::default(),
         }
     }
 
@@ -217,19 +221,30 @@ impl Storage {
         Ok(self.items(place, name, node, &Part::Before(None), 1).await?.pop().map(|placed| placed.item))
     }
 
-    /// How many items a node has, expired ones that nobody cleared away yet included.
-    pub async fn count(&self, place: &Place, name: &str) -> Result<u64, StanzaError> {
-        self.items.count(&place.owner, &key(name, ""), None).await.map_err(refusal)
+    /// How many items a node has.
+    pub async fn count(&self, place: &Place, name: &str, node: &Node) -> Result<u64, StanzaError> {
+        let all = self.items.count(&place.owner, &key(name, ""), None).await.map_err(refusal)?;
+        Ok(all.saturating_sub(self.expired(place, name, node).await?))
     }
 
     /// How many items come before this one.
-    pub async fn index(&self, place: &Place, name: &str, placed: &Placed) -> Result<u64, StanzaError> {
-        self.items.count(&place.owner, &key(name, ""), Some(&placed.key)).await.map_err(refusal)
+    pub async fn index(&self, place: &Place, name: &str, node: &Node, placed: &Placed) -> Result<u64, StanzaError> {
+        let before = self.items.count(&place.owner, &key(name, ""), Some(&placed.key)).await.map_err(refusal)?;
+        Ok(before.saturating_sub(self.expired(place, name, node).await?))
+    }
+
+    /// How many items have expired that nobody has cleared away yet.
+    async fn expired(&self, place: &Place, name: &str, node: &Node) -> Result<u64, StanzaError> {
+        if node.config.expire_seconds.is_none() {
+            return Ok(0);
+        }
+        let alive = oldest_alive(name, node);
+        self.items.count(&place.owner, &key(name, ""), Some(&alive)).await.map_err(refusal)
     }
 
     /// Begins a change.
     pub fn change<'a>(&'a self, place: &'a Place) -> Change<'a> {
-        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0 }
+        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0, nodes: false }
     }
 }
 
@@ -240,6 +255,8 @@ pub struct Change<'a> {
     batch: Batch,
     added: u64,
     removed: u64,
+    /// Whether a node comes, goes or is configured.
+    nodes: bool,
 }
 
 impl Change<'_> {
@@ -252,6 +269,7 @@ impl Change<'_> {
             }
         }
         self.storage.nodes.put(&mut self.batch, &self.place.owner, name, node);
+        self.nodes = true;
         Ok(())
     }
 
@@ -259,6 +277,7 @@ impl Change<'_> {
     pub async fn delete_node(&mut self, name: &str) -> Result<(), StanzaError> {
         self.purge(name).await?;
         self.storage.nodes.delete(&mut self.batch, &self.place.owner, name);
+        self.nodes = true;
         Ok(())
     }
 
@@ -290,16 +309,19 @@ impl Change<'_> {
         Ok(gone)
     }
 
-    /// Removes the oldest items of a node until one more has room, and some of those that are too old.
+    /// Removes the oldest items of a node until one more has room, and some of those that have expired. Gives the ids of the former.
     async fn make_room(&mut self, name: &str, node: &Node) -> Result<Vec<String>, StanzaError> {
         use magpie_proto::xeps::pubsub_config::WhenFull;
-        let count = self.storage.count(self.place, name).await?;
+        let expired = self.storage.expired(self.place, name, node).await?;
+        let count = self.storage.count(self.place, name, node).await?;
         let max = node.config.max_items.map_or(ITEMS_MAX, u64::from).clamp(1, ITEMS_MAX);
         if count >= max && node.config.when_full == WhenFull::Reject {
             return Err(magpie_proto::xeps::pubsub::error(StanzaCondition::NotAllowed, "max-items-exceeded"));
         }
-        let too_many = (count + 1).saturating_sub(max) as usize;
-        let mut gone = self.remove_oldest(name, too_many).await?;
+        let too_many = (count + 1).saturating_sub(max);
+        let cleared = if too_many > 0 { expired } else { expired.min(CHUNK as u64) };
+        let mut gone = self.remove_oldest(name, (cleared + too_many) as usize).await?;
+        gone.drain(..gone.len().min(cleared as usize));
         if node.config.when_full == WhenFull::DiscardOldest {
             gone.clear();
         }
@@ -308,9 +330,10 @@ impl Change<'_> {
 
     /// Changes how many items a node may have, or how old.
     pub async fn shrink(&mut self, name: &str, node: &Node) -> Result<(), StanzaError> {
-        let count = self.storage.count(self.place, name).await?;
+        let expired = self.storage.expired(self.place, name, node).await?;
+        let count = self.storage.count(self.place, name, node).await?;
         let max = node.config.max_items.map_or(ITEMS_MAX, u64::from).min(ITEMS_MAX);
-        self.remove_oldest(name, count.saturating_sub(max) as usize).await.map(drop)
+        self.remove_oldest(name, (expired + count.saturating_sub(max)) as usize).await.map(drop)
     }
 
     async fn remove_oldest(&mut self, name: &str, count: usize) -> Result<Vec<String>, StanzaError> {
@@ -348,7 +371,11 @@ impl Change<'_> {
             }
             storage.bytes.put(&mut self.batch, &self.place.owner, &after.to_string());
         }
-        storage.store.commit(self.batch).await.map_err(|error: StoreError| refusal(error))
+        let done = storage.store.commit(self.batch).await.map_err(|error: StoreError| refusal(error));
+        if self.nodes {
+            storage.greetings.forget(&self.place.owner);
+        }
+        done
     }
 }
 
