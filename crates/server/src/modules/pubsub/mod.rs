@@ -5,6 +5,7 @@
 
 mod avatar;
 mod bookmarks;
+mod displayed;
 mod greeting;
 pub mod node;
 mod notify;
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::node::Node;
 use self::storage::Storage;
+pub use self::displayed::says_displayed;
 pub use self::storage::Place;
 pub use self::subscribe::is_decision;
 use super::{About, Module};
@@ -40,18 +42,12 @@ const TURNS: usize = 64;
 /// Nodes of one answer.
 const NODES_ASKED_MAX: usize = 500;
 
-/// Nodes of accounts whose items are for nobody else, also where the client that creates them forgets to say so.
-const PRIVATE_NODES: &[&str] = &[bookmarks::ALL, bookmarks::EACH, vcard4::CONTACTS, "urn:xmpp:mds:displayed:0"];
-
 /// What a session wants to be notified of without a subscription: names of nodes.
 pub type Interests = BTreeSet<Box<str>>;
 
-/// The features of XEP-0060 §10 that accounts and services have.
+/// The features of XEP-0060 §10 that accounts and services have. Of the access models the default one is a feature.
 const FEATURES: &[&str] = &[
     NS,
-    "http://jabber.org/protocol/pubsub#access-authorize",
-    "http://jabber.org/protocol/pubsub#access-open",
-    "http://jabber.org/protocol/pubsub#access-whitelist",
     "http://jabber.org/protocol/pubsub#auto-create",
     "http://jabber.org/protocol/pubsub#config-node",
     "http://jabber.org/protocol/pubsub#config-node-max",
@@ -61,8 +57,6 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#delete-nodes",
     "http://jabber.org/protocol/pubsub#instant-nodes",
     "http://jabber.org/protocol/pubsub#item-ids",
-    "http://jabber.org/protocol/pubsub#last-published",
-    "http://jabber.org/protocol/pubsub#manage-affiliations",
     "http://jabber.org/protocol/pubsub#manage-subscriptions",
     "http://jabber.org/protocol/pubsub#member-affiliation",
     "http://jabber.org/protocol/pubsub#meta-data",
@@ -71,6 +65,7 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#outcast-affiliation",
     "http://jabber.org/protocol/pubsub#persistent-items",
     "http://jabber.org/protocol/pubsub#publish",
+    "http://jabber.org/protocol/pubsub#publish-node-full",
     "http://jabber.org/protocol/pubsub#publish-only-affiliation",
     "http://jabber.org/protocol/pubsub#publish-options",
     "http://jabber.org/protocol/pubsub#publisher-affiliation",
@@ -82,7 +77,7 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#retrieve-subscriptions",
     "http://jabber.org/protocol/pubsub#rsm",
     "http://jabber.org/protocol/pubsub#subscribe",
-    "http://jabber.org/protocol/pubsub#item-retraction-notification",
+    "http://jabber.org/protocol/pubsub#subscription-notifications",
     result_sets::NS,
 ];
 
@@ -109,9 +104,10 @@ impl Module for Pubsub {
             host_features: &[],
             account_features: &[
                 "http://jabber.org/protocol/pubsub#access-presence",
-                "http://jabber.org/protocol/pubsub#access-roster",
                 "http://jabber.org/protocol/pubsub#auto-subscribe",
                 "http://jabber.org/protocol/pubsub#filtered-notifications",
+                "http://jabber.org/protocol/pubsub#last-published",
+                "http://jabber.org/protocol/pubsub#presence-subscribe",
             ],
         },
         About {
@@ -138,6 +134,8 @@ impl Module for Pubsub {
             &["urn:xmpp:bookmarks:1#compat", "urn:xmpp:bookmarks:1#compat-pep"],
         ),
         account(411, "Bookmarks Conversion", "1.1.0", &["urn:xmpp:bookmarks-conversion:0"]),
+        account(490, "Message Displayed Synchronization", "1.0.1", &[displayed::ASSIST]),
+        account(492, "Chat notification settings", "0.2.0", &[]),
         account(222, "Persistent Storage of Public Data via PubSub", "1.0", &[]),
         account(223, "Persistent Storage of Private Data via PubSub", "1.1.1", &[]),
     ];
@@ -230,7 +228,8 @@ impl Pubsub {
         if let Some(node) = payload.attr("node") {
             return Ok(Some(self.node_info(&request, &place(&request), node).await?.element()));
         }
-        let features = [disco::NS_INFO, disco::NS_ITEMS].iter().chain(FEATURES);
+        let own = [disco::NS_INFO, disco::NS_ITEMS, "http://jabber.org/protocol/pubsub#access-open"];
+        let features = own.iter().chain(FEATURES);
         let info = disco::Info {
             identities: vec![disco::Identity::new("pubsub", "service").with_name("Publish-Subscribe")],
             features: features.map(|feature| (*feature).to_owned()).collect(),

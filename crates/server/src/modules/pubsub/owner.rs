@@ -11,7 +11,7 @@ use super::node::{Node, SubscriptionChange};
 use super::publish::NAME_BYTES_MAX;
 use super::storage::{ITEMS_MAX, Place};
 use super::subscribe::subscription;
-use super::{Pubsub, node_name};
+use super::{Pubsub, bookmarks, displayed, node_name, vcard4};
 use crate::requests::{Reply, Request};
 use crate::server::{Server, random_text};
 
@@ -60,16 +60,17 @@ impl Pubsub {
         }
     }
 
-    /// What a new node is configured with. Some names are so personal that nobody else may see them by mistake.
+    /// What a new node is configured with. Some names are so personal that nobody else may see them by mistake, also where the client
+    /// forgets to say so.
     pub(super) fn defaults(place: &Place, name: &str) -> NodeConfig {
-        match place.personal {
-            false => NodeConfig::general(),
-            true if super::PRIVATE_NODES.contains(&name) => {
-                let max_items = Some(1).filter(|_| name == super::bookmarks::ALL);
-                NodeConfig { access: AccessModel::Whitelist, max_items, ..NodeConfig::personal() }
-            }
-            true if name == super::vcard4::NODE => super::vcard4::configuration(),
-            true => NodeConfig::personal(),
+        if !place.personal {
+            return NodeConfig::general();
+        }
+        match name {
+            bookmarks::ALL => NodeConfig { access: AccessModel::Whitelist, ..NodeConfig::personal() },
+            bookmarks::EACH | vcard4::CONTACTS | displayed::NODE => displayed::configuration(),
+            vcard4::NODE => vcard4::configuration(),
+            _ => NodeConfig::personal(),
         }
     }
 
@@ -254,6 +255,10 @@ impl Pubsub {
 }
 
 fn configured(config: &NodeConfig, form: &Form) -> Result<NodeConfig, StanzaError> {
+    if form.value("pubsub#node_type") == Some("collection") {
+        // XEP-0248 §6.1.3.1: there are none.
+        return Err(unsupported("collections"));
+    }
     config.with(form, NODE_CONFIG).map_err(|wrong| match wrong {
         ConfigError::FormType => StanzaError::new(StanzaCondition::BadRequest, wrong.to_string()),
         // §8.1.3: the service cannot do what is asked.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../magpie/tests/hostile/client.rs"]
+#[path = "../../../magpie/tests/hostile/client.rs"]
 #[allow(dead_code)]
 mod client;
 
