@@ -5,6 +5,7 @@
 #[path = "../../../magpie/tests/hostile/client.rs"]
 #[allow(dead_code)]
 mod client;
+mod features;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
