@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const SERVICE: &str = "pubsub.localhost";
 const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 
 /// Two people, and a place that is the first one's account or the service.
@@ -75,20 +74,6 @@ impl Scene {
         match feature {
             "access-open" | "access-presence" => assert_eq!(self.default_access(), &feature["access-".len()..]),
             "auto-create" => done(&self.publish("made by publishing", "1")),
-            "auto-subscribe" | "presence-subscribe" | "filtered-notifications" => {
-                // Without a subscription, since she sees his presence and says that she wants it; what she does not name does not come.
-                done(&self.publish("urn:b", "1"));
-                done(&self.publish("urn:a", feature));
-                let next = self.heard(&[]);
-                assert!(next.contains(&format!("<items node='urn:a'><item id='{feature}'>")), "{next}");
-            }
-            "last-published" => {
-                done(&self.publish("urn:a", "last"));
-                self.heard(&["id='last'"]);
-                self.juliet.send("<presence type='unavailable'/>");
-                come_and_want(&mut self.juliet, "again");
-                self.heard(&["id='last'"]);
-            }
             "config-node" | "create-and-configure" => {
                 let node = self.node(&[("title", "before")]);
                 assert!(self.owner("get", &format!("<configure node='{node}'/>")).contains("<value>before</value>"));
@@ -115,44 +100,11 @@ impl Scene {
                 refused(&self.items(&node), &["item-not-found"]);
             }
             "instant-nodes" => assert!(self.pubsub("set", "<create/>").contains("<create node='")),
-            "manage-subscriptions" | "subscription-notifications" => {
-                let node = self.node(&[]);
-                let subscription = |state| {
-                    format!(
-                        "<subscriptions node='{node}'><subscription jid='juliet@localhost' subscription='{state}'/></subscriptions>"
-                    )
-                };
-                for state in ["subscribed", "none"] {
-                    done(&self.owner("set", &subscription(state)));
-                    self.heard(&[&format!(
-                        "<subscription node='{node}' jid='juliet@localhost' subscription='{state}'/>"
-                    )]);
-                }
-            }
             "meta-data" => {
                 let node = self.node(&[("title", "T")]);
                 let query = format!("<query xmlns='http://jabber.org/protocol/disco#info' node='{node}'/>");
                 let info = ask(&mut self.juliet, "get", Some(self.place), &query);
                 assert!(info.contains("#meta-data") && info.contains("<value>T</value>"), "{info}");
-            }
-            "member-affiliation" | "modify-affiliations" | "outcast-affiliation" => {
-                let node = self.node(&[("access_model", "whitelist")]);
-                refused(&self.items(&node), &["closed-node"]);
-                self.affiliate(&node, "member");
-                done(&self.items(&node));
-                self.affiliate(&node, "outcast");
-                refused(&self.items(&node), &["forbidden"]);
-            }
-            "publisher-affiliation" | "publish-only-affiliation" => {
-                let node = self.node(&[]);
-                let publish = format!("<publish node='{node}'><item id='j'><a xmlns='b'/></item></publish>");
-                refused(&self.juliet("set", &publish), &["forbidden"]);
-                self.affiliate(&node, feature.strip_suffix("-affiliation").unwrap());
-                done(&self.juliet("set", &publish));
-                match feature {
-                    "publisher-affiliation" => done(&self.items(&node)),
-                    _ => refused(&self.items(&node), &["forbidden"]),
-                }
             }
             "publish-node-full" => {
                 let node = self.node(&[("max_items", "3"), ("publish_node_full", "reject")]);
@@ -174,13 +126,73 @@ impl Scene {
                 done(&self.owner("set", &format!("<purge node='{node}'/>")));
                 assert!(!self.items(&node).contains("<item "));
             }
+            "retrieve-default" => assert!(self.owner("get", "<default/>").contains("pubsub#max_items")),
+            "rsm" => {
+                let node = self.node(&[]);
+                let set = "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max><before/></set>";
+                let page = self.juliet("get", &format!("<items node='{node}'/>{set}"));
+                assert!(page.contains("<first index='2'>3</first>"), "{page}");
+            }
+            _ => self.show_of_people(feature),
+        }
+    }
+
+    /// Features that are about who is what to a node.
+    fn show_of_people(&mut self, feature: &str) {
+        match feature {
+            "auto-subscribe" | "presence-subscribe" | "filtered-notifications" => {
+                // Without a subscription, since she sees his presence and says that she wants it; what she does not name does not come.
+                done(&self.publish("urn:b", "1"));
+                done(&self.publish("urn:a", feature));
+                let next = self.heard(&[]);
+                assert!(next.contains(&format!("<items node='urn:a'><item id='{feature}'>")), "{next}");
+            }
+            "last-published" => {
+                done(&self.publish("urn:a", "last"));
+                self.heard(&["id='last'"]);
+                self.juliet.send("<presence type='unavailable'/>");
+                come_and_want(&mut self.juliet, "again");
+                self.heard(&["id='last'"]);
+            }
+            "manage-subscriptions" | "subscription-notifications" => {
+                let node = self.node(&[]);
+                let subscription = |state| {
+                    format!(
+                        "<subscriptions node='{node}'><subscription jid='juliet@localhost' subscription='{state}'/></subscriptions>"
+                    )
+                };
+                for state in ["subscribed", "none"] {
+                    done(&self.owner("set", &subscription(state)));
+                    self.heard(&[&format!(
+                        "<subscription node='{node}' jid='juliet@localhost' subscription='{state}'/>"
+                    )]);
+                }
+            }
+            "member-affiliation" | "modify-affiliations" | "outcast-affiliation" => {
+                let node = self.node(&[("access_model", "whitelist")]);
+                refused(&self.items(&node), &["closed-node"]);
+                self.affiliate(&node, "member");
+                done(&self.items(&node));
+                self.affiliate(&node, "outcast");
+                refused(&self.items(&node), &["forbidden"]);
+            }
+            "publisher-affiliation" | "publish-only-affiliation" => {
+                let node = self.node(&[]);
+                let publish = format!("<publish node='{node}'><item id='j'><a xmlns='b'/></item></publish>");
+                refused(&self.juliet("set", &publish), &["forbidden"]);
+                self.affiliate(&node, feature.strip_suffix("-affiliation").unwrap());
+                done(&self.juliet("set", &publish));
+                match feature {
+                    "publisher-affiliation" => done(&self.items(&node)),
+                    _ => refused(&self.items(&node), &["forbidden"]),
+                }
+            }
             "retrieve-affiliations" => {
                 let node = self.node(&[]);
                 self.affiliate(&node, "member");
                 let known = self.juliet("get", "<affiliations/>");
                 assert!(known.contains(&format!("<affiliation node='{node}' affiliation='member'/>")), "{known}");
             }
-            "retrieve-default" => assert!(self.owner("get", "<default/>").contains("pubsub#max_items")),
             "retrieve-subscriptions" | "subscribe" => {
                 let node = self.node(&[]);
                 done(&self.subscribe(&node));
@@ -194,12 +206,6 @@ impl Scene {
                 );
                 done(&self.juliet("set", &format!("<unsubscribe node='{node}' jid='juliet@localhost'/>")));
                 assert!(!self.juliet("get", "<subscriptions/>").contains(&format!("node='{node}'")));
-            }
-            "rsm" => {
-                let node = self.node(&[]);
-                let set = "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max><before/></set>";
-                let page = self.juliet("get", &format!("<items node='{node}'/>{set}"));
-                assert!(page.contains("<first index='2'>3</first>"), "{page}");
             }
             other => panic!("nothing shows that {other} works"),
         }

@@ -102,6 +102,11 @@ impl Pubsub {
     async fn copy_bookmarks(&self, server: &Arc<Server>, place: &Place) -> Result<(), StanzaError> {
         let bookmarks = self.bookmarks(place).await?;
         let stored = server.modules.private.bookmarks(&place.address).await?;
+        let rooms = stored.iter().flat_map(Element::children).filter(|child| child.is("conference", ALL));
+        if rooms.count() > ROOMS_MAX {
+            // Those that were not converted would be lost.
+            return Ok(());
+        }
         let others = stored.iter().flat_map(Element::children).filter(|child| !child.is("conference", ALL)).cloned();
         let conferences = bookmarks.iter().filter_map(|(room, item)| Some(conference_of(room, item.payload()?)));
         let storage = Element::new("storage", ALL).with_all(conferences).with_all(others);

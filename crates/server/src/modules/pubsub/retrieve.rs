@@ -14,6 +14,9 @@ use crate::requests::{Reply, Request};
 /// Items of one answer, however many are asked for.
 const PAGE_MAX: usize = 512;
 
+/// Items of a node of which each page says how many are before it.
+const INDEXED_MAX: u64 = 1000;
+
 /// Ids of items in one answer to disco#items.
 const IDS_MAX: usize = 1000;
 
@@ -103,14 +106,18 @@ impl Pubsub {
         if paged.is_none() && whole {
             return Ok((items, None));
         }
-        let ends = match (items.first(), items.last()) {
-            (Some(first), Some(last)) => Some(PageEnds {
-                index: Some(self.storage.index(place, name, node, first).await?),
-                first: first.item.id().to_owned(),
-                last: last.item.id().to_owned(),
-            }),
+        let index = match (page, items.first()) {
+            (Page::First, _) => Some(0),
+            (Page::Last, _) => Some(count.saturating_sub(items.len() as u64)),
+            // In a large node nobody counts what is before it (XEP-0059 §2.6: it may be left out).
+            (_, Some(first)) if count <= INDEXED_MAX => Some(self.storage.index(place, name, node, first).await?),
             _ => None,
         };
+        let ends = items.first().zip(items.last()).map(|(first, last)| PageEnds {
+            index,
+            first: first.item.id().to_owned(),
+            last: last.item.id().to_owned(),
+        });
         Ok((items, Some(PageAnswer { ends, count: Some(count) })))
     }
 

@@ -3,6 +3,8 @@
 //! Items lie in the order in which they were published, under the node's name and the id of the moment, so that the newest and the
 //! oldest are found without looking at the others; beside them is which item has which id.
 
+use std::collections::BTreeMap;
+
 use magpie_proto::xeps::pubsub::NS;
 use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
@@ -129,9 +131,13 @@ pub struct Placed {
 pub struct Storage {
     store: Store,
     nodes: Map<Node>,
+    /// Of services, which have too many nodes to look through: who has to do with which node.
+    entities: Map<String>,
     items: Map<Item>,
     /// Under which key the item with an id lies.
     ids: Map<String>,
+    /// How many items a node has, so that nobody counts a large one. Where there is no row they are counted.
+    counts: Map<String>,
     /// Bytes of all items.
     bytes: Value<String>,
     /// What of them is remembered.
@@ -153,8 +159,10 @@ impl Storage {
         Self {
             store: store.clone(),
             nodes: store.map("pubsub-nodes"),
+            entities: store.map("pubsub-entities"),
             items: store.map("pubsub-items"),
             ids: store.map("pubsub-ids"),
+            counts: store.map("pubsub-counts"),
             bytes: store.value("pubsub-bytes"),
             greetings: Greetings::default(),
         }
@@ -176,6 +184,19 @@ impl Storage {
         limit: usize,
     ) -> Result<Vec<(String, Node)>, StanzaError> {
         self.nodes.range(&place.owner, "", after, limit).await.map_err(refusal)
+    }
+
+    /// Nodes with which somebody is affiliated or to which it is subscribed, in the order of their names; of an account all nodes.
+    pub async fn nodes_of(&self, place: &Place, who: &BareJid, limit: usize) -> Result<Vec<(String, Node)>, StanzaError> {
+        if place.personal {
+            return self.nodes(place, None, limit).await;
+        }
+        let named = self.entities.range(&place.owner, &key(who.as_str(), ""), None, limit).await.map_err(refusal)?;
+        let mut nodes = Vec::with_capacity(named.len());
+        for (_, name) in named {
+            nodes.extend(self.node(place, &name).await?.map(|node| (name, node)));
+        }
+        Ok(nodes)
     }
 
     /// The item with an id.
@@ -223,8 +244,16 @@ impl Storage {
 
     /// How many items a node has.
     pub async fn count(&self, place: &Place, name: &str, node: &Node) -> Result<u64, StanzaError> {
-        let all = self.items.count(&place.owner, &key(name, ""), None).await.map_err(refusal)?;
+        let all = self.count_all(place, name).await?;
         Ok(all.saturating_sub(self.expired(place, name, node).await?))
+    }
+
+    async fn count_all(&self, place: &Place, name: &str) -> Result<u64, StanzaError> {
+        let known = self.counts.get(&place.owner, name).await.map_err(refusal)?;
+        match known.and_then(|count| count.parse().ok()) {
+            Some(count) => Ok(count),
+            None => self.items.count(&place.owner, &key(name, ""), None).await.map_err(refusal),
+        }
     }
 
     /// How many items come before this one.
@@ -244,7 +273,7 @@ impl Storage {
 
     /// Begins a change.
     pub fn change<'a>(&'a self, place: &'a Place) -> Change<'a> {
-        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0, nodes: false }
+        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0, items: BTreeMap::new(), nodes: false }
     }
 }
 
@@ -255,6 +284,8 @@ pub struct Change<'a> {
     batch: Batch,
     added: u64,
     removed: u64,
+    /// How many items more each node has.
+    items: BTreeMap<String, i64>,
     /// Whether a node comes, goes or is configured.
     nodes: bool,
 }
@@ -268,6 +299,7 @@ impl Change<'_> {
                 return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "there are too many nodes"));
             }
         }
+        self.name_entities(name, Some(node)).await?;
         self.storage.nodes.put(&mut self.batch, &self.place.owner, name, node);
         self.nodes = true;
         Ok(())
@@ -276,8 +308,28 @@ impl Change<'_> {
     /// Deletes a node with all its items.
     pub async fn delete_node(&mut self, name: &str) -> Result<(), StanzaError> {
         self.purge(name).await?;
+        self.items.remove(name);
+        self.storage.counts.delete(&mut self.batch, &self.place.owner, name);
+        self.name_entities(name, None).await?;
         self.storage.nodes.delete(&mut self.batch, &self.place.owner, name);
         self.nodes = true;
+        Ok(())
+    }
+
+    /// Writes down who has to do with a service's node from now on.
+    async fn name_entities(&mut self, name: &str, node: Option<&Node>) -> Result<(), StanzaError> {
+        if self.place.personal {
+            return Ok(());
+        }
+        let before = self.storage.node(self.place, name).await?;
+        let [before, after] = [before.as_ref(), node].map(|node| node.map(Node::entities).unwrap_or_default());
+        let (entities, owner) = (&self.storage.entities, &self.place.owner);
+        for gone in before.difference(&after) {
+            entities.delete(&mut self.batch, owner, &key(gone.as_str(), name));
+        }
+        for new in after.difference(&before) {
+            entities.put(&mut self.batch, owner, &key(new.as_str(), name), &name.to_owned());
+        }
         Ok(())
     }
 
@@ -297,6 +349,7 @@ impl Change<'_> {
                 self.removed += item.bytes();
             }
             storage.items.delete(&mut self.batch, &self.place.owner, &old);
+            self.count(name, -1);
         }
         let gone = match replaces {
             true => Vec::new(),
@@ -304,6 +357,7 @@ impl Change<'_> {
         };
         let place = key(name, &order(storage.store.next_id()));
         self.added += item.bytes();
+        self.count(name, 1);
         storage.items.put(&mut self.batch, &self.place.owner, &place, item);
         storage.ids.put(&mut self.batch, &self.place.owner, &id_key, &place);
         Ok(gone)
@@ -355,13 +409,22 @@ impl Change<'_> {
     /// Removes one item.
     pub fn remove(&mut self, name: &str, placed: &Placed) {
         self.removed += placed.item.bytes();
+        self.count(name, -1);
         self.storage.items.delete(&mut self.batch, &self.place.owner, &placed.key);
         self.storage.ids.delete(&mut self.batch, &self.place.owner, &key(name, placed.item.id()));
+    }
+
+    fn count(&mut self, name: &str, more: i64) {
+        *self.items.entry(name.to_owned()).or_default() += more;
     }
 
     /// Resolves when all of it is on disk.
     pub async fn commit(mut self) -> Result<(), StanzaError> {
         let storage = self.storage;
+        for (name, more) in self.items.iter().filter(|(_, more)| **more != 0) {
+            let count = storage.count_all(self.place, name).await?.saturating_add_signed(*more);
+            storage.counts.put(&mut self.batch, &self.place.owner, name, &count.to_string());
+        }
         if self.added != self.removed {
             let before = storage.bytes.get(&self.place.owner).await.map_err(refusal)?;
             let before: u64 = before.and_then(|text| text.parse().ok()).unwrap_or_default();
