@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use magpie_proto::xeps::pubsub_config::SendLast;
-use magpie_proto::{BareJid, StanzaError};
+use magpie_proto::{BareJid, Jid, StanzaError};
 use parking_lot::Mutex;
 
-use super::node::Node;
+use super::node::{Asker, Node};
 use super::notify::message;
 use super::publish::published;
 use super::storage::{NODES_MAX, Place};
@@ -117,19 +117,28 @@ impl Pubsub {
         if names.is_empty() {
             return;
         }
-        let Ok(asker) = self.asker(server, &place, &session.jid.clone().into()).await else { return };
+        let jid = Jid::from(session.jid.clone());
         let own = *account == session.account;
         if !own {
-            let unseen = !asker.sees_presence;
-            let blocks = server.modules.blocking.blocks(account, &asker.jid).await.unwrap_or(true);
+            let blocks = server.modules.blocking.blocks(account, &jid).await;
             let blocked = server.modules.blocking.blocks(&session.account, &account.clone().into()).await;
-            if unseen || blocks || blocked.unwrap_or(true) {
+            if blocks.unwrap_or(true) || blocked.unwrap_or(true) {
                 return;
             }
         }
+        // What anybody may read, as most pictures, needs no look into the roster of who is not here.
+        let mut asker = Asker::stranger(jid);
+        let mut known = false;
         for name in names {
             let Ok(Some(node)) = self.storage.node(&place, name).await else { continue };
-            if !greets(&node) || node.may_read(&asker).is_err() {
+            if !greets(&node) {
+                continue;
+            }
+            if node.may_read(&asker).is_err() && !known {
+                let Ok(found) = self.asker(server, &place, &asker.jid).await else { return };
+                (asker, known) = (found, true);
+            }
+            if node.may_read(&asker).is_err() {
                 continue;
             }
             if let Ok(Some(item)) = self.storage.last(&place, name, &node).await {
