@@ -38,10 +38,23 @@ impl Pubsub {
         }
         let ids: Vec<&str> = items.children().filter(|child| child.is("item", NS)).filter_map(|i| i.attr("id")).collect();
         let mut found = Element::new("items", NS).with_attr("node", name);
+        let bytes_max = request.server.config().limits.stanza_bytes_max;
         if !ids.is_empty() {
-            for id in ids.into_iter().take(PAGE_MAX) {
+            // Those that were left out would be taken for gone.
+            let too_many = || StanzaError::new(StanzaCondition::PolicyViolation, "ask for fewer items at once");
+            if ids.len() > PAGE_MAX {
+                return Err(too_many());
+            }
+            let mut bytes = 0;
+            for id in ids {
                 let placed = self.storage.item(place, name, &node, id).await?;
-                found = found.with_all(placed.map(|placed| placed.item.element(NS, true)));
+                let item = placed.map(|placed| placed.item.element(NS, true));
+                let alone = bytes == 0;
+                bytes += item.as_ref().map_or(0, |item| item.to_xml(ns::CLIENT).len());
+                if bytes > bytes_max && !alone {
+                    return Err(too_many());
+                }
+                found = found.with_all(item);
             }
             return Ok(Some(Element::new("pubsub", NS).with(found)));
         }
@@ -50,7 +63,6 @@ impl Pubsub {
             Some(max) => Some(max.parse::<u64>().map_err(|_| StanzaCondition::BadRequest)?),
         };
         let paged = page_of(payload)?;
-        let bytes_max = request.server.config().limits.stanza_bytes_max;
         let (placed, set) = self.page(place, name, &node, max, paged, bytes_max).await?;
         found = found.with_all(placed.iter().map(|placed| placed.item.element(NS, true)));
         Ok(Some(Element::new("pubsub", NS).with(found).with_all(set.map(|set| set.element()))))
