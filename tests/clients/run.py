@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import servers
 
-CLIENTS = ["slixmpp_clients", "slixmpp_admin", "slixmpp_pubsub", "slixmpp_history", "go_sendxmpp", "profanity", "profanity_omemo"]
+CLIENTS = ["slixmpp_clients", "slixmpp_admin", "slixmpp_pubsub", "aioxmpp_pubsub", "slixmpp_history", "go_sendxmpp", "profanity", "profanity_omemo"]
 SECONDS_MAX = 120
 
 

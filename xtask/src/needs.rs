@@ -48,7 +48,7 @@ pub(crate) fn commands(wanted: &[&str]) -> Result<(), String> {
     .map_err(|why| format!("{why}\n{advice}"))
 }
 
-/// A Python with slixmpp, in the target folder; gives its program.
+/// A Python with slixmpp and aioxmpp, in the target folder; gives its program.
 pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf, String> {
     commands(&["python3"])?;
     let requirements = workspace.root.join("tests/requirements.txt");
@@ -58,7 +58,8 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf, String> {
     if fs::read_to_string(&installed).is_ok_and(|there| there == wanted) && python.exists() {
         return Ok(python);
     }
-    println!("installing {}", wanted.trim().replace('\n', ", "));
+    let names: Vec<&str> = wanted.lines().filter(|line| !line.starts_with('#')).collect();
+    println!("installing {}", names.join(", "));
     fs::create_dir_all(&workspace.target).map_err(|error| error.to_string())?;
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     run(Command::new(&python)

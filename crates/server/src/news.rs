@@ -85,6 +85,7 @@ pub fn account_removed(server: &Server, account: &BareJid) {
     server.modules.offline.forget(account);
     server.modules.last.forget(account);
     server.modules.archive_preferences.forget(account);
+    server.modules.pubsub.forget(account);
     let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
     server.registry().end(account, &error);
 }

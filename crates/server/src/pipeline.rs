@@ -45,7 +45,7 @@ pub fn user_sends_now(
     acknowledged: bool,
 ) -> Option<Promise> {
     let kind = stanza.kind();
-    if !matches!(kind, Kind::Message | Kind::Iq) {
+    if !matches!(kind, Kind::Message | Kind::Iq) || kind == Kind::Message && pubsub::says_displayed(stanza) {
         return None;
     }
     let to = match stanza.to() {
@@ -64,11 +64,15 @@ pub fn user_sends_now(
 }
 
 /// A local session sends a message, presence or IQ.
-pub async fn user_sends(outgoing: Outgoing) -> Promise {
+pub async fn user_sends(mut outgoing: Outgoing) -> Promise {
     let sent = match recipient(&outgoing).await {
         Err(error) => Err(error),
         Ok(to) => match outgoing.stanza.kind() {
-            Kind::Message => user_sends_message(&outgoing, &to).await,
+            Kind::Message => {
+                // Before it is stored, copied or delivered: it is for the sender's own clients (XEP-0490 §4.2).
+                outgoing = outgoing.server.clone().modules.pubsub.take_displayed(outgoing).await;
+                user_sends_message(&outgoing, &to).await
+            }
             Kind::Presence => user_sends_presence(&outgoing, &to).await,
             Kind::Iq => user_sends_iq(&outgoing, &to).await,
             Kind::Other => Ok(Promise::kept()),

@@ -2,6 +2,8 @@
 
 /// XEP-0115: Entity Capabilities
 pub mod caps;
+/// XEP-0390: Entity Capabilities 2.0
+pub mod caps2;
 /// XEP-0004: Data Forms
 pub mod data_forms;
 /// XEP-0082: XMPP Date and Time Profiles

@@ -1,18 +1,19 @@
-//! XEP-0115: Entity Capabilities
+//! XEP-0115: Entity Capabilities, XEP-0390: Entity Capabilities 2.0
 //!
-//! A host shows in its stream features a hash of what service discovery says of it, so that a client which knows the hash need not
+//! A host shows in its stream features hashes of what service discovery says of it, so that a client which knows one need not
 //! ask. What clients put into their own presence passes through unchanged, and the server learns from it which events they want
 //! (`NODE+notify`, XEP-0163 §4.3): it asks the first client that shows a hash, and believes the answer for the others if the hash is that of
-//! the answer.
+//! the answer. Of the two kinds the newer one counts, where a client shows both (XEP-0390 §7.2).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use magpie_proto::xeps::caps::{Caps, NS};
+use magpie_proto::xeps::caps2::{self, CapsHash};
 use magpie_proto::xeps::disco::{Info, NS_INFO};
-use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::ns;
+use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_store::{Batch, Store, Value};
 use parking_lot::{Mutex, RwLock};
 
@@ -48,7 +49,7 @@ pub struct Capabilities {
     /// By hash, what those want who show it: names of nodes, a line each.
     kept: Value<String>,
     /// What was hashed last, and for which configuration.
-    host: Mutex<Option<(Arc<Config>, Caps)>>,
+    host: Mutex<Option<(Arc<Config>, Shown)>>,
     known: Mutex<HashMap<String, Arc<Interests>>>,
     /// Of sessions that want something, or were asked.
     sessions: RwLock<HashMap<SessionId, Seen>>,
@@ -56,8 +57,75 @@ pub struct Capabilities {
 
 /// What a session showed last.
 struct Seen {
-    caps: Caps,
+    shown: Shown,
+    /// Of both kinds only the older one stands, since the client does not know its own hash of the newer.
+    older: bool,
     wants: Arc<Interests>,
+}
+
+impl Seen {
+    fn asked(&self) -> Shown {
+        if self.older { Shown { hash: None, ..self.shown.clone() } } else { self.shown.clone() }
+    }
+}
+
+/// Hashes of what somebody is; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    caps: Option<Caps>,
+    /// Of several the first that can be verified.
+    hash: Option<CapsHash>,
+}
+
+impl Shown {
+    fn of(presence: &Stanza) -> Option<Self> {
+        let caps = Caps::of(presence);
+        let mut hashes = CapsHash::set_of(presence);
+        let at = hashes.iter().position(CapsHash::is_verifiable).unwrap_or_default();
+        let hash = (at < hashes.len()).then(|| hashes.swap_remove(at));
+        (caps.is_some() || hash.is_some()).then_some(Self { caps, hash })
+    }
+
+    fn elements(&self) -> Vec<Element> {
+        self.caps.iter().map(Caps::element).chain(self.hash.iter().map(CapsHash::element)).collect()
+    }
+
+    /// Whether one of the hashes is asked about at this node.
+    pub fn stands_for(&self, node: &str) -> bool {
+        self.caps.as_ref().is_some_and(|caps| caps.query_node() == node)
+            || self.hash.as_ref().is_some_and(|hash| hash.query_node() == node)
+    }
+
+    /// The node to ask for what the one that counts stands for.
+    fn query_node(&self) -> String {
+        match (&self.hash, &self.caps) {
+            (Some(hash), _) => hash.query_node(),
+            (None, Some(caps)) => caps.query_node(),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn question_id(&self) -> String {
+        let value = self.hash.as_ref().map(CapsHash::value).or(self.caps.as_ref().map(|caps| caps.ver.as_str()));
+        format!("{QUESTION}{}", value.unwrap_or_default())
+    }
+
+    /// Under what the one that counts is known; `None` for what proves nothing.
+    fn key(&self) -> Option<String> {
+        if let Some(hash) = &self.hash {
+            return hash.is_verifiable().then(|| format!("2/{}/{}", hash.algo(), hash.value()));
+        }
+        let caps = self.caps.as_ref()?;
+        let hash = caps.hash.as_deref()?;
+        (hash == "sha-1" && caps.ver.len() <= 64).then(|| format!("{hash}/{}", caps.ver))
+    }
+
+    fn is_proved_by(&self, query: &Element, lang: Option<&str>, info: &Info) -> bool {
+        match (&self.hash, &self.caps) {
+            (Some(hash), _) => hash.is_proved_by(query, lang),
+            (None, caps) => caps.as_ref().is_some_and(|caps| caps.is_proved_by(info)),
+        }
+    }
 }
 
 impl Module for Capabilities {
@@ -66,6 +134,12 @@ impl Module for Capabilities {
         title: "Entity Capabilities",
         version: "1.6.0",
         host_features: &[NS],
+        account_features: &[],
+    }, About {
+        xep: Some(390),
+        title: "Entity Capabilities 2.0",
+        version: "0.3.2",
+        host_features: &[caps2::NS],
         account_features: &[],
     }];
 
@@ -81,22 +155,25 @@ impl Module for Capabilities {
     }
 
     fn stream_features(&self, _domain: &str) -> Vec<Element> {
-        vec![self.of_host().element()]
+        self.of_host().elements()
     }
 }
 
 impl Capabilities {
     /// The capabilities of a served domain; all of them are alike. Computed anew after a reload.
-    pub fn of_host(&self) -> Caps {
+    pub fn of_host(&self) -> Shown {
         let config = self.config.load_full();
         let mut known = self.host.lock();
         match &*known {
-            Some((of, caps)) if Arc::ptr_eq(of, &config) => caps.clone(),
+            Some((of, shown)) if Arc::ptr_eq(of, &config) => shown.clone(),
             _ => {
-                let caps = Caps::describing(NODE, &disco::host_info(&config))
+                let info = disco::host_info(&config);
+                let caps = Caps::describing(NODE, &info)
                     .expect("a host has one identity and one form, and each feature once");
-                *known = Some((config, caps.clone()));
-                caps
+                let hash = CapsHash::describing(&info.element()).expect("a host's form says which it is");
+                let shown = Shown { caps: Some(caps), hash: Some(hash) };
+                *known = Some((config, shown.clone()));
+                shown
             }
         }
     }
@@ -114,32 +191,30 @@ impl Capabilities {
 
     /// A session shows presence to all. One that shows no capabilities costs nothing here.
     pub async fn session_shows(&self, server: &Arc<Server>, session: &Arc<SessionHandle>, presence: &Stanza) {
-        let Some(caps) = Caps::of(presence) else { return };
+        let Some(shown) = Shown::of(presence) else { return };
         // The same as before is no news.
-        if self.sessions.read().get(&session.id).is_some_and(|seen| seen.caps == caps) {
+        if self.sessions.read().get(&session.id).is_some_and(|seen| seen.shown == shown) {
             return;
         }
-        match self.known(&caps).await {
-            Some(wants) => self.learned(server, session, caps, wants),
-            None => {
-                let question = question(session, &caps);
-                self.sessions.write().insert(session.id, Seen { caps, wants: Arc::default() });
-                session.send(question);
-            }
+        match self.known(&shown).await {
+            Some(wants) => self.learned(server, session, Seen { shown, older: false, wants }),
+            None => self.ask(session, Seen { shown, older: false, wants: Arc::default() }),
         }
     }
 
     /// A session that showed this before a restart is there again, and has all that it was to be told.
     pub async fn session_returns(&self, session: &SessionHandle, presence: &Stanza) {
-        let Some(caps) = Caps::of(presence) else { return };
-        let wants = match self.known(&caps).await {
-            Some(wants) => wants,
-            None => {
-                session.send(question(session, &caps));
-                Arc::default()
-            }
-        };
-        self.sessions.write().insert(session.id, Seen { caps, wants });
+        let Some(shown) = Shown::of(presence) else { return };
+        match self.known(&shown).await {
+            Some(wants) => drop(self.sessions.write().insert(session.id, Seen { shown, older: false, wants })),
+            None => self.ask(session, Seen { shown, older: false, wants: Arc::default() }),
+        }
+    }
+
+    fn ask(&self, session: &SessionHandle, seen: Seen) {
+        let question = question(session, &seen.asked());
+        self.sessions.write().insert(session.id, seen);
+        session.send(question);
     }
 
     /// A session is over, or not available any more.
@@ -158,19 +233,33 @@ impl Capabilities {
     /// A client answers something that the server asked, perhaps this.
     pub fn hear_answer(&self, query: &Query<'_>) {
         let Some(session) = query.session.filter(|_| query.stanza.id().is_some_and(|id| id.starts_with(QUESTION))) else { return };
-        let Some(info) = query.stanza.child("query", NS_INFO).and_then(|child| Info::parse(&child.element())) else { return };
-        let asked = self.sessions.read().get(&session.id).map(|seen| seen.caps.clone());
-        let Some(caps) = asked.filter(|caps| query.stanza.id().as_deref() == Some(&question_id(caps))) else { return };
-        let wants = Arc::new(interests(&info));
-        // A hash of something else is this client's own affair, and stands for nobody else (§5.4).
-        if caps.is_proved_by(&info) {
-            self.remember(&caps, &wants);
+        let (asked, shown) = match self.sessions.read().get(&session.id) {
+            Some(seen) => (seen.asked(), seen.shown.clone()),
+            None => return,
+        };
+        if query.stanza.id().as_deref() != Some(&asked.question_id()) {
+            return;
         }
-        self.learned(query.server, session, caps, wants);
+        let answer = query.stanza.child("query", NS_INFO).map(|child| child.element());
+        let Some((answer, info)) = answer.and_then(|answer| Info::parse(&answer).map(|info| (answer, info))) else {
+            // A client that does not know its own hash of the newer kind is asked about the older one, too.
+            if asked.hash.is_some() && asked.caps.is_some() {
+                self.ask(session, Seen { shown, older: true, wants: Arc::default() });
+            }
+            return;
+        };
+        let wants = Arc::new(interests(&info));
+        let lang = query.stanza.attr(Attr::Lang);
+        // A hash of something else is this client's own affair, and stands for nobody else (XEP-0115 §5.4, XEP-0390 §7.2.1).
+        if asked.is_proved_by(&answer, lang.as_deref(), &info) {
+            self.remember(&asked, &wants);
+        }
+        self.learned(query.server, session, Seen { older: asked != shown, shown, wants });
     }
 
-    fn learned(&self, server: &Arc<Server>, session: &Arc<SessionHandle>, caps: Caps, wants: Arc<Interests>) {
-        self.sessions.write().insert(session.id, Seen { caps, wants: Arc::clone(&wants) });
+    fn learned(&self, server: &Arc<Server>, session: &Arc<SessionHandle>, seen: Seen) {
+        let wants = Arc::clone(&seen.wants);
+        self.sessions.write().insert(session.id, seen);
         // A session that ended meanwhile is told of no end any more.
         if server.registry().with_resource(session, |_| ()).is_none() {
             return self.session_ended(session.id);
@@ -186,8 +275,8 @@ impl Capabilities {
         tokio::spawn(async move { server.modules.pubsub.greet(&server, &session, &wants).await });
     }
 
-    async fn known(&self, caps: &Caps) -> Option<Arc<Interests>> {
-        let key = key(caps)?;
+    async fn known(&self, shown: &Shown) -> Option<Arc<Interests>> {
+        let key = shown.key()?;
         if let Some(known) = self.known.lock().get(&key) {
             return Some(Arc::clone(known));
         }
@@ -206,8 +295,8 @@ impl Capabilities {
         known.insert(key, wants);
     }
 
-    fn remember(&self, caps: &Caps, wants: &Arc<Interests>) {
-        let Some(key) = key(caps) else { return };
+    fn remember(&self, shown: &Shown, wants: &Arc<Interests>) {
+        let Some(key) = shown.key() else { return };
         let lines: Vec<&str> = wants.iter().map(|node| &**node).collect();
         let (store, kept) = (self.store.clone(), self.kept.clone());
         let (owner, lines) = (format!("{OWNER}{key}"), lines.join("\n"));
@@ -223,24 +312,14 @@ impl Capabilities {
     }
 }
 
-/// Under what a hash is known; `None` for what proves nothing.
-fn key(caps: &Caps) -> Option<String> {
-    let hash = caps.hash.as_deref()?;
-    (hash == "sha-1" && caps.ver.len() <= 64).then(|| format!("{hash}/{}", caps.ver))
-}
-
-fn question_id(caps: &Caps) -> String {
-    format!("{QUESTION}{}", caps.ver)
-}
-
-/// §6.2: what does your hash stand for?
-fn question(session: &SessionHandle, caps: &Caps) -> Stanza {
-    let query = Element::new("query", NS_INFO).with_attr("node", caps.query_node());
+/// XEP-0115 §6.2, XEP-0390 §5.5: what does your hash stand for?
+fn question(session: &SessionHandle, shown: &Shown) -> Stanza {
+    let query = Element::new("query", NS_INFO).with_attr("node", shown.query_node());
     let question = Element::new("iq", ns::CLIENT)
         .with_attr("from", session.jid.domain())
         .with_attr("to", &session.jid)
         .with_attr("type", "get")
-        .with_attr("id", question_id(caps))
+        .with_attr("id", shown.question_id())
         .with(query);
     Stanza::new(&question)
 }
@@ -254,6 +333,7 @@ fn interests(info: &Info) -> Interests {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::Contact;
 
@@ -273,8 +353,8 @@ mod tests {
     fn the_hash_is_proved_by_what_service_discovery_answers() {
         let contact = Contact { admin: vec!["xmpp:admin@example.org".into()], ..Contact::default() };
         let config = Config { contact, ..Config::default() };
-        assert!(with(config.clone()).of_host().is_proved_by(&disco::host_info(&config)));
-        assert!(!with(Config::default()).of_host().is_proved_by(&disco::host_info(&config)));
+        assert!(proved(&with(config.clone()).of_host(), &config));
+        assert!(!proved(&with(Config::default()).of_host(), &config));
     }
 
     #[test]
@@ -286,11 +366,30 @@ mod tests {
         let config = Config { contact, ..Config::default() };
         capabilities.config.store(Arc::new(config.clone()));
         assert_ne!(capabilities.of_host(), before);
-        assert!(capabilities.of_host().is_proved_by(&disco::host_info(&config)));
+        assert!(proved(&capabilities.of_host(), &config));
     }
 
-    fn caps(hash: Option<&str>, ver: &str) -> Caps {
-        Caps { hash: hash.map(str::to_owned), node: "urn:n".into(), ver: ver.into() }
+    /// By both kinds of hashes.
+    fn proved(shown: &Shown, config: &Config) -> bool {
+        let info = disco::host_info(config);
+        [shown.clone(), Shown { hash: None, ..shown.clone() }].iter().all(|one| one.is_proved_by(&info.element(), None, &info))
+    }
+
+    fn caps(hash: Option<&str>, ver: &str) -> Shown {
+        let caps = Caps { hash: hash.map(str::to_owned), node: "urn:n".into(), ver: ver.into() };
+        Shown { caps: Some(caps), hash: None }
+    }
+
+    #[test]
+    fn of_several_hashes_the_first_that_can_be_verified_counts_and_the_newer_kind_before_the_older() {
+        let presence = "<presence><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:n' ver='v'/>\
+                        <c xmlns='urn:xmpp:caps'><hash xmlns='urn:xmpp:hashes:2' algo='blake9'>YQ==</hash>\
+                        <hash xmlns='urn:xmpp:hashes:2' algo='sha3-256'>YWJj</hash></c></presence>";
+        let shown = Shown::of(&Stanza::parse(presence.as_bytes()).unwrap()).unwrap();
+        assert_eq!(shown.query_node(), "urn:xmpp:caps#sha3-256.YWJj");
+        assert_eq!(shown.key().as_deref(), Some("2/sha3-256/YWJj"));
+        let older = Seen { shown, older: true, wants: Arc::default() }.asked();
+        assert_eq!((older.query_node().as_str(), older.key().as_deref()), ("urn:n#v", Some("sha-1/v")));
     }
 
     #[tokio::test]

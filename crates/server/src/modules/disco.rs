@@ -52,8 +52,8 @@ impl Disco {
             if let Some(command) = query.server.modules.adhoc.info(query, node) {
                 return Ok(Some(command?.element()));
             }
-            // The node that stands for all of this is asked by those who saw it in the stream features (XEP-0115 §6.2).
-            if node != query.server.modules.caps.of_host().query_node() {
+            // The nodes that stand for all of this are asked by those who saw them in the stream features (XEP-0115 §6.2, XEP-0390 §5.2).
+            if !query.server.modules.caps.of_host().stands_for(node) {
                 return Err(StanzaCondition::ItemNotFound.into());
             }
             info.node = Some(node.to_owned());

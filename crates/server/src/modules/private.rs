@@ -64,7 +64,8 @@ pub fn key(name: &str, ns: &str) -> String {
 
 impl Private {
     async fn get(self: Arc<Self>, request: Request) -> Reply {
-        let owner = accounts::owner(&request.session()?.account);
+        let account = &request.session()?.account;
+        let owner = accounts::owner(account);
         let query = request.payload();
         let wanted = wanted(&query)?;
         if wanted.is_empty() {
@@ -73,8 +74,12 @@ impl Private {
         let mut found = Element::new("query", NS);
         for element in wanted {
             let stored = self.elements.get(&owner, &key(element.name(), element.ns())).await.map_err(refusal)?;
+            let mut stored = stored.and_then(|xml| Element::parse(xml.as_bytes(), ns::CLIENT).ok());
+            if stored.is_none() && element.is("storage", BOOKMARKS) {
+                // They may have come by nodes alone, from another server.
+                stored = request.server.modules.pubsub.bookmarks_of(account).await;
+            }
             // What was never stored comes back as it was asked for.
-            let stored = stored.and_then(|xml| Element::parse(xml.as_bytes(), ns::CLIENT).ok());
             found.push(stored.unwrap_or_else(|| Element::new(element.name(), element.ns())));
         }
         Ok(Some(found))

@@ -204,7 +204,8 @@ impl VcardTemp {
         }
     }
 
-    async fn of(&self, account: &BareJid) -> Result<Option<Element>, StanzaError> {
+    /// The vCard of an account.
+    pub async fn of(&self, account: &BareJid) -> Result<Option<Element>, StanzaError> {
         let vcard = self.vcards.get(&accounts::owner(account)).await.map_err(refusal)?;
         Ok(vcard.map(|vcard| vcard.element))
     }
@@ -219,25 +220,40 @@ impl VcardTemp {
     }
 
     async fn set(self: Arc<Self>, request: Request) -> Reply {
-        let account = &request.session()?.account;
-        let bytes_max = self.deps.config.load().limits.stored_bytes_max;
+        let (server, account) = (&request.server, &request.session()?.account);
         let payload = request.payload();
-        if payload.to_xml(ns::CLIENT).len() > bytes_max {
+        self.replace(server, account, payload.clone(), || request.answer(None)).await?;
+        // Who knows the newer form finds it there (XEP-0292).
+        server.modules.pubsub.vcard_stored(server, account, &payload).await;
+        Ok(None)
+    }
+
+    /// Stores a vCard in place of the account's; another picture is published. `answer` is called when it is stored.
+    pub async fn replace(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        vcard: Element,
+        answer: impl FnOnce(),
+    ) -> Result<(), StanzaError> {
+        let bytes_max = self.deps.config.load().limits.stored_bytes_max;
+        if vcard.to_xml(ns::CLIENT).len() > bytes_max {
             let text = format!("a vCard may have {bytes_max} bytes");
             return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
         }
-        let picture = picture(&payload);
-        let changed = self.store(&request.server, account, &Vcard::new(payload), || request.answer(None)).await?;
-        if changed {
-            let server = &request.server;
+        let picture = picture(&vcard);
+        if self.store(server, account, &Vcard::new(vcard), answer).await? {
             server.modules.pubsub.publish_avatar(server, account, picture.as_ref()).await;
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Puts a picture into the account's vCard, or takes it out.
     pub async fn set_picture(&self, server: &Arc<Server>, account: &BareJid, picture: Option<&Picture>) {
         let known = self.vcards.get(&accounts::owner(account)).await.ok().flatten();
+        if picture.is_none() && known.as_ref().is_none_or(|vcard| vcard.photo.is_empty()) {
+            return;
+        }
         let vcard = known.unwrap_or_else(|| Vcard::new(Element::new("vCard", NS))).with_picture(picture);
         if let Err(error) = self.store(server, account, &vcard, || ()).await {
             tracing::warn!(%error, %account, "a picture was not put into the vCard");

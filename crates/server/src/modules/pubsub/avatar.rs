@@ -11,7 +11,7 @@ use magpie_proto::xeps::pubsub_config::AccessModel;
 use magpie_proto::{BareJid, Element};
 
 use super::Pubsub;
-use super::storage::Place;
+use super::storage::{Item, Place};
 use crate::modules::vcard::Picture;
 use crate::server::Server;
 
@@ -24,9 +24,13 @@ pub(super) const METADATA: &str = "urn:xmpp:avatar:metadata";
 impl Pubsub {
     /// An account says which picture it has: the vCard gets it, if everybody may see it (XEP-0398 §7).
     pub(super) async fn avatar_published(&self, server: &Arc<Server>, place: &Place) {
-        let Ok(Some(metadata)) = self.storage.node(place, METADATA).await else { return };
-        let Ok(Some(last)) = self.storage.last(place, METADATA, &metadata).await else { return };
-        let infos: Vec<&Element> = last.payload().into_iter().flat_map(Element::children).collect();
+        let last = match self.storage.node(place, METADATA).await {
+            Ok(Some(metadata)) => self.storage.last(place, METADATA, &metadata).await,
+            Ok(None) => Ok(None),
+            Err(_) => return,
+        };
+        let Ok(last) = last else { return };
+        let infos: Vec<&Element> = last.iter().filter_map(Item::payload).flat_map(Element::children).collect();
         if infos.is_empty() {
             server.modules.vcard.set_picture(server, &place.address, None).await;
             return;

@@ -33,12 +33,42 @@ impl Pubsub {
 
     /// The account replaced its bookmarks at the node with one item for all.
     pub(super) async fn bookmarks_replaced(&self, server: &Arc<Server>, place: &Place) {
-        let Ok(Some(node)) = self.storage.node(place, ALL).await else { return };
-        let Ok(Some(last)) = self.storage.last(place, ALL, &node).await else { return };
-        if let Some(storage) = last.payload().filter(|payload| payload.is("storage", ALL)) {
-            server.modules.private.store_bookmarks(&place.address, storage).await;
-            self.take_bookmarks(server, place, storage).await;
+        if let Some(storage) = self.all_bookmarks(place).await {
+            server.modules.private.store_bookmarks(&place.address, &storage).await;
+            self.take_bookmarks(server, place, &storage).await;
         }
+    }
+
+    /// The account asks for the bookmarks of a node that is not there: they may be in one of the other places, from a client or a
+    /// server that knew no other.
+    pub(super) async fn import_bookmarks(&self, server: &Arc<Server>, place: &Place, name: &str) {
+        if name == ALL && matches!(self.storage.node(place, EACH).await, Ok(Some(_))) {
+            return self.bookmarks_changed(server, place).await;
+        }
+        if let Some(storage) = self.all_bookmarks(place).await {
+            return self.take_bookmarks(server, place, &storage).await;
+        }
+        if let Ok(Some(storage)) = server.modules.private.bookmarks(&place.address).await {
+            self.bookmarks_stored(server, &place.address, &storage).await;
+        }
+    }
+
+    /// The account asks for bookmarks in private storage, where there are none: those of its nodes.
+    pub async fn bookmarks_of(&self, account: &BareJid) -> Option<Element> {
+        let place = Place::account(account);
+        let bookmarks = self.bookmarks(&place).await.ok()?;
+        let conferences = bookmarks.iter().filter_map(|(room, item)| Some(conference_of(room, item.payload()?)));
+        match bookmarks.is_empty() {
+            true => self.all_bookmarks(&place).await,
+            false => Some(Element::new("storage", ALL).with_all(conferences)),
+        }
+    }
+
+    /// The item with all bookmarks.
+    async fn all_bookmarks(&self, place: &Place) -> Option<Element> {
+        let node = self.storage.node(place, ALL).await.ok()??;
+        let last = self.storage.last(place, ALL, &node).await.ok()??;
+        last.payload().filter(|payload| payload.is("storage", ALL)).cloned()
     }
 
     /// The account replaced its bookmarks in private storage.
@@ -72,6 +102,11 @@ impl Pubsub {
     async fn copy_bookmarks(&self, server: &Arc<Server>, place: &Place) -> Result<(), StanzaError> {
         let bookmarks = self.bookmarks(place).await?;
         let stored = server.modules.private.bookmarks(&place.address).await?;
+        let rooms = stored.iter().flat_map(Element::children).filter(|child| child.is("conference", ALL));
+        if rooms.count() > ROOMS_MAX {
+            // Those that were not converted would be lost.
+            return Ok(());
+        }
         let others = stored.iter().flat_map(Element::children).filter(|child| !child.is("conference", ALL)).cloned();
         let conferences = bookmarks.iter().filter_map(|(room, item)| Some(conference_of(room, item.payload()?)));
         let storage = Element::new("storage", ALL).with_all(conferences).with_all(others);

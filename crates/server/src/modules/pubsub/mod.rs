@@ -5,6 +5,8 @@
 
 mod avatar;
 mod bookmarks;
+mod displayed;
+mod greeting;
 pub mod node;
 mod notify;
 mod owner;
@@ -12,6 +14,7 @@ pub mod publish;
 mod retrieve;
 pub mod storage;
 mod subscribe;
+mod vcard4;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -25,6 +28,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::node::Node;
 use self::storage::Storage;
+pub use self::displayed::says_displayed;
 pub use self::storage::Place;
 pub use self::subscribe::is_decision;
 use super::{About, Module};
@@ -38,18 +42,12 @@ const TURNS: usize = 64;
 /// Nodes of one answer.
 const NODES_ASKED_MAX: usize = 500;
 
-/// Nodes of accounts whose items are for nobody else, also where the client that creates them forgets to say so.
-const PRIVATE_NODES: &[&str] = &[bookmarks::ALL, bookmarks::EACH, "urn:xmpp:mds:displayed:0"];
-
 /// What a session wants to be notified of without a subscription: names of nodes.
 pub type Interests = BTreeSet<Box<str>>;
 
-/// The features of XEP-0060 §10 that accounts and services have.
+/// The features of XEP-0060 §10 that accounts and services have. Of the access models the default one is a feature.
 const FEATURES: &[&str] = &[
     NS,
-    "http://jabber.org/protocol/pubsub#access-authorize",
-    "http://jabber.org/protocol/pubsub#access-open",
-    "http://jabber.org/protocol/pubsub#access-whitelist",
     "http://jabber.org/protocol/pubsub#auto-create",
     "http://jabber.org/protocol/pubsub#config-node",
     "http://jabber.org/protocol/pubsub#config-node-max",
@@ -59,8 +57,6 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#delete-nodes",
     "http://jabber.org/protocol/pubsub#instant-nodes",
     "http://jabber.org/protocol/pubsub#item-ids",
-    "http://jabber.org/protocol/pubsub#last-published",
-    "http://jabber.org/protocol/pubsub#manage-affiliations",
     "http://jabber.org/protocol/pubsub#manage-subscriptions",
     "http://jabber.org/protocol/pubsub#member-affiliation",
     "http://jabber.org/protocol/pubsub#meta-data",
@@ -69,6 +65,7 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#outcast-affiliation",
     "http://jabber.org/protocol/pubsub#persistent-items",
     "http://jabber.org/protocol/pubsub#publish",
+    "http://jabber.org/protocol/pubsub#publish-node-full",
     "http://jabber.org/protocol/pubsub#publish-only-affiliation",
     "http://jabber.org/protocol/pubsub#publish-options",
     "http://jabber.org/protocol/pubsub#publisher-affiliation",
@@ -80,7 +77,7 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#retrieve-subscriptions",
     "http://jabber.org/protocol/pubsub#rsm",
     "http://jabber.org/protocol/pubsub#subscribe",
-    "http://jabber.org/protocol/pubsub#item-retraction-notification",
+    "http://jabber.org/protocol/pubsub#subscription-notifications",
     result_sets::NS,
 ];
 
@@ -107,9 +104,10 @@ impl Module for Pubsub {
             host_features: &[],
             account_features: &[
                 "http://jabber.org/protocol/pubsub#access-presence",
-                "http://jabber.org/protocol/pubsub#access-roster",
                 "http://jabber.org/protocol/pubsub#auto-subscribe",
                 "http://jabber.org/protocol/pubsub#filtered-notifications",
+                "http://jabber.org/protocol/pubsub#last-published",
+                "http://jabber.org/protocol/pubsub#presence-subscribe",
             ],
         },
         About {
@@ -120,6 +118,13 @@ impl Module for Pubsub {
             account_features: &[result_sets::NS],
         },
         account(84, "User Avatar", "1.1.4", &[]),
+        About {
+            xep: Some(292),
+            title: "vCard4 Over XMPP",
+            version: "0.12.0",
+            host_features: &[vcard4::NS_VCARD],
+            account_features: &[vcard4::NS_VCARD],
+        },
         account(398, "User Avatar to vCard-Based Avatars Conversion", "1.0.0", &["urn:xmpp:pep-vcard-conversion:0"]),
         account(48, "Bookmarks", "1.2", &[]),
         account(
@@ -129,6 +134,8 @@ impl Module for Pubsub {
             &["urn:xmpp:bookmarks:1#compat", "urn:xmpp:bookmarks:1#compat-pep"],
         ),
         account(411, "Bookmarks Conversion", "1.1.0", &["urn:xmpp:bookmarks-conversion:0"]),
+        account(490, "Message Displayed Synchronization", "1.0.1", &[displayed::ASSIST]),
+        account(492, "Chat notification settings", "0.2.0", &[]),
         account(222, "Persistent Storage of Public Data via PubSub", "1.0", &[]),
         account(223, "Persistent Storage of Private Data via PubSub", "1.1.1", &[]),
     ];
@@ -148,6 +155,7 @@ impl Module for Pubsub {
             requests.own(target, Verb::Get, ("pubsub", NS_OWNER), self, Self::owner_get);
             requests.own(target, Verb::Set, ("pubsub", NS_OWNER), self, Self::owner_set);
         }
+        requests.own_now(To::Host, Verb::Get, ("vcard", vcard4::NS_VCARD), self, Self::vcard4_of_host);
         let service = To::Service(Service::Pubsub);
         requests.own(service, Verb::Get, ("query", disco::NS_INFO), self, Self::info_of_service);
         requests.own(service, Verb::Get, ("query", disco::NS_ITEMS), self, Self::items_of_service);
@@ -220,7 +228,8 @@ impl Pubsub {
         if let Some(node) = payload.attr("node") {
             return Ok(Some(self.node_info(&request, &place(&request), node).await?.element()));
         }
-        let features = [disco::NS_INFO, disco::NS_ITEMS].iter().chain(FEATURES);
+        let own = [disco::NS_INFO, disco::NS_ITEMS, "http://jabber.org/protocol/pubsub#access-open"];
+        let features = own.iter().chain(FEATURES);
         let info = disco::Info {
             identities: vec![disco::Identity::new("pubsub", "service").with_name("Publish-Subscribe")],
             features: features.map(|feature| (*feature).to_owned()).collect(),
@@ -242,8 +251,20 @@ impl Pubsub {
     async fn convert(&self, server: &Arc<Server>, place: &Place, name: &str) {
         match name {
             avatar::METADATA => self.avatar_published(server, place).await,
+            vcard4::NODE => self.vcard4_published(server, place).await,
             bookmarks::EACH => self.bookmarks_changed(server, place).await,
             bookmarks::ALL => self.bookmarks_replaced(server, place).await,
+            _ => {}
+        }
+    }
+
+    /// Items of a node are asked for that is not there: what it would have may be elsewhere, from before there were nodes.
+    async fn import(&self, request: &Request, place: &Place, name: &str) {
+        match name {
+            vcard4::NODE if place.personal => self.import_vcard(&request.server, place).await,
+            bookmarks::ALL | bookmarks::EACH if place.personal && request.from.to_bare() == place.address => {
+                self.import_bookmarks(&request.server, place, name).await;
+            }
             _ => {}
         }
     }

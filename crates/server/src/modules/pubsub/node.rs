@@ -1,6 +1,6 @@
 //! XEP-0060 §4: a node as a value: who may do what to it, and what becomes of it then. Items are elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use magpie_proto::xeps::data_forms::{Form, FormKind};
 use magpie_proto::xeps::pubsub::{Affiliation, NODE_CONFIG, SubscriptionState, error};
@@ -70,6 +70,11 @@ impl Node {
     /// All subscriptions, pending ones included.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, SubscriptionState)> {
         self.subscriptions.iter().map(|(jid, state)| (jid, *state))
+    }
+
+    /// Everybody who is affiliated or subscribed.
+    pub fn entities(&self) -> BTreeSet<BareJid> {
+        self.affiliations.keys().cloned().chain(self.subscriptions.keys().map(Jid::to_bare)).collect()
     }
 
     /// The owners.

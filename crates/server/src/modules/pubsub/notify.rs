@@ -14,17 +14,14 @@ use magpie_proto::{BareJid, Element, Jid, StanzaError, ns};
 use super::node::{Asker, Node};
 use super::publish::published;
 use super::storage::Place;
-use super::{Interests, Pubsub};
+use super::Pubsub;
 use crate::mailbox::{Addressee, Delivery};
 use crate::modules::offline::refusal;
 use crate::pipeline;
-use crate::registry::{Account, SessionHandle};
+use crate::registry::Account;
 use crate::roster::Roster;
 use crate::server::{Server, random_text};
 use crate::subscription::Subscription;
-
-/// Nodes of one account that are looked through when somebody comes online.
-const NODES_SEEN_MAX: usize = 500;
 
 impl Pubsub {
     /// Tells everybody who wants to know, as far as the node's configuration and access model let them.
@@ -107,64 +104,6 @@ impl Pubsub {
             }
         }
         any
-    }
-
-    /// XEP-0163 §4.3.4: a session came online, or says only now what it wants: it gets the last item of each node that it wants,
-    /// of its own account and of those whose presence it sees.
-    pub async fn greet(&self, server: &Arc<Server>, session: &Arc<SessionHandle>, interests: &Interests) {
-        let Ok(roster) = server.modules.roster.of(&session.account).await else { return };
-        self.send_last_of(server, session, &session.account, interests).await;
-        for contact in roster.contacts(Subscription::has_to) {
-            let contact = contact.jid();
-            if server.serves(contact.domain()) {
-                self.send_last_of(server, session, &contact, interests).await;
-            }
-        }
-    }
-
-    /// The last items of one account's nodes to one session.
-    async fn send_last_of(
-        &self,
-        server: &Arc<Server>,
-        session: &Arc<SessionHandle>,
-        account: &BareJid,
-        interests: &Interests,
-    ) {
-        let place = Place::account(account);
-        let Ok(nodes) = self.storage.nodes(&place, None, NODES_SEEN_MAX).await else { return };
-        let on_presence = |node: &Node| node.config.send_last == SendLast::OnSubAndPresence && node.config.deliver;
-        let mut nodes = nodes.into_iter().filter(|(name, node)| on_presence(node) && interests.contains(name.as_str())).peekable();
-        if nodes.peek().is_none() {
-            return;
-        }
-        let Ok(asker) = self.asker(server, &place, &session.jid.clone().into()).await else { return };
-        let own = *account == session.account;
-        if !own {
-            let unseen = !asker.sees_presence;
-            let blocks = server.modules.blocking.blocks(account, &asker.jid).await.unwrap_or(true);
-            let blocked = server.modules.blocking.blocks(&session.account, &account.clone().into()).await;
-            if unseen || blocks || blocked.unwrap_or(true) {
-                return;
-            }
-        }
-        for (name, node) in nodes {
-            if node.may_read(&asker).is_err() {
-                continue;
-            }
-            if let Ok(Some(item)) = self.storage.last(&place, &name, &node).await {
-                let message = message(&place, &node, &published(&name, &[&item], node.config.payloads));
-                session.mailbox.deliver(Delivery::to(message, Addressee::Session));
-            }
-        }
-    }
-
-    /// A contact has just been let see the account's presence: its sessions get the last items that they want.
-    pub async fn greet_contact(&self, server: &Arc<Server>, account: &BareJid, contact: &BareJid) {
-        for session in server.registry().sessions(contact) {
-            if let Some(interests) = server.modules.caps.interests(session.id) {
-                self.send_last_of(server, &session, account, &interests).await;
-            }
-        }
     }
 
     /// §6.1.7: a new subscriber gets the last item.

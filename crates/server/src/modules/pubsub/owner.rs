@@ -11,9 +11,12 @@ use super::node::{Node, SubscriptionChange};
 use super::publish::NAME_BYTES_MAX;
 use super::storage::{ITEMS_MAX, Place};
 use super::subscribe::subscription;
-use super::{Pubsub, node_name};
+use super::{Pubsub, bookmarks, displayed, node_name, vcard4};
 use crate::requests::{Reply, Request};
 use crate::server::{Server, random_text};
+
+/// Bytes of the texts of one configuration, names of groups included; more are `not-acceptable`.
+const CONFIG_BYTES_MAX: usize = 8192;
 
 impl Pubsub {
     /// §8.1
@@ -57,15 +60,17 @@ impl Pubsub {
         }
     }
 
-    /// What a new node is configured with. Some names are so personal that nobody else may see them by mistake.
+    /// What a new node is configured with. Some names are so personal that nobody else may see them by mistake, also where the client
+    /// forgets to say so.
     pub(super) fn defaults(place: &Place, name: &str) -> NodeConfig {
-        match place.personal {
-            false => NodeConfig::general(),
-            true if super::PRIVATE_NODES.contains(&name) => {
-                let max_items = Some(1).filter(|_| name == super::bookmarks::ALL);
-                NodeConfig { access: AccessModel::Whitelist, max_items, ..NodeConfig::personal() }
-            }
-            true => NodeConfig::personal(),
+        if !place.personal {
+            return NodeConfig::general();
+        }
+        match name {
+            bookmarks::ALL => NodeConfig { access: AccessModel::Whitelist, ..NodeConfig::personal() },
+            bookmarks::EACH | vcard4::CONTACTS | displayed::NODE => displayed::configuration(),
+            vcard4::NODE => vcard4::configuration(),
+            _ => NodeConfig::personal(),
         }
     }
 
@@ -74,6 +79,10 @@ impl Pubsub {
         let refuse = |text: String| Err(StanzaError::new(StanzaCondition::NotAcceptable, text));
         if !place.personal && matches!(config.access, AccessModel::Presence | AccessModel::Roster) {
             return refuse("a service has no roster".to_owned());
+        }
+        let texts = [&config.title, &config.description, &config.payload_type, &config.language];
+        if texts.into_iter().chain(&config.groups).map(String::len).sum::<usize>() > CONFIG_BYTES_MAX {
+            return refuse(format!("the texts of a configuration may have {CONFIG_BYTES_MAX} bytes"));
         }
         if config.max_items.is_some_and(|max| u64::from(max) > ITEMS_MAX) {
             return refuse(format!("a node may have {ITEMS_MAX} items"));
@@ -140,6 +149,9 @@ impl Pubsub {
             let event = Element::new("delete", NS_EVENT).with_attr("node", name).with_all(redirect);
             self.notify(&request.server, place, name, &node, &event).await;
         }
+        if place.personal {
+            self.convert(&request.server, place, name).await;
+        }
         Ok(None)
     }
 
@@ -159,6 +171,9 @@ impl Pubsub {
         if node.config.notify_retract {
             let event = Element::new("purge", NS_EVENT).with_attr("node", name);
             self.notify(&request.server, place, name, &node, &event).await;
+        }
+        if place.personal {
+            self.convert(&request.server, place, name).await;
         }
         Ok(None)
     }
@@ -240,6 +255,10 @@ impl Pubsub {
 }
 
 fn configured(config: &NodeConfig, form: &Form) -> Result<NodeConfig, StanzaError> {
+    if form.value("pubsub#node_type") == Some("collection") {
+        // XEP-0248 §6.1.3.1: there are none.
+        return Err(unsupported("collections"));
+    }
     config.with(form, NODE_CONFIG).map_err(|wrong| match wrong {
         ConfigError::FormType => StanzaError::new(StanzaCondition::BadRequest, wrong.to_string()),
         // §8.1.3: the service cannot do what is asked.

@@ -19,6 +19,9 @@ const ITEMS_AT_ONCE_MAX: usize = 32;
 /// Bytes of an id or a node's name; a longer one is `not-acceptable`.
 pub const NAME_BYTES_MAX: usize = 1023;
 
+/// What a notification takes besides what it notifies of, two of the longest addresses among it.
+const ENVELOPE_BYTES: usize = 2 * 3071 + 256;
+
 impl Pubsub {
     /// §7.1
     pub(super) async fn publish(
@@ -76,6 +79,10 @@ impl Pubsub {
         }
         let items = items.iter().map(|item| checked(item, publisher, &node, persists, bytes_max));
         let items: Vec<Item> = items.collect::<Result<_, _>>()?;
+        let stanza_bytes_max = server.config().limits.stanza_bytes_max;
+        if items.iter().any(|item| event_bytes(name, item) > stanza_bytes_max) {
+            return Err(error(StanzaCondition::NotAcceptable, "payload-too-big"));
+        }
         let mut change = self.storage.change(place);
         if is_new {
             change.put_node(name, &node, true).await?;
@@ -117,6 +124,9 @@ impl Pubsub {
     ) -> Result<Node, StanzaError> {
         if !Self::may_create(server, place, publisher) {
             return Err(StanzaCondition::ItemNotFound.into());
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return Err(StanzaError::new(StanzaCondition::NotAcceptable, "the node's name is too long"));
         }
         let config = Self::defaults(place, name);
         let config = match options {
@@ -185,6 +195,11 @@ impl Pubsub {
 pub(super) fn published(name: &str, items: &[&Item], with_payload: bool) -> Element {
     let items = items.iter().map(|item| item.element(NS_EVENT, with_payload));
     Element::new("items", NS_EVENT).with_attr("node", name).with_all(items)
+}
+
+/// What a notification of an item takes at most.
+fn event_bytes(name: &str, item: &Item) -> usize {
+    published(name, &[item], true).to_xml(ns::CLIENT).len() + ENVELOPE_BYTES
 }
 
 /// What subscribers are told of items that are gone.

@@ -14,6 +14,9 @@ use crate::requests::{Reply, Request};
 /// Items of one answer, however many are asked for.
 const PAGE_MAX: usize = 512;
 
+/// Items of a node of which each page says how many are before it.
+const INDEXED_MAX: u64 = 1000;
+
 /// Ids of items in one answer to disco#items.
 const IDS_MAX: usize = 1000;
 
@@ -22,17 +25,36 @@ impl Pubsub {
     pub(super) async fn items(&self, request: &Request, place: &Place, payload: &Element, items: &Element) -> Reply {
         let name = node_name(items)?;
         let asker = self.asker(&request.server, place, &request.from).await?;
-        let node = self.existing(place, name).await?;
+        let node = match self.storage.node(place, name).await? {
+            Some(node) => node,
+            None => {
+                self.import(request, place, name).await;
+                self.existing(place, name).await?
+            }
+        };
         node.may_read(&asker)?;
         if !node.config.persist {
             return Err(magpie_proto::xeps::pubsub::unsupported("persistent-items"));
         }
         let ids: Vec<&str> = items.children().filter(|child| child.is("item", NS)).filter_map(|i| i.attr("id")).collect();
         let mut found = Element::new("items", NS).with_attr("node", name);
+        let bytes_max = request.server.config().limits.stanza_bytes_max;
         if !ids.is_empty() {
-            for id in ids.into_iter().take(PAGE_MAX) {
+            // Those that were left out would be taken for gone.
+            let too_many = || StanzaError::new(StanzaCondition::PolicyViolation, "ask for fewer items at once");
+            if ids.len() > PAGE_MAX {
+                return Err(too_many());
+            }
+            let mut bytes = 0;
+            for id in ids {
                 let placed = self.storage.item(place, name, &node, id).await?;
-                found = found.with_all(placed.map(|placed| placed.item.element(NS, true)));
+                let item = placed.map(|placed| placed.item.element(NS, true));
+                let alone = bytes == 0;
+                bytes += item.as_ref().map_or(0, |item| item.to_xml(ns::CLIENT).len());
+                if bytes > bytes_max && !alone {
+                    return Err(too_many());
+                }
+                found = found.with_all(item);
             }
             return Ok(Some(Element::new("pubsub", NS).with(found)));
         }
@@ -41,7 +63,6 @@ impl Pubsub {
             Some(max) => Some(max.parse::<u64>().map_err(|_| StanzaCondition::BadRequest)?),
         };
         let paged = page_of(payload)?;
-        let bytes_max = request.server.config().limits.stanza_bytes_max;
         let (placed, set) = self.page(place, name, &node, max, paged, bytes_max).await?;
         found = found.with_all(placed.iter().map(|placed| placed.item.element(NS, true)));
         Ok(Some(Element::new("pubsub", NS).with(found).with_all(set.map(|set| set.element()))))
@@ -92,19 +113,23 @@ impl Pubsub {
                 items.drain(..items.len() - count);
             }
         }
-        let count = self.storage.count(place, name).await?;
+        let count = self.storage.count(place, name, node).await?;
         let whole = count <= items.len() as u64 || max.is_some();
         if paged.is_none() && whole {
             return Ok((items, None));
         }
-        let ends = match (items.first(), items.last()) {
-            (Some(first), Some(last)) => Some(PageEnds {
-                index: Some(self.storage.index(place, name, first).await?),
-                first: first.item.id().to_owned(),
-                last: last.item.id().to_owned(),
-            }),
+        let index = match (page, items.first()) {
+            (Page::First, _) => Some(0),
+            (Page::Last, _) => Some(count.saturating_sub(items.len() as u64)),
+            // In a large node nobody counts what is before it (XEP-0059 §2.6: it may be left out).
+            (_, Some(first)) if count <= INDEXED_MAX => Some(self.storage.index(place, name, node, first).await?),
             _ => None,
         };
+        let ends = items.first().zip(items.last()).map(|(first, last)| PageEnds {
+            index,
+            first: first.item.id().to_owned(),
+            last: last.item.id().to_owned(),
+        });
         Ok((items, Some(PageAnswer { ends, count: Some(count) })))
     }
 
@@ -116,7 +141,7 @@ impl Pubsub {
             // Whether there is such a node is nobody's business who may not see it.
             return Err(StanzaCondition::ItemNotFound.into());
         }
-        let count = self.storage.count(place, name).await?;
+        let count = self.storage.count(place, name, &node).await?;
         Ok(Info {
             node: Some(name.to_owned()),
             identities: vec![Identity::new("pubsub", "leaf")],

@@ -3,10 +3,13 @@
 //! Items lie in the order in which they were published, under the node's name and the id of the moment, so that the newest and the
 //! oldest are found without looking at the others; beside them is which item has which id.
 
+use std::collections::BTreeMap;
+
 use magpie_proto::xeps::pubsub::NS;
 use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
 
+use super::greeting::Greetings;
 use super::node::Node;
 use crate::accounts;
 use crate::modules::offline::refusal;
@@ -128,11 +131,17 @@ pub struct Placed {
 pub struct Storage {
     store: Store,
     nodes: Map<Node>,
+    /// Of services, which have too many nodes to look through: who has to do with which node.
+    entities: Map<String>,
     items: Map<Item>,
     /// Under which key the item with an id lies.
     ids: Map<String>,
+    /// How many items a node has, so that nobody counts a large one. Where there is no row they are counted.
+    counts: Map<String>,
     /// Bytes of all items.
     bytes: Value<String>,
+    /// What of them is remembered.
+    pub(super) greetings: Greetings,
 }
 
 /// Which items of a node, by place.
@@ -150,9 +159,12 @@ impl Storage {
         Self {
             store: store.clone(),
             nodes: store.map("pubsub-nodes"),
+            entities: store.map("pubsub-entities"),
             items: store.map("pubsub-items"),
             ids: store.map("pubsub-ids"),
+            counts: store.map("pubsub-counts"),
             bytes: store.value("pubsub-bytes"),
+            greetings: Greetings::default(),
         }
     }
 
@@ -172,6 +184,19 @@ impl Storage {
         limit: usize,
     ) -> Result<Vec<(String, Node)>, StanzaError> {
         self.nodes.range(&place.owner, "", after, limit).await.map_err(refusal)
+    }
+
+    /// Nodes with which somebody is affiliated or to which it is subscribed, in the order of their names; of an account all nodes.
+    pub async fn nodes_of(&self, place: &Place, who: &BareJid, limit: usize) -> Result<Vec<(String, Node)>, StanzaError> {
+        if place.personal {
+            return self.nodes(place, None, limit).await;
+        }
+        let named = self.entities.range(&place.owner, &key(who.as_str(), ""), None, limit).await.map_err(refusal)?;
+        let mut nodes = Vec::with_capacity(named.len());
+        for (_, name) in named {
+            nodes.extend(self.node(place, &name).await?.map(|node| (name, node)));
+        }
+        Ok(nodes)
     }
 
     /// The item with an id.
@@ -217,19 +242,38 @@ impl Storage {
         Ok(self.items(place, name, node, &Part::Before(None), 1).await?.pop().map(|placed| placed.item))
     }
 
-    /// How many items a node has, expired ones that nobody cleared away yet included.
-    pub async fn count(&self, place: &Place, name: &str) -> Result<u64, StanzaError> {
-        self.items.count(&place.owner, &key(name, ""), None).await.map_err(refusal)
+    /// How many items a node has.
+    pub async fn count(&self, place: &Place, name: &str, node: &Node) -> Result<u64, StanzaError> {
+        let all = self.count_all(place, name).await?;
+        Ok(all.saturating_sub(self.expired(place, name, node).await?))
+    }
+
+    async fn count_all(&self, place: &Place, name: &str) -> Result<u64, StanzaError> {
+        let known = self.counts.get(&place.owner, name).await.map_err(refusal)?;
+        match known.and_then(|count| count.parse().ok()) {
+            Some(count) => Ok(count),
+            None => self.items.count(&place.owner, &key(name, ""), None).await.map_err(refusal),
+        }
     }
 
     /// How many items come before this one.
-    pub async fn index(&self, place: &Place, name: &str, placed: &Placed) -> Result<u64, StanzaError> {
-        self.items.count(&place.owner, &key(name, ""), Some(&placed.key)).await.map_err(refusal)
+    pub async fn index(&self, place: &Place, name: &str, node: &Node, placed: &Placed) -> Result<u64, StanzaError> {
+        let before = self.items.count(&place.owner, &key(name, ""), Some(&placed.key)).await.map_err(refusal)?;
+        Ok(before.saturating_sub(self.expired(place, name, node).await?))
+    }
+
+    /// How many items have expired that nobody has cleared away yet.
+    async fn expired(&self, place: &Place, name: &str, node: &Node) -> Result<u64, StanzaError> {
+        if node.config.expire_seconds.is_none() {
+            return Ok(0);
+        }
+        let alive = oldest_alive(name, node);
+        self.items.count(&place.owner, &key(name, ""), Some(&alive)).await.map_err(refusal)
     }
 
     /// Begins a change.
     pub fn change<'a>(&'a self, place: &'a Place) -> Change<'a> {
-        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0 }
+        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0, items: BTreeMap::new(), nodes: false }
     }
 }
 
@@ -240,6 +284,10 @@ pub struct Change<'a> {
     batch: Batch,
     added: u64,
     removed: u64,
+    /// How many items more each node has.
+    items: BTreeMap<String, i64>,
+    /// Whether a node comes, goes or is configured.
+    nodes: bool,
 }
 
 impl Change<'_> {
@@ -251,14 +299,37 @@ impl Change<'_> {
                 return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "there are too many nodes"));
             }
         }
+        self.name_entities(name, Some(node)).await?;
         self.storage.nodes.put(&mut self.batch, &self.place.owner, name, node);
+        self.nodes = true;
         Ok(())
     }
 
     /// Deletes a node with all its items.
     pub async fn delete_node(&mut self, name: &str) -> Result<(), StanzaError> {
         self.purge(name).await?;
+        self.items.remove(name);
+        self.storage.counts.delete(&mut self.batch, &self.place.owner, name);
+        self.name_entities(name, None).await?;
         self.storage.nodes.delete(&mut self.batch, &self.place.owner, name);
+        self.nodes = true;
+        Ok(())
+    }
+
+    /// Writes down who has to do with a service's node from now on.
+    async fn name_entities(&mut self, name: &str, node: Option<&Node>) -> Result<(), StanzaError> {
+        if self.place.personal {
+            return Ok(());
+        }
+        let before = self.storage.node(self.place, name).await?;
+        let [before, after] = [before.as_ref(), node].map(|node| node.map(Node::entities).unwrap_or_default());
+        let (entities, owner) = (&self.storage.entities, &self.place.owner);
+        for gone in before.difference(&after) {
+            entities.delete(&mut self.batch, owner, &key(gone.as_str(), name));
+        }
+        for new in after.difference(&before) {
+            entities.put(&mut self.batch, owner, &key(new.as_str(), name), &name.to_owned());
+        }
         Ok(())
     }
 
@@ -278,6 +349,7 @@ impl Change<'_> {
                 self.removed += item.bytes();
             }
             storage.items.delete(&mut self.batch, &self.place.owner, &old);
+            self.count(name, -1);
         }
         let gone = match replaces {
             true => Vec::new(),
@@ -285,21 +357,25 @@ impl Change<'_> {
         };
         let place = key(name, &order(storage.store.next_id()));
         self.added += item.bytes();
+        self.count(name, 1);
         storage.items.put(&mut self.batch, &self.place.owner, &place, item);
         storage.ids.put(&mut self.batch, &self.place.owner, &id_key, &place);
         Ok(gone)
     }
 
-    /// Removes the oldest items of a node until one more has room, and some of those that are too old.
+    /// Removes the oldest items of a node until one more has room, and some of those that have expired. Gives the ids of the former.
     async fn make_room(&mut self, name: &str, node: &Node) -> Result<Vec<String>, StanzaError> {
         use magpie_proto::xeps::pubsub_config::WhenFull;
-        let count = self.storage.count(self.place, name).await?;
+        let expired = self.storage.expired(self.place, name, node).await?;
+        let count = self.storage.count(self.place, name, node).await?;
         let max = node.config.max_items.map_or(ITEMS_MAX, u64::from).clamp(1, ITEMS_MAX);
         if count >= max && node.config.when_full == WhenFull::Reject {
             return Err(magpie_proto::xeps::pubsub::error(StanzaCondition::NotAllowed, "max-items-exceeded"));
         }
-        let too_many = (count + 1).saturating_sub(max) as usize;
-        let mut gone = self.remove_oldest(name, too_many).await?;
+        let too_many = (count + 1).saturating_sub(max);
+        let cleared = if too_many > 0 { expired } else { expired.min(CHUNK as u64) };
+        let mut gone = self.remove_oldest(name, (cleared + too_many) as usize).await?;
+        gone.drain(..gone.len().min(cleared as usize));
         if node.config.when_full == WhenFull::DiscardOldest {
             gone.clear();
         }
@@ -308,9 +384,10 @@ impl Change<'_> {
 
     /// Changes how many items a node may have, or how old.
     pub async fn shrink(&mut self, name: &str, node: &Node) -> Result<(), StanzaError> {
-        let count = self.storage.count(self.place, name).await?;
+        let expired = self.storage.expired(self.place, name, node).await?;
+        let count = self.storage.count(self.place, name, node).await?;
         let max = node.config.max_items.map_or(ITEMS_MAX, u64::from).min(ITEMS_MAX);
-        self.remove_oldest(name, count.saturating_sub(max) as usize).await.map(drop)
+        self.remove_oldest(name, (expired + count.saturating_sub(max)) as usize).await.map(drop)
     }
 
     async fn remove_oldest(&mut self, name: &str, count: usize) -> Result<Vec<String>, StanzaError> {
@@ -332,13 +409,22 @@ impl Change<'_> {
     /// Removes one item.
     pub fn remove(&mut self, name: &str, placed: &Placed) {
         self.removed += placed.item.bytes();
+        self.count(name, -1);
         self.storage.items.delete(&mut self.batch, &self.place.owner, &placed.key);
         self.storage.ids.delete(&mut self.batch, &self.place.owner, &key(name, placed.item.id()));
+    }
+
+    fn count(&mut self, name: &str, more: i64) {
+        *self.items.entry(name.to_owned()).or_default() += more;
     }
 
     /// Resolves when all of it is on disk.
     pub async fn commit(mut self) -> Result<(), StanzaError> {
         let storage = self.storage;
+        for (name, more) in self.items.iter().filter(|(_, more)| **more != 0) {
+            let count = storage.count_all(self.place, name).await?.saturating_add_signed(*more);
+            storage.counts.put(&mut self.batch, &self.place.owner, name, &count.to_string());
+        }
         if self.added != self.removed {
             let before = storage.bytes.get(&self.place.owner).await.map_err(refusal)?;
             let before: u64 = before.and_then(|text| text.parse().ok()).unwrap_or_default();
@@ -348,7 +434,11 @@ impl Change<'_> {
             }
             storage.bytes.put(&mut self.batch, &self.place.owner, &after.to_string());
         }
-        storage.store.commit(self.batch).await.map_err(|error: StoreError| refusal(error))
+        let done = storage.store.commit(self.batch).await.map_err(|error: StoreError| refusal(error));
+        if self.nodes {
+            storage.greetings.forget(&self.place.owner);
+        }
+        done
     }
 }
 

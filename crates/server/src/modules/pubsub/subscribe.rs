@@ -5,7 +5,7 @@ use std::sync::Arc;
 use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
 use magpie_proto::xeps::pubsub::{NS, NS_EVENT, SUBSCRIBE_AUTHORIZATION, SubscriptionState, error};
 use magpie_proto::xml::{Attr, Stanza};
-use magpie_proto::{Element, Jid, StanzaCondition, StanzaError, ns};
+use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError, ns};
 
 use super::node::{Node, SubscriptionChange};
 use super::notify::message;
@@ -70,7 +70,7 @@ impl Pubsub {
     pub(super) async fn own_subscriptions(&self, request: &Request, place: &Place, asked: &Element) -> Reply {
         let who = request.from.to_bare();
         let mut found = Element::new("subscriptions", NS);
-        for (name, node) in self.asked_nodes(place, asked).await? {
+        for (name, node) in self.asked_nodes(place, &who, asked).await? {
             let own = node.subscriptions().filter(|(jid, _)| jid.to_bare() == who);
             found = found.with_all(own.map(|(jid, state)| subscription(NS, Some(&name), jid, state)));
         }
@@ -84,7 +84,7 @@ impl Pubsub {
     pub(super) async fn own_affiliations(&self, request: &Request, place: &Place, asked: &Element) -> Reply {
         let who = request.from.to_bare();
         let mut found = Element::new("affiliations", NS);
-        for (name, node) in self.asked_nodes(place, asked).await? {
+        for (name, node) in self.asked_nodes(place, &who, asked).await? {
             let own = node.affiliations().find(|(jid, _)| **jid == who);
             let element = |affiliation: &str| {
                 Element::new("affiliation", NS).with_attr("node", &name).with_attr("affiliation", affiliation)
@@ -97,10 +97,15 @@ impl Pubsub {
         Ok(Some(Element::new("pubsub", NS).with(found)))
     }
 
-    async fn asked_nodes(&self, place: &Place, asked: &Element) -> Result<Vec<(String, Node)>, StanzaError> {
+    async fn asked_nodes(
+        &self,
+        place: &Place,
+        who: &BareJid,
+        asked: &Element,
+    ) -> Result<Vec<(String, Node)>, StanzaError> {
         match asked.attr("node") {
             Some(name) => Ok(vec![(name.to_owned(), self.existing(place, name).await?)]),
-            None => self.storage.nodes(place, None, NODES_ASKED_MAX).await,
+            None => self.storage.nodes_of(place, who, NODES_ASKED_MAX).await,
         }
     }
 

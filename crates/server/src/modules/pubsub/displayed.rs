@@ -1,0 +1,49 @@
+//! XEP-0490: Message Displayed Synchronization
+//!
+//! How far a user has read each chat is an item for each at a node of its own, for its other clients. A client may say so in the
+//! message by which it tells the sender: the server takes it out, before anybody sees it, and publishes it.
+
+use magpie_proto::Element;
+use magpie_proto::xeps::pubsub::NS;
+use magpie_proto::xeps::pubsub_config::{AccessModel, NodeConfig, SendLast};
+use magpie_proto::xml::Stanza;
+
+use super::Pubsub;
+use super::storage::Place;
+use crate::pipeline::Outgoing;
+
+/// The node, and the namespace of its items.
+pub(super) const NODE: &str = "urn:xmpp:mds:displayed:0";
+
+/// That the server publishes on behalf of clients (§3.5.2).
+pub(super) const ASSIST: &str = "urn:xmpp:mds:server-assist:0";
+
+/// Whether a message says how far its sender has read.
+pub fn says_displayed(message: &Stanza) -> bool {
+    // Hardly any does, and the index shows that.
+    message.child("displayed", NODE).is_some()
+}
+
+impl Pubsub {
+    /// A step: what a message says of how far its sender has read is published, and no part of it any more (§4.2).
+    pub async fn take_displayed(&self, outgoing: Outgoing) -> Outgoing {
+        let Some(displayed) = outgoing.stanza.child("displayed", NODE).map(|child| child.element()) else { return outgoing };
+        if let Some(chat) = outgoing.stanza.to() {
+            let account = &outgoing.session.account;
+            // §4.2: the address as it stands is the id.
+            let item = Element::new("item", NS).with_attr("id", &*chat).with(displayed);
+            let place = Place::account(account);
+            let server = &outgoing.server;
+            if let Err(error) = self.publish_items(server, &place, NODE, account, &[&item], None, |_| ()).await {
+                tracing::debug!(%error, %account, "how far a chat was read was not published");
+            }
+        }
+        let stanza = outgoing.stanza.without_children(|child| child.is("displayed", NODE));
+        Outgoing { stanza, ..outgoing }
+    }
+}
+
+/// What its publish-options ask for (§3.2).
+pub(super) fn configuration() -> NodeConfig {
+    NodeConfig { access: AccessModel::Whitelist, max_items: None, send_last: SendLast::Never, ..NodeConfig::personal() }
+}
