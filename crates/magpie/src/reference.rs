@@ -110,10 +110,16 @@ mod tests {
         // And names each key, so that it is not the defaults of the types that make it equal.
         let written: Table = toml::from_str(&as_toml()).unwrap();
         let mut expected = Table::try_from(Config::default()).unwrap();
-        expected.retain(|_, value| *value != Value::Array(Vec::new()) || value.as_array().is_none());
+        drop_empty_lists(&mut expected);
         for (key, value) in &expected {
             assert_eq!(written.get(key), Some(value), "{key}");
         }
+    }
+
+    /// Tables that may be repeated are shown commented out.
+    fn drop_empty_lists(table: &mut Table) {
+        table.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+        table.iter_mut().filter_map(|(_, value)| value.as_table_mut()).for_each(drop_empty_lists);
     }
 
     #[test]

@@ -231,7 +231,8 @@ async fn wake(server: &Arc<Server>, account: &BareJid, saved: Vec<SavedSession>)
     ids.sort_unstable();
     ids.dedup();
     let spooled = server.modules.offline.spooled(account, &ids).await?;
-    let is_active = server.deps.accounts.is_active(account).await?;
+    let accounts = &server.deps.accounts;
+    let is_active = accounts.exists(account).await? && !accounts.is_disabled(account).await?;
     let mut sessions = Vec::new();
     for saved in saved {
         match rise(server, account, saved, &spooled).await? {
