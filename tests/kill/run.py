@@ -49,7 +49,7 @@ class Person(slixmpp.ClientXMPP):
         self.register_plugin("xep_0198", {"window": 5})
         self.register_plugin("xep_0313")
         self.acks = self.plugin["xep_0198"]
-        self.sent, self.acked, self.received = {}, set(), []
+        self.sent, self.acked, self.refused, self.received = {}, set(), set(), []
         self.ready, self.gone, self.resumed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.add_event_handler("stanza_acked", self.on_acked)
         # Where the plugin counts what it has handled.
@@ -71,6 +71,10 @@ class Person(slixmpp.ClientXMPP):
             self.acked.add(stanza["id"])
 
     def take(self, stanza):
+        if isinstance(stanza, slixmpp.Message) and stanza["type"] == "error":
+            # It was handled, and the sender knows that it did not arrive.
+            print(f"refused: {stanza['id']} with {stanza['error']['condition']}")
+            self.refused.add(stanza["id"])
         if isinstance(stanza, slixmpp.Message) and stanza["body"]:
             self.received.append(stanza["id"])
         return stanza

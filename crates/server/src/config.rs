@@ -58,6 +58,8 @@ pub struct Config {
     pub privacy: Privacy,
     /// Every account's messages, kept on the server (XEP-0313).
     pub archive: Archive,
+    /// What the services that wake people's devices are told (XEP-0357).
+    pub push: Push,
     /// Figures for monitoring, and whether the server is well.
     pub metrics: Metrics,
 }
@@ -93,6 +95,7 @@ impl Default for Config {
             external_service: Vec::new(),
             privacy: Privacy::default(),
             archive: Archive::default(),
+            push: Push::default(),
             metrics: Metrics::default(),
         }
     }
@@ -438,6 +441,24 @@ pub struct ArchiveOfDomain {
 impl Default for Archive {
     fn default() -> Self {
         Self { enabled: true, keep_days: 0, domain: Vec::new() }
+    }
+}
+
+/// `[push]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Push {
+    /// Whether they are told from whom a message is.
+    pub sender: bool,
+    /// Whether they are told what it says. Of an encrypted message nobody is told.
+    pub body: bool,
+    /// What they are told in place of that, by which some know that there is something to show. Empty: nothing.
+    pub text: String,
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self { sender: false, body: false, text: "New message".into() }
     }
 }
 

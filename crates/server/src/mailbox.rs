@@ -21,6 +21,8 @@ pub struct Delivery {
     pub to: Addressee,
     /// How it stands to the account's spool.
     pub spool: InSpool,
+    /// Whether the client was told of it by a push (XEP-0357), if it wants that.
+    pub pushed: bool,
 }
 
 /// Whom a delivery names in its `to`: how a broadcast shares one stanza.
@@ -81,7 +83,7 @@ impl Delivery {
 
     /// A stanza for another address than the one it names.
     pub fn to(stanza: Stanza, to: Addressee) -> Self {
-        Self { stanza, to, spool: InSpool::Never }
+        Self { stanza, to, spool: InSpool::Never, pushed: false }
     }
 }
 

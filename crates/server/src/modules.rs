@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use magpie_proto::Element;
+use magpie_store::StoreError;
 
 use bind2::Binding;
 
@@ -26,6 +27,16 @@ pub struct About {
     pub host_features: &'static [&'static str],
     /// Features that an account's bare JID advertises for it.
     pub account_features: &'static [&'static str],
+}
+
+impl Modules {
+    /// Reads what modules must know before anybody can connect.
+    pub async fn load(&self, domains: &[String]) -> Result<(), StoreError> {
+        self.invites.load(domains).await?;
+        self.notices.load(domains).await?;
+        self.archive_preferences.load(domains).await?;
+        self.push.load().await
+    }
 }
 
 /// A module: it owns requests, is a step in `pipeline.rs`, or hears news.
@@ -140,6 +151,8 @@ modules! {
     carbons: Carbons,
     /// XEP-0198: Stream Management
     stream_management: StreamManagement,
+    /// XEP-0357: Push Notifications
+    push: Push,
     /// XEP-0352: Client State Indication
     client_state: ClientStateIndication,
     /// XEP-0049: Private XML Storage

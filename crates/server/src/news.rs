@@ -12,6 +12,7 @@ use crate::server::Server;
 /// A resource was bound; the session has not begun.
 pub async fn session_bound(server: &Arc<Server>, session: &Arc<SessionHandle>) -> Result<(), StoreError> {
     load(server, session).await?;
+    server.modules.push.session_bound(&session.account).await?;
     server.deps.metrics.session_began();
     Ok(())
 }
@@ -86,6 +87,7 @@ pub fn account_removed(server: &Server, account: &BareJid) {
     server.modules.last.forget(account);
     server.modules.archive_preferences.forget(account);
     server.modules.pubsub.forget(account);
+    server.modules.push.forget(account);
     let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
     server.registry().end(account, &error);
 }

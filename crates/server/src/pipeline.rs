@@ -275,7 +275,7 @@ struct Incoming<'a> {
 
 impl Incoming<'_> {
     /// Under the registry's lock.
-    fn route(&self, server: &Server, entry: &mut Account, asked: &Asked) -> Result<Promise, StanzaError> {
+    fn route(&self, server: &Arc<Server>, entry: &mut Account, asked: &Asked) -> Result<Promise, StanzaError> {
         let Self { account, to, message, storable, .. } = *self;
         let offline = &server.modules.offline;
         let kind = MessageType::parse(message.type_().as_deref());
@@ -298,6 +298,8 @@ impl Incoming<'_> {
                 let (kept, stamped) = self.archive(server, entry, asked);
                 let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
                 let ticket = offline.keep(account, entry, place, &stamped, Flight::default());
+                // Once it is kept: who is woken by it finds it.
+                server.modules.push.message_waits(server, account, entry, &stamped);
                 Ok(Promise::of(ticket, message).archived(kept, message))
             }
             Route::Refuse(condition) => {
@@ -333,7 +335,7 @@ impl<'a> Incoming<'a> {
     /// Puts the message, as its recipient sees it, into the mailboxes of the sessions that the router chose, and into the spool where it must be kept.
     fn deliver(
         &self,
-        server: &Server,
+        server: &Arc<Server>,
         entry: &mut Account,
         message: &Stanza,
         place: LogId,
@@ -364,17 +366,26 @@ impl<'a> Incoming<'a> {
             if flight.awaiting.contains(&session.id) {
                 // It sees the entry in its next look. A session in the registry takes mail.
                 let _ = session.mailbox.put(Mail::LookIntoSpool);
-            } else if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: Addressee::OfStanza, spool }) {
+                continue;
+            }
+            // Whose client is away is told of it below.
+            let pushed = resource.detached;
+            if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: Addressee::OfStanza, spool, pushed }) {
                 // It takes no more and is ending: then the others have it, or it waits.
                 flight.leave(session.id);
             }
         }
-        match kept || (storable && flight.is_over()) {
+        let promise = match kept || (storable && flight.is_over()) {
             // Whoever is told that it arrived must not lose it with the recipient's session; better an error for a message that is
             // there.
             true => Promise::of(offline.keep(account, entry, place, message, flight), message),
             false => Promise::kept(),
+        };
+        if entry.pushes && storable {
+            // Once it is kept, as above.
+            server.modules.push.message_came(server, account, entry, message);
         }
+        promise
     }
 }
 

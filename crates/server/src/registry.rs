@@ -143,6 +143,8 @@ pub struct Account {
     pub in_flight: HashMap<LogId, Flight>,
     /// Spool entries given up while a session was reading the spool: its snapshot may still show them.
     pub discharged: Option<Box<HashSet<LogId>>>,
+    /// XEP-0357: whether it has devices that are to be woken.
+    pub pushes: bool,
     /// How many tasks are changing the account without a session of it: it stays until they are through.
     pub pins: u32,
 }

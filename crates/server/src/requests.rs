@@ -269,6 +269,7 @@ impl Requests {
             // Answers to questions that the server asked (a ping) need no answer.
             Some("result" | "error") => {
                 query.server.modules.caps.hear_answer(query);
+                query.server.modules.push.hear_answer(query);
                 return Err(None);
             }
             _ => return refuse(StanzaCondition::BadRequest),

@@ -198,9 +198,7 @@ impl Server {
             secret: Arc::clone(&fake_secret),
         };
         let (modules, requests) = Modules::new(&deps)?;
-        modules.invites.load(&config.domains).await?;
-        modules.notices.load(&config.domains).await?;
-        modules.archive_preferences.load(&config.domains).await?;
+        modules.load(&config.domains).await?;
         let admission = Admission::new(
             {
                 let metrics = Arc::clone(&metrics);
@@ -235,9 +233,7 @@ impl Server {
         server.admission.set_limits(config.limits.connections_per_address_max, config.limits.unauthenticated_max);
         server.watch();
         // Before anybody can connect: who looks for contacts, or for the own session, finds them.
-        if let Err(error) = session::wake_all(&server).await {
-            warn!(%error, "sessions of before the restart are not resumed");
-        }
+        session::wake_all(&server).await;
         for listen in &config.listen {
             let error = |error| StartError::Listen { address: listen.address, error };
             let port = listen.address.port();
@@ -353,6 +349,7 @@ impl Server {
             ("contact", old.contact != new.contact),
             ("privacy", old.privacy != new.privacy),
             ("archive", old.archive != new.archive),
+            ("push", old.push != new.push),
         ];
         report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
         self.deps.accounts.set_policy(new.auth.scram_policy());

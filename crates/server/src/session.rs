@@ -42,7 +42,7 @@ pub(crate) use sleep::{Asleep, save_all, wake_all};
 use turns::Timer;
 
 use crate::accounts::Proof;
-use crate::mailbox::{Delivery, Mail};
+use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::modules::client_state::ClientState;
 use crate::modules::offline::Chunk;
 use crate::modules::stream_management::{Acks, Answer};
@@ -53,6 +53,10 @@ use crate::server::Server;
 
 /// Seconds that a silent peer has to answer when it is asked whether it is there, and no more than it may be silent.
 const PROBE_SECONDS_MAX: u64 = 60;
+
+/// Seconds without a word, and no more than half of those that a peer may be silent, after which an inactive client is told by a push
+/// (XEP-0357) of what it has not acknowledged.
+const DOUBT_SECONDS_MAX: u64 = 30;
 
 /// Bytes waiting for the socket above which a session takes nothing more from its mailbox or the spool.
 const UNSENT_BYTES_HIGH: usize = 64 * 1024;
@@ -417,7 +421,12 @@ impl Session {
             connection.write(|out| delivery.stanza.write(delivery.to.instead(&self.handle), out));
         }
         match &mut self.acks {
-            Some(acks) => acks.sent(delivery),
+            Some(acks) => {
+                if !self.client_state.is_active() && delivery.spool != InSpool::Never && !delivery.pushed {
+                    acks.set_may_have_missed(true);
+                }
+                acks.sent(delivery);
+            }
             None if delivery.stanza.kind() != Kind::Presence => self.unflushed.push((u64::MAX, delivery)),
             None => {}
         }
@@ -478,13 +487,30 @@ impl Session {
             (Some(_), false) => limits.idle_seconds_max,
             (Some(_), true) => limits.idle_seconds_max + PROBE_SECONDS_MAX.min(limits.idle_seconds_max),
         };
-        self.since + Duration::from_secs(seconds)
+        match self.may_sleep() {
+            true => self.since + Duration::from_secs(seconds.min(DOUBT_SECONDS_MAX).min(limits.idle_seconds_max / 2)),
+            false => self.since + Duration::from_secs(seconds),
+        }
+    }
+
+    /// XEP-0357: whether the client said that nobody looks, and has not acknowledged what was written to it since.
+    fn may_sleep(&self) -> bool {
+        self.connection.is_some()
+            && !self.client_state.is_active()
+            && self.acks.as_ref().is_some_and(|acks| acks.may_have_missed())
     }
 
     fn overdue(&mut self) -> Flow {
         if self.connection.is_none() {
             debug!(jid = %self.handle.jid, "not resumed in time");
             return Flow::End;
+        }
+        if self.may_sleep() {
+            self.push_missed();
+            if let Some(acks) = &mut self.acks {
+                acks.set_may_have_missed(false);
+            }
+            return Flow::On;
         }
         if self.probed {
             info!(jid = %self.handle.jid, "the peer does not answer");

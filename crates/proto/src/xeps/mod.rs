@@ -12,6 +12,8 @@ pub mod date_time;
 pub mod delay;
 /// XEP-0030: Service Discovery
 pub mod disco;
+/// XEP-0380: Explicit Message Encryption
+pub mod encryption;
 /// XEP-0297: Stanza Forwarding
 pub mod forwarding;
 /// XEP-0334: Message Processing Hints
@@ -22,5 +24,7 @@ pub mod mam;
 pub mod pubsub;
 /// XEP-0060 §8.2: what a node is configured with
 pub mod pubsub_config;
+/// XEP-0357: Push Notifications
+pub mod push;
 /// XEP-0059: Result Set Management
 pub mod result_sets;

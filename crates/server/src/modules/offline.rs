@@ -423,6 +423,14 @@ impl Offline {
         self.counts.clear();
     }
 
+    /// How many messages wait for the account, those on their way included.
+    pub async fn waiting(&self, account: &BareJid) -> Result<u64, StoreError> {
+        match self.counts.get(account) {
+            Some(count) => Ok(count),
+            None => self.spool.count(&accounts::owner(account)).await,
+        }
+    }
+
     /// Deletes everything that is kept for an account.
     pub fn forget(&self, account: &BareJid) {
         self.counts.remove(account);

@@ -136,6 +136,8 @@ pub struct Acks {
     requested: bool,
     /// Whether the client has acknowledged nothing since it came back.
     back: bool,
+    /// XEP-0357: whether something was written that the client may sleep through, and was not told of.
+    unpushed: bool,
     /// Counts the session among those that wait without a connection, while it does.
     waiting: Option<Counted>,
 }
@@ -227,6 +229,7 @@ impl Acks {
             unrequested: 0,
             requested: false,
             back: false,
+            unpushed: false,
             waiting: None,
         }
     }
@@ -249,6 +252,16 @@ impl Acks {
     /// Bytes that wait for an acknowledgement.
     pub fn unacked_bytes(&self) -> usize {
         self.unacked_bytes
+    }
+
+    /// XEP-0357: whether the client has not acknowledged something that it may sleep through.
+    pub fn may_have_missed(&self) -> bool {
+        self.unpushed && !self.outbound.is_empty()
+    }
+
+    /// XEP-0357: whether from now on it may have. `true` where it is inactive and a message is written.
+    pub fn set_may_have_missed(&mut self, may: bool) {
+        self.unpushed = may;
     }
 
     /// A stanza was written.

@@ -25,7 +25,7 @@ pub struct Left {
 
 /// A session ends: from here on it is in no route, and what its client does not have waits in the spool, but for `still_writing`
 /// messages, which it hands on later. One breath for both, so that nothing comes between.
-pub fn session_leaves(server: &Server, session: &SessionHandle, mut undelivered: Vec<Delivery>) -> Left {
+pub fn session_leaves(server: &Arc<Server>, session: &SessionHandle, mut undelivered: Vec<Delivery>) -> Left {
     let mut takeovers = Vec::new();
     let taken = server.registry().remove(session, |account| {
         for mail in session.mailbox.close() {
@@ -38,6 +38,10 @@ pub fn session_leaves(server: &Server, session: &SessionHandle, mut undelivered:
         server.modules.offline.leave(session, account, &undelivered)
     });
     let (resource, tickets) = taken;
+    if !*server.stopping().borrow() {
+        let missed = undelivered.iter().filter(|delivery| delivery.spool != InSpool::Never && !delivery.pushed);
+        missed.for_each(|delivery| server.modules.push.message_missed(server, session, &delivery.stanza));
+    }
     info!(jid = %session.jid, undelivered = undelivered.len(), "session ended");
     Left { resource, takeovers, undelivered, tickets }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{Flow, Session, Takeover, negotiation};
-use crate::mailbox::Mail;
+use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::modules::client_state::ClientState;
 use crate::news;
 use crate::pipeline::{self, Left};
@@ -43,6 +43,7 @@ impl Session {
         self.probed = false;
         self.become_active();
         info!(jid = %self.handle.jid, "session detached");
+        self.push_missed();
         let Self { server, handle, acks, .. } = self;
         if let Some(acks) = acks {
             acks.detached(&server.deps.metrics);
@@ -57,6 +58,20 @@ impl Session {
             unacked.for_each(|delivery| server.modules.offline.keep_held(handle, account, delivery));
             handle.mailbox.for_each_delivery(|delivery| server.modules.offline.keep_held(handle, account, delivery));
         });
+    }
+
+    /// Has the client told of the messages that it does not have, as it seems, and was not told of (XEP-0357).
+    pub(super) fn push_missed(&mut self) {
+        let Self { server, handle, acks, .. } = self;
+        let pushes = server.registry().with(&handle.account, |account| account.is_some_and(|account| account.pushes));
+        let Some(acks) = acks.as_mut().filter(|_| pushes && !*server.stopping().borrow()) else { return };
+        let mut missed = |delivery: &mut Delivery| {
+            if delivery.spool != InSpool::Never && !std::mem::replace(&mut delivery.pushed, true) {
+                server.modules.push.message_missed(server, handle, &delivery.stanza);
+            }
+        };
+        acks.outbound.unacked_mut().for_each(&mut missed);
+        handle.mailbox.for_each_delivery(missed);
     }
 
     /// What waited for the client to be active waits for its acknowledgement now; a resumed client is active (XEP-0352 §5).

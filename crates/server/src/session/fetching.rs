@@ -54,7 +54,9 @@ impl Session {
             }
         };
         for (id, stanza) in chunk.messages {
-            self.deliver(Delivery { stanza, to: Addressee::OfStanza, spool: InSpool::Kept(id) });
+            // What waited there has been pushed, as far as it was worth that.
+            let spool = InSpool::Kept(id);
+            self.deliver(Delivery { stanza, to: Addressee::OfStanza, spool, pushed: true });
         }
         if self.fetch_next.is_some() {
             return;

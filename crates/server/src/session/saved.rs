@@ -12,7 +12,7 @@ use magpie_store::{LogId, Record};
 use crate::mailbox::Addressee;
 
 /// The version of the records that this program writes, and the only one that it reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The sessions of one account.
 #[derive(Debug, Default, PartialEq)]
@@ -59,6 +59,7 @@ pub(super) struct Flags {
 #[derive(Debug, PartialEq)]
 pub(super) struct SavedDelivery {
     pub(super) to: Addressee,
+    pub(super) pushed: bool,
     pub(super) stanza: SavedStanza,
 }
 
@@ -142,11 +143,12 @@ impl SavedSession {
 
 impl SavedDelivery {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self.to {
+        let to = match self.to {
             Addressee::OfStanza => 0,
             Addressee::Account => 1,
             Addressee::Session => 2,
-        });
+        };
+        out.push(to << 1 | u8::from(self.pushed));
         match &self.stanza {
             SavedStanza::Whole(stanza) => put_bytes(out, stanza.bytes()),
             // No stanza is empty.
@@ -158,9 +160,10 @@ impl SavedDelivery {
     }
 
     fn decode(rest: &mut &[u8]) -> Option<Self> {
-        let (to, after) = rest.split_first()?;
+        let (bits, after) = rest.split_first()?;
         *rest = after;
-        let to = match to {
+        let pushed = bits & 1 == 1;
+        let to = match bits >> 1 {
             0 => Addressee::OfStanza,
             1 => Addressee::Account,
             2 => Addressee::Session,
@@ -170,7 +173,7 @@ impl SavedDelivery {
             [] => SavedStanza::Spooled(LogId(take(rest)?)),
             stanza => SavedStanza::Whole(Stanza::parse(stanza).ok()?),
         };
-        Some(Self { to, stanza })
+        Some(Self { to, pushed, stanza })
     }
 }
 
@@ -264,10 +267,14 @@ mod tests {
             directed: vec![Jid::parse("romeo@example.org/orchard").unwrap()],
             awaiting: vec![(LogId(9), true), (LogId(u64::MAX), false)],
             unacked: vec![
-                SavedDelivery { to: Addressee::Account, stanza: SavedStanza::Whole(stanza("<presence from='a@b'/>")) },
-                SavedDelivery { to: Addressee::OfStanza, stanza: SavedStanza::Spooled(LogId(7)) },
+                SavedDelivery {
+                    to: Addressee::Account,
+                    pushed: true,
+                    stanza: SavedStanza::Whole(stanza("<presence from='a@b'/>")),
+                },
+                SavedDelivery { to: Addressee::OfStanza, pushed: false, stanza: SavedStanza::Spooled(LogId(7)) },
             ],
-            mail: vec![SavedDelivery { to: Addressee::Session, stanza: SavedStanza::Spooled(LogId(8)) }],
+            mail: vec![SavedDelivery { to: Addressee::Session, pushed: true, stanza: SavedStanza::Spooled(LogId(8)) }],
         };
         let bare = SavedSession { presence: None, priority: 0, mail: Vec::new(), ..session("chamber") };
         SavedSessions(vec![session("balcony"), bare])

@@ -93,7 +93,7 @@ impl Session {
             let waits = |id: &LogId| account.in_flight.get(id).is_some_and(|flight| !flight.received);
             let spooled = delivery.spool.kept().filter(waits);
             let stanza = spooled.map_or(SavedStanza::Whole(delivery.stanza), SavedStanza::Spooled);
-            SavedDelivery { to: delivery.to, stanza }
+            SavedDelivery { to: delivery.to, pushed: delivery.pushed, stanza }
         };
         let unacked = unacked.into_unacked().into_iter().map(&mut save).collect();
         let mail = mail.into_iter().map(&mut save).collect();
@@ -190,7 +190,13 @@ fn cost(session: &SavedSession) -> usize {
 }
 
 /// Takes up the sessions that were saved, before anybody can connect.
-pub(crate) async fn wake_all(server: &Arc<Server>) -> Result<(), StoreError> {
+pub(crate) async fn wake_all(server: &Arc<Server>) {
+    if let Err(error) = try_wake_all(server).await {
+        error!(%error, "sessions of before the restart are not resumed");
+    }
+}
+
+async fn try_wake_all(server: &Arc<Server>) -> Result<(), StoreError> {
     let store = &server.deps.store;
     let shape = store.value::<SavedSessions>(SHAPE);
     let (mut after, mut saved, mut woken) = (None, 0, 0);
@@ -271,7 +277,7 @@ async fn rise(
             SavedStanza::Whole(stanza) => (stanza, InSpool::Never),
             SavedStanza::Spooled(id) => (spooled.get(&id)?.clone(), InSpool::Kept(id)),
         };
-        Some(Delivery { stanza, to: saved.to, spool })
+        Some(Delivery { stanza, to: saved.to, spool, pushed: saved.pushed })
     };
     let (Some(unacked), Some(mail)) = (
         saved.unacked.into_iter().map(delivery).collect::<Option<Vec<_>>>(),

@@ -107,7 +107,8 @@ impl Session {
 
     /// Each read moves the deadline: a timer that ends too soon looks again, so that a turn need not set it anew.
     fn poll_timer(&mut self, context: &mut Context<'_>, timer: &mut Timer<'_>, pause: Option<Instant>) -> Poll<Flow> {
-        if timer.armed && pause.is_none() && !timer.sleep.is_elapsed() {
+        // But one that a client sleeps through comes nearer.
+        if timer.armed && pause.is_none() && !timer.sleep.is_elapsed() && !self.may_sleep() {
             return Poll::Pending;
         }
         let deadline = pause.unwrap_or_else(|| self.deadline());
