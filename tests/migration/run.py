@@ -142,6 +142,7 @@ def main():
         done = subprocess.run(new.program() + ["import", "--json"] + old.files(), capture_output=True, text=True, cwd=new_folder)
         report = json.loads(done.stdout)
         check("both accounts are imported", done.returncode == 0 and report["created"] == 2, done.stdout + done.stderr)
+        check("nothing is left out", report["left_out"]["count"] == 0, done.stdout)
         new.start()
         try:
             asyncio.run(go_on(new))

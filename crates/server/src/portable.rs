@@ -14,7 +14,7 @@ mod stored;
 use std::future::Future;
 use std::pin::Pin;
 
-use magpie_proto::{BareJid, Element, ns};
+use magpie_proto::{BareJid, Element};
 use magpie_store::{Batch, Store, StoreError};
 
 pub use credentials::{credentials_of, says_disabled, scram_credentials};
@@ -91,7 +91,7 @@ pub fn is_container(name: &str, ns: &str) -> bool {
 /// Whether what stands before the element must be in the store when it is imported.
 pub fn depends_on_earlier(element: &Element) -> bool {
     // A request may be of a contact; an item belongs to a node.
-    element.is("presence", ns::CLIENT) || element.name() == "pubsub"
+    matches!(element.name(), "presence" | "pubsub")
 }
 
 /// Puts what an element of `<user/>` says into the batch, and tells what was left out. `None` where no part knows it.

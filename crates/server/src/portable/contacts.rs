@@ -3,7 +3,7 @@
 use magpie_proto::{BareJid, Element, Jid, ns};
 use magpie_store::{Batch, Store};
 
-use super::{Exporting, Importing, Part, Piece, left_out, whole};
+use super::{Exporting, Importing, NS, Part, Piece, left_out, whole};
 use crate::accounts::owner;
 use crate::roster::Item;
 use crate::subscription::{State, Subscription};
@@ -42,7 +42,9 @@ impl Part for Contacts {
         element: &'a Element,
         batch: &'a mut Batch,
     ) -> Option<Importing<'a>> {
-        if element.is("presence", ns::CLIENT) && element.attr("type") == Some("subscribe") {
+        // Prosody writes requests without a namespace of their own.
+        let is_request = element.is("presence", ns::CLIENT) || element.is("presence", NS);
+        if is_request && element.attr("type") == Some("subscribe") {
             return Some(Box::pin(async {
                 let Some(from) = element.attr("from").and_then(|from| Jid::parse(from).ok()) else {
                     return Ok(vec!["a request of nobody".to_owned()]);
@@ -51,7 +53,13 @@ impl Part for Contacts {
                 let known = rosters.get(&owner, from.as_str()).await?;
                 let mut item = known.unwrap_or_else(|| Item { listed: false, ..Item::new(from.clone()) });
                 item.state = State { pending_in: true, ..item.state }.normalized();
-                item.request = Some(element.to_xml(ns::CLIENT)).filter(|_| item.state.pending_in);
+                let request = match element.ns() == ns::CLIENT {
+                    true => element.clone(),
+                    false => {
+                        Element::new("presence", ns::CLIENT).with_attr("type", "subscribe").with_attr("from", &from)
+                    }
+                };
+                item.request = Some(request.to_xml(ns::CLIENT)).filter(|_| item.state.pending_in);
                 rosters.put(batch, &owner, from.as_str(), &item);
                 Ok(Vec::new())
             }));

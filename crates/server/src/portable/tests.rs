@@ -98,6 +98,17 @@ async fn what_cannot_be_kept_is_said_and_spoils_nothing_else() {
     assert_eq!(exported(&store).await, expected);
 }
 
+#[tokio::test]
+async fn a_request_without_a_namespace_is_one_and_that_of_a_contact_is_over() {
+    let store = Store::memory();
+    let file = "<query xmlns='jabber:iq:roster'><item jid='romeo@example.net' subscription='both'/></query>\
+                <presence from='romeo@example.net' type='subscribe'/><presence from='paris@example.org' type='subscribe'/>";
+    assert_eq!(imported(&store, file).await, [""; 0]);
+    let expected = "<query xmlns='jabber:iq:roster'><item jid='romeo@example.net' subscription='both'/></query>\
+                    <presence xmlns='jabber:client' type='subscribe' from='paris@example.org'/>";
+    assert_eq!(exported(&store).await, expected);
+}
+
 #[test]
 fn keys_are_written_as_the_document_says_and_read_again() {
     let policy = ScramPolicy { hashes: vec![(Hash::Sha1, 4096), (Hash::Sha256, 4096)] };
