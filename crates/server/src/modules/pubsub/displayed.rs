@@ -3,7 +3,7 @@
 //! How far a user has read each chat is an item for each at a node of its own, for its other clients. A client may say so in the
 //! message by which it tells the sender: the server takes it out, before anybody sees it, and publishes it.
 
-use magpie_proto::Element;
+use magpie_proto::{BareJid, Element, Jid};
 use magpie_proto::xeps::pubsub::NS;
 use magpie_proto::xeps::pubsub_config::{AccessModel, NodeConfig, SendLast};
 use magpie_proto::xml::Stanza;
@@ -11,9 +11,13 @@ use magpie_proto::xml::Stanza;
 use super::Pubsub;
 use super::storage::Place;
 use crate::pipeline::Outgoing;
+use crate::server::Server;
 
 /// The node, and the namespace of its items.
 pub(super) const NODE: &str = "urn:xmpp:mds:displayed:0";
+
+/// XEP-0359: which message it is.
+const NS_STANZA_IDS: &str = "urn:xmpp:sid:0";
 
 /// That the server publishes on behalf of clients (§3.5.2).
 pub(super) const ASSIST: &str = "urn:xmpp:mds:server-assist:0";
@@ -34,12 +38,29 @@ impl Pubsub {
             let item = Element::new("item", NS).with_attr("id", &*chat).with(displayed);
             let place = Place::account(account);
             let server = &outgoing.server;
-            if let Err(error) = self.publish_items(server, &place, NODE, account, &[&item], None, |_| ()).await {
-                tracing::debug!(%error, %account, "how far a chat was read was not published");
+            match self.publish_items(server, &place, NODE, account, &[&item], None, |_| ()).await {
+                Ok(()) => read(server, account, &[&item]).await,
+                Err(error) => tracing::debug!(%error, %account, "how far a chat was read was not published"),
             }
         }
         let stanza = outgoing.stanza.without_children(|child| child.is("displayed", NODE));
         Outgoing { stanza, ..outgoing }
+    }
+}
+
+/// The account's inbox counts as read what these items say (XEP-0430). Of rooms it has no messages.
+pub(super) async fn read(server: &Server, account: &BareJid, items: &[&Element]) {
+    for item in items {
+        let stanza_id = item.child("displayed", NODE).and_then(|displayed| displayed.child("stanza-id", NS_STANZA_IDS));
+        let by = |id: &&Element| id.attr("by").and_then(|by| Jid::parse(by).ok());
+        let own = stanza_id.filter(|id| by(id) == Some(account.clone().into()));
+        let chat = item.attr("id").and_then(|id| Jid::parse(id).ok());
+        let (Some(id), Some(chat)) = (own.and_then(|own| own.attr("id")), chat) else { continue };
+        if let Some(ticket) = server.modules.inbox.read(server, account, &chat.to_bare(), id)
+            && let Err(error) = ticket.await
+        {
+            tracing::warn!(%error, %account, "a chat that was read is not counted as read");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError, ns};
 
 use super::node::Node;
 use super::storage::{Item, Place};
-use super::{Pubsub, node_name};
+use super::{Pubsub, displayed, node_name};
 use crate::requests::{Reply, Request};
 use crate::server::{Server, random_text};
 
@@ -44,6 +44,9 @@ impl Pubsub {
             request.answer(Some(&Element::new("pubsub", NS).with(publish)));
         });
         ids.await?;
+        if place.personal && name == displayed::NODE {
+            displayed::read(&request.server, &place.address, &items).await;
+        }
         if place.personal {
             self.convert(&request.server, place, name).await;
         }
