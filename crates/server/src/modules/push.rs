@@ -33,10 +33,8 @@ use crate::server::{Deps, Server, now};
 /// Services and nodes of one account.
 const DEVICES_MAX: usize = 16;
 
-/// Bytes of a node's name.
+/// Bytes of a node's name, and of the form that a service wants to be shown.
 const NODE_BYTES_MAX: usize = 1023;
-
-/// Bytes of the form that a service wants to be shown.
 const OPTIONS_BYTES_MAX: usize = 4096;
 
 /// Messages of one account that wait for the answer of a service; of more the newest count.
@@ -301,7 +299,6 @@ fn place(payload: &Element) -> Result<(Option<Jid>, Option<String>), StanzaError
 }
 
 // What happens to messages.
-
 impl Push {
     /// A message is kept for an account without a session that takes it.
     pub fn message_waits(&self, server: &Arc<Server>, account: &BareJid, entry: &Account, message: &Stanza) {
