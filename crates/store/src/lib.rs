@@ -46,6 +46,7 @@ mod statistics;
 mod store;
 mod threads;
 mod ticket;
+mod words;
 mod writer;
 
 pub use archive::{Archive, Filing, Page, Topic};
@@ -59,3 +60,4 @@ pub use shapes::{Log, Map, Value};
 pub use statistics::{Histogram, Statistics};
 pub use store::{Options, Store};
 pub use ticket::{Ticket, Withdrawal};
+pub use words::{SOUGHT_BYTES_MAX, SOUGHT_MAX, TEXT_BYTES_MAX, Words, WordsError};
