@@ -7,6 +7,7 @@
 //! ```text
 //! Value Map Log     the shapes: typed, by name        shapes.rs
 //! Archive           the shape for what is kept long   archive.rs
+//! Search            what is in an archive, by words   search.rs, words.rs
 //! Batch             what to write: operations and     batch.rs
 //!                   preconditions, as data
 //! Backend           each shape once                   backend.rs
@@ -40,6 +41,7 @@ mod memory;
 mod reading;
 mod record;
 mod rows;
+mod search;
 mod shapes;
 mod sqlite;
 mod statistics;
@@ -56,6 +58,7 @@ pub use faults::Faults;
 pub use ids::LogId;
 pub use record::Record;
 pub use rows::{Rows, Wanted};
+pub use search::{LOOKED_AT_MAX, Search, SearchEnd, Searched};
 pub use shapes::{Log, Map, Value};
 pub use statistics::{Histogram, Statistics};
 pub use store::{Options, Store};
