@@ -121,6 +121,9 @@ pub(crate) enum Command {
     /// Read what users reported of whom they blocked (XEP-0377)
     #[command(subcommand)]
     Report(ReportCommand),
+    /// Look after the index by which messages are found in the archive
+    #[command(subcommand)]
+    Search(SearchCommand),
     /// Count the accounts of a domain, and who of them is online
     Domain {
         /// Served domain; the only one where none is named
@@ -295,6 +298,12 @@ pub(crate) struct Export {
     /// Where to write; - is standard output. Only its owner may read it: it has the keys of passwords
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SearchCommand {
+    /// Make it anew, in the background; until it is there, searches take longer
+    Rebuild,
 }
 
 #[derive(Subcommand)]

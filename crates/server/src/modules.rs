@@ -141,6 +141,8 @@ modules! {
     retraction: Retraction,
     /// XEP-0430: Inbox
     inbox: Inbox,
+    /// XEP-0431: Full Text Search in MAM
+    search: FullTextSearch,
     /// XEP-0160: Best Practices for Handling Offline Messages
     offline: Offline,
     /// XEP-0191: Blocking Command

@@ -137,7 +137,7 @@ impl<T: Record> Archive<T> {
         self.store.backend().topic(self.name, owner, topic).await
     }
 
-    fn decode_all(&self, entries: Entries) -> Result<Vec<(LogId, T)>, StoreError> {
+    pub(crate) fn decode_all(&self, entries: Entries) -> Result<Vec<(LogId, T)>, StoreError> {
         let decode = |bytes: &[u8]| T::decode(bytes).ok_or(StoreError::Corrupt(self.name));
         entries.into_iter().map(|(id, bytes)| Ok((id, decode(&bytes)?))).collect()
     }

@@ -1,10 +1,13 @@
 //! What a backend does: carry out batches, and read each shape.
 
+use std::sync::Arc;
+
 use crate::archive::{Page, Topic};
 use crate::batch::Batch;
 use crate::ids::{Ids, LogId};
 use crate::reading::Reading;
 use crate::rows::{Found, Wanted};
+use crate::search::{SearchIndex, TextOf};
 use crate::statistics::Statistics;
 use crate::ticket::{Ticket, Withdrawal};
 
@@ -44,6 +47,11 @@ pub(crate) trait Backend: Send + Sync {
     fn ends(&self, name: &'static str, owner: &str) -> Reading<Option<(LogId, LogId)>>;
     /// Entries of an archive by their ids; those that are not there are left out.
     fn archived(&self, name: &'static str, owner: &str, ids: Vec<LogId>) -> Reading<Entries>;
+    /// Entries of an archive, by topic perhaps, in these milliseconds, in order of time.
+    fn of_moments(&self, name: &'static str, owner: &str, topic: Option<String>, moments: Vec<u64>)
+    -> Reading<Entries>;
+    /// The index of an archive's words, filled from now on. `None`: entries have to be looked through. A store has one index.
+    fn index(&self, name: &'static str, text: TextOf) -> Option<Arc<dyn SearchIndex>>;
     /// The topics of an owner's archive.
     fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>>;
     fn topic(&self, name: &'static str, owner: &str, topic: &str) -> Reading<Option<Topic>>;

@@ -71,6 +71,7 @@ enum Kind {
     ArchiveRead,
     ArchiveForget,
     ArchiveTrim,
+    ArchiveRemovalsSeen,
     Erase,
 }
 
@@ -88,6 +89,7 @@ pub(crate) enum Operation<'a> {
     ArchiveRead { name: &'static str, owner: &'a str, topic: &'a str, id: LogId },
     ArchiveForget { name: &'static str, space: &'a str, id: LogId },
     ArchiveTrim { name: &'static str, owner: &'a str, id: LogId, limit: usize },
+    ArchiveRemovalsSeen { up_to: u64 },
     Erase { owner: &'a str },
 }
 
@@ -186,6 +188,7 @@ impl Batch {
                 let limit = record.try_into().map(usize::from_be_bytes).expect("is what was put there");
                 Operation::ArchiveTrim { name, owner, id, limit }
             }
+            Kind::ArchiveRemovalsSeen => Operation::ArchiveRemovalsSeen { up_to: id.0 },
             Kind::Erase => Operation::Erase { owner },
         }
     }
@@ -304,6 +307,11 @@ impl Batch {
     pub(crate) fn trim_archive(&mut self, name: &'static str, owner: &str, before: LogId, limit: usize) {
         self.add(Kind::ArchiveTrim, name, owner, "").id = before;
         self.encode(&limit.to_be_bytes().to_vec());
+    }
+
+    /// An index has followed what was taken away, up to this number.
+    pub(crate) fn removals_seen(&mut self, up_to: u64) {
+        self.add(Kind::ArchiveRemovalsSeen, "", "", "").id = LogId(up_to);
     }
 
     pub(crate) fn clear_log(&mut self, name: &'static str, owner: &str) {

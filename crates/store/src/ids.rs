@@ -40,6 +40,16 @@ pub(crate) fn month(id: LogId) -> i64 {
     (cycle * 400 + year - 1970) * 12 + month + 2
 }
 
+/// When a month begins, in Unix milliseconds.
+pub(crate) fn month_begin(month: i64) -> u64 {
+    // As above: the year begins in March.
+    let months = month + 1970 * 12 - 2;
+    let (year, month) = (months.div_euclid(12), months.rem_euclid(12));
+    let (cycle, year_of_cycle) = (year.div_euclid(400), year.rem_euclid(400));
+    let day = 365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100 + (153 * month + 2) / 5;
+    u64::try_from(cycle * 146_097 + day - 719_468).unwrap_or(0) * MILLIS_PER_DAY
+}
+
 const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// How far the ids may run ahead of what is stored of them. After a crash they go on from there, so this is also by how much
@@ -131,6 +141,11 @@ mod tests {
             (4_107_542_400, 1562),
         ] {
             assert_eq!(of(seconds), expected, "{seconds}");
+        }
+        for number in 0..3340 {
+            let begin = month_begin(number);
+            assert_eq!(of(begin / 1000), number);
+            assert!(number == 0 || of(begin / 1000 - 1) == number - 1, "{number}");
         }
     }
 

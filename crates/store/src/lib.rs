@@ -7,6 +7,7 @@
 //! ```text
 //! Value Map Log     the shapes: typed, by name        shapes.rs
 //! Archive           the shape for what is kept long   archive.rs
+//! Search            what is in an archive, by words   search.rs, words.rs
 //! Batch             what to write: operations and     batch.rs
 //!                   preconditions, as data
 //! Backend           each shape once                   backend.rs
@@ -40,12 +41,14 @@ mod memory;
 mod reading;
 mod record;
 mod rows;
+mod search;
 mod shapes;
 mod sqlite;
 mod statistics;
 mod store;
 mod threads;
 mod ticket;
+mod words;
 mod writer;
 
 pub use archive::{Archive, Filing, Page, Topic};
@@ -55,7 +58,9 @@ pub use faults::Faults;
 pub use ids::LogId;
 pub use record::Record;
 pub use rows::{Rows, Wanted};
+pub use search::{LOOKED_AT_MAX, Search, SearchEnd, Searched};
 pub use shapes::{Log, Map, Value};
 pub use statistics::{Histogram, Statistics};
 pub use store::{Options, Store};
 pub use ticket::{Ticket, Withdrawal};
+pub use words::{SOUGHT_BYTES_MAX, SOUGHT_MAX, TEXT_BYTES_MAX, Words, WordsError};

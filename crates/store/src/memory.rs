@@ -18,6 +18,7 @@ use crate::faults::Faults;
 use crate::ids::{Ids, LogId, month};
 use crate::reading::Reading;
 use crate::rows::{Found, Want, Wanted};
+use crate::search::{SearchIndex, TextOf};
 use crate::statistics::{Counters, Statistics};
 use crate::ticket::{Outcome, Ticket, Withdrawal};
 use crate::writer::{Bounds, Commit, Writer};
@@ -227,6 +228,27 @@ impl Backend for Memory {
         })
     }
 
+    fn of_moments(
+        &self,
+        name: &'static str,
+        owner: &str,
+        topic: Option<String>,
+        moments: Vec<u64>,
+    ) -> Reading<Entries> {
+        self.read_owner(owner, |rows| {
+            let Some(archive) = rows.archives.get(name) else { return Vec::new() };
+            let of_topic = |filed: &Filed| topic.as_ref().is_none_or(|topic| *topic == filed.topic);
+            let entries = moments.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter();
+            let entries = entries
+                .flat_map(|moment| archive.entries.range(LogId::at_millis(moment)..LogId::at_millis(moment + 1)));
+            entries.filter(|(_, filed)| of_topic(filed)).map(|(id, filed)| (*id, filed.record.clone())).collect()
+        })
+    }
+
+    fn index(&self, _: &'static str, _: TextOf) -> Option<Arc<dyn SearchIndex>> {
+        None
+    }
+
     fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>> {
         self.read_owner(owner, |rows| {
             let topics = rows.archives.get(name).into_iter().flat_map(|archive| &archive.topics);
@@ -431,6 +453,8 @@ impl Tables {
                     archive.trim(id, limit);
                 }
             }
+            // Nothing is indexed here.
+            Operation::ArchiveRemovalsSeen { .. } => {}
             Operation::Erase { owner } => {
                 self.0.remove(owner);
             }

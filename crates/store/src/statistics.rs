@@ -34,6 +34,10 @@ pub struct Statistics {
     pub errors: u64,
     /// reads that were begun
     pub reads: u64,
+    /// entries of an archive that its search index has not got yet, when it was last looked at
+    pub search_behind: u64,
+    /// entries that were looked at for the search index
+    pub search_indexed: u64,
     /// for each group: from the moment its first batch was queued until all were durable
     pub commits: Histogram,
 }
@@ -121,6 +125,8 @@ impl Counters {
             conflicts: self.conflicts.load(Relaxed),
             errors: self.errors.load(Relaxed),
             reads: self.reads.0.load(Relaxed),
+            search_behind: 0,
+            search_indexed: 0,
             commits: Histogram { buckets, sum_micros: self.sum_micros.load(Relaxed) },
         }
     }

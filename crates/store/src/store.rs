@@ -14,6 +14,7 @@ use crate::ids::{Ids, LogId};
 use crate::memory::Memory;
 use crate::record::Record;
 use crate::rows::{Rows, Wanted};
+use crate::search::{Search, Searched};
 use crate::shapes::{Log, Map, Value};
 use crate::sqlite::Sqlite;
 use crate::statistics::Statistics;
@@ -121,6 +122,12 @@ impl Store {
     /// Entries that are kept for long, an owner, by topic.
     pub fn archive<T: Record>(&self, name: &'static str) -> Archive<T> {
         Archive::new(self.clone(), name)
+    }
+
+    /// The words of an archive's entries. From the first call on an index of them is filled in the background; a store has
+    /// one, for one archive.
+    pub fn search<T: Searched>(&self, archive: &'static str) -> Search<T> {
+        Search::new(self.clone(), archive)
     }
 
     /// A new id, larger than every id given before, also across restarts (unless the clock went far back).

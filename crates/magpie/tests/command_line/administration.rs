@@ -94,6 +94,17 @@ fn tokens_are_listed_and_taken_back_whether_a_server_runs_or_not() {
 }
 
 #[test]
+fn the_search_index_is_made_anew_whether_a_server_runs_or_not() {
+    let folder = Folder::new();
+    folder.write_config("");
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    let rebuild = || assert!(folder.run(&["search", "rebuild"]).code(0).stdout.contains("anew"));
+    rebuild();
+    let _server = folder.serve(&[]);
+    rebuild();
+}
+
+#[test]
 fn sessions_announcements_and_the_stop_need_a_running_server() {
     let folder = Folder::new();
     folder.write_config("");

@@ -16,6 +16,12 @@ pub const NS_EXTENDED: &str = "urn:xmpp:mam:2#extended";
 /// The feature of an archive that knows `include-groupchat`.
 pub const NS_GROUPCHAT_FIELD: &str = "urn:xmpp:mam:2#groupchat-field";
 
+/// The feature of an archive that can be searched by words (XEP-0431).
+pub const NS_FULLTEXT: &str = "urn:xmpp:fulltext:0";
+
+/// The field with the words.
+const FULLTEXT: &str = "{urn:xmpp:fulltext:0}fulltext";
+
 /// `<query/>`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArchiveQuery {
@@ -46,6 +52,8 @@ pub struct Filter {
     pub ids: Vec<String>,
     /// Whether messages of rooms are wanted.
     pub include_groupchat: Option<bool>,
+    /// With these words (XEP-0431).
+    pub text: Option<String>,
 }
 
 /// Why a query cannot be answered.
@@ -100,6 +108,7 @@ impl Filter {
                 "before-id" => filter.before_id = text(),
                 "after-id" => filter.after_id = text(),
                 "ids" => filter.ids = field.values.clone(),
+                FULLTEXT => filter.text = text(),
                 "include-groupchat" => {
                     let wanted = field.boolean().ok_or(QueryError::BadValue("include-groupchat"));
                     filter.include_groupchat = value.map(|_| wanted).transpose()?;
@@ -122,6 +131,7 @@ pub fn form() -> Form {
         .with(text("after-id"))
         .with(Field::new(FieldType::ListMulti, "ids"))
         .with(Field::new(FieldType::Boolean, "include-groupchat"))
+        .with(text(FULLTEXT))
 }
 
 /// `<query/>` with the form of the fields that a query may have. Its `ids` is open to any value (XEP-0122).
@@ -204,13 +214,14 @@ mod tests {
             ("before-id", "b"),
             ("after-id", "a"),
             ("include-groupchat", "true"),
+            (FULLTEXT, "wherefore art"),
         ]);
         let filter = query.unwrap().filter;
         assert_eq!(filter.with, Some(Jid::parse("juliet@capulet.example/balcony").unwrap()));
         assert_eq!(filter.start.unwrap().unix_millis(), 1_275_868_800_000);
         assert_eq!(filter.end.unwrap().unix_millis(), 1_278_509_034_500);
         assert_eq!((filter.before_id.as_deref(), filter.after_id.as_deref()), (Some("b"), Some("a")));
-        assert_eq!(filter.include_groupchat, Some(true));
+        assert_eq!((filter.include_groupchat, filter.text.as_deref()), (Some(true), Some("wherefore art")));
         let paged = parse("<set xmlns='http://jabber.org/protocol/rsm'><max>10</max><before/></set><flip-page/>");
         let paged = paged.unwrap();
         assert_eq!((paged.page.unwrap().page, paged.flip), (Page::Last, true));
@@ -218,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_field_without_a_value_filters_nothing() {
-        assert_eq!(with_fields(&[("with", ""), ("start", " ")]).unwrap().filter, Filter::default());
+        assert_eq!(with_fields(&[("with", ""), ("start", " "), (FULLTEXT, "")]).unwrap().filter, Filter::default());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod notice_show;
 pub mod reload;
 pub mod report_list;
 pub mod report_remove;
+pub mod search_rebuild;
 pub mod session_end;
 pub mod session_list;
 mod sessions;
@@ -74,6 +75,7 @@ pub use notice_show::NoticeShow;
 pub use reload::{Reload, ReloadReport};
 pub use report_list::ReportList;
 pub use report_remove::ReportRemove;
+pub use search_rebuild::SearchRebuild;
 pub use session_end::SessionEnd;
 pub use session_list::SessionList;
 pub use status::Status;
@@ -122,6 +124,7 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<NoticeSet>(),
     Definition::of::<NoticeShow>(),
     Definition::of::<NoticeRemove>(),
+    Definition::of::<SearchRebuild>(),
     Definition::of::<Reload>(),
     Definition::of::<LogLevel>(),
     Definition::of::<Stop>(),

@@ -130,6 +130,12 @@ fn store(page: &mut Page<'_>, store: &magpie_store::Statistics) -> Result<(), Er
     )?;
     page.counter("magpie_store_rows", "Writes in durable batches", store.rows)?;
     page.counter("magpie_store_reads", "Reads", store.reads)?;
+    page.gauge(
+        "magpie_search_behind",
+        "Entries of the archive that its search index has not got yet",
+        store.search_behind,
+    )?;
+    page.counter("magpie_search_indexed", "Entries looked at for the search index", store.search_indexed)?;
     let micros = |micros: u64| micros as f64 / 1_000_000.0;
     let buckets: Vec<_> =
         store.commits.buckets.iter().map(|(bound, count)| (bound.map_or(f64::INFINITY, micros), *count)).collect();

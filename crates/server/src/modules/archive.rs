@@ -23,10 +23,13 @@ use tracing::warn;
 use super::bind2::Binding;
 use super::offline::refusal;
 use super::retraction::Tombstones;
-use super::{About, Module, inbox, stanza_ids};
+use super::{About, Module, inbox, search, stanza_ids};
 use crate::accounts;
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::Deps;
+
+/// The name of the archive in the store.
+pub const ARCHIVE: &str = "messages";
 
 /// Messages on a page where the client does not say.
 pub const PAGE: usize = 50;
@@ -83,7 +86,7 @@ impl Module for MessageArchive {
     fn new(deps: &Deps) -> Self {
         Self {
             store: deps.store.clone(),
-            archive: deps.store.archive("messages"),
+            archive: deps.store.archive(ARCHIVE),
             ids: Ids::new(&deps.secret),
             deps: deps.clone(),
         }
@@ -291,12 +294,22 @@ impl Ids {
 
 /// A page as it is sent.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     /// In order of time.
-    messages: Vec<(LogId, Stanza)>,
+    pub(super) messages: Vec<(LogId, Stanza)>,
     /// Whether there is no more in the direction in which the client goes.
-    complete: bool,
+    pub(super) complete: bool,
     count: Option<u64>,
+}
+
+/// A part of the archive, and how it is read.
+pub(super) struct Range {
+    pub(super) after: Option<LogId>,
+    pub(super) before: Option<LogId>,
+    /// The newest of it.
+    pub(super) backwards: bool,
+    /// So many.
+    pub(super) max: usize,
 }
 
 impl MessageArchive {
@@ -311,9 +324,10 @@ impl MessageArchive {
         })?;
         let account = &session.account;
         self.catch_up().await;
-        let mut found = match query.filter.ids.is_empty() {
-            true => self.find(account, &query).await?,
-            false => self.find_ids(account, &query.filter).await?,
+        let mut found = match (query.filter.ids.is_empty(), &query.filter.text) {
+            (true, None) => self.find(account, &query).await?,
+            (true, Some(text)) => request.server.modules.search.find(&self, account, &query, text).await?,
+            (false, _) => self.find_ids(account, &query.filter).await?,
         };
         let id = |place| self.id(account, place);
         let ends = match (found.messages.first(), found.messages.last()) {
@@ -350,6 +364,7 @@ impl MessageArchive {
             let text = format!("at most {PAGE_MAX} ids are answered at once");
             return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
         }
+        let words = filter.text.as_deref().map(search::words).transpose()?;
         let places: Option<Vec<LogId>> = filter.ids.iter().map(|id| self.place(account, id)).collect();
         let mut places = places.ok_or(StanzaCondition::ItemNotFound)?;
         places.sort_unstable();
@@ -361,7 +376,9 @@ impl MessageArchive {
         }
         let matching = messages.into_iter().map(|(id, Archived(message))| (id, message));
         let matching = matching.filter(|(id, message)| {
-            matches(message, account, filter.with.as_ref()) && is_within(*id, filter.start, filter.end)
+            matches(message, account, filter.with.as_ref())
+                && is_within(*id, filter.start, filter.end)
+                && words.as_ref().is_none_or(|words| words.are_in(&search::text(message)))
         });
         Ok(Found { messages: matching.collect(), complete: true, count: Some(wanted as u64) })
     }
@@ -369,28 +386,7 @@ impl MessageArchive {
     async fn find(&self, account: &BareJid, query: &ArchiveQuery) -> Result<Found, StanzaError> {
         let filter = &query.filter;
         let owner = accounts::owner(account);
-        let asked = query.page.clone().unwrap_or(PageRequest { max: None, page: result_sets::Page::First });
-        let max = asked.max.map_or(PAGE, |max| usize::try_from(max).unwrap_or(usize::MAX).min(PAGE_MAX));
-        let (mut after, mut before) = (filter.after_id.clone(), filter.before_id.clone());
-        let (mut later, mut earlier, mut backwards) = (None, None, false);
-        match asked.page {
-            result_sets::Page::First => {}
-            result_sets::Page::After(id) => later = Some(id),
-            result_sets::Page::Last => backwards = true,
-            result_sets::Page::Before(id) => (earlier, backwards) = (Some(id), true),
-            result_sets::Page::Index(_) => {
-                let text = "pages of an archive are asked for by ids";
-                return Err(StanzaError::new(StanzaCondition::FeatureNotImplemented, text));
-            }
-        }
-        // All that are named must be there, and all of them bind.
-        let named: Vec<&String> = [&after, &before, &later, &earlier].into_iter().flatten().collect();
-        self.check(account, &owner, &named).await?;
-        let place = |id: Option<String>| id.and_then(|id| self.place(account, &id));
-        let start = filter.start.map(|start| LogId::at_millis(millis(start))).and_then(|id| id.0.checked_sub(1)).map(LogId);
-        let end = filter.end.map(|end| LogId::at_millis(millis(end) + 1));
-        let after = [place(after.take()), place(later.take()), start].into_iter().flatten().max();
-        let before = [place(before.take()), place(earlier.take()), end].into_iter().flatten().min();
+        let Range { mut after, mut before, backwards, max } = self.range(account, &owner, query).await?;
         let topic = filter.with.as_ref().map(|with| with.to_bare().to_string());
         let count = self.count(&owner, filter, topic.as_deref()).await?;
         if max == 0 {
@@ -399,7 +395,6 @@ impl MessageArchive {
         let exact = filter.with.as_ref().filter(|with| with.resource().is_some());
         let mut found = Found { count, ..Found::default() };
         let mut bytes = 0;
-        let (mut after, mut before) = (after, before);
         // One visit where the store's index tells all, more where it has to be looked at each message.
         loop {
             let limit = if exact.is_some() { SCANNED } else { max + 1 - found.messages.len() };
@@ -422,6 +417,39 @@ impl MessageArchive {
                 return Ok(found.in_order(backwards));
             }
         }
+    }
+
+    /// Which part of the archive a query asks for.
+    pub(super) async fn range(
+        &self,
+        account: &BareJid,
+        owner: &str,
+        query: &ArchiveQuery,
+    ) -> Result<Range, StanzaError> {
+        let filter = &query.filter;
+        let asked = query.page.clone().unwrap_or(PageRequest { max: None, page: result_sets::Page::First });
+        let max = asked.max.map_or(PAGE, |max| usize::try_from(max).unwrap_or(usize::MAX).min(PAGE_MAX));
+        let (after, before) = (filter.after_id.clone(), filter.before_id.clone());
+        let (mut later, mut earlier, mut backwards) = (None, None, false);
+        match asked.page {
+            result_sets::Page::First => {}
+            result_sets::Page::After(id) => later = Some(id),
+            result_sets::Page::Last => backwards = true,
+            result_sets::Page::Before(id) => (earlier, backwards) = (Some(id), true),
+            result_sets::Page::Index(_) => {
+                let text = "pages of an archive are asked for by ids";
+                return Err(StanzaError::new(StanzaCondition::FeatureNotImplemented, text));
+            }
+        }
+        // All that are named must be there, and all of them bind.
+        let named: Vec<&String> = [&after, &before, &later, &earlier].into_iter().flatten().collect();
+        self.check(account, owner, &named).await?;
+        let place = |id: Option<String>| id.and_then(|id| self.place(account, &id));
+        let start = filter.start.map(|start| LogId::at_millis(millis(start))).and_then(|id| id.0.checked_sub(1)).map(LogId);
+        let end = filter.end.map(|end| LogId::at_millis(millis(end) + 1));
+        let after = [place(after), place(later), start].into_iter().flatten().max();
+        let before = [place(before), place(earlier), end].into_iter().flatten().min();
+        Ok(Range { after, before, backwards, max })
     }
 
     /// Whether the ids are those of messages in the archive (§4.1.3, §4.3.2).
@@ -472,7 +500,7 @@ impl MessageArchive {
 }
 
 impl Found {
-    fn in_order(mut self, backwards: bool) -> Self {
+    pub(super) fn in_order(mut self, backwards: bool) -> Self {
         if backwards {
             self.messages.reverse();
         }
@@ -481,7 +509,7 @@ impl Found {
 }
 
 /// Whether the message is to or from the address. A bare one stands for all its resources.
-fn matches(message: &Stanza, account: &BareJid, with: Option<&Jid>) -> bool {
+pub(super) fn matches(message: &Stanza, account: &BareJid, with: Option<&Jid>) -> bool {
     let Some(with) = with else { return true };
     let is = |address: Option<&str>| match address.map(Jid::parse) {
         Some(Ok(address)) if with.resource().is_some() => address == *with,

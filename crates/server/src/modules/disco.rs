@@ -11,6 +11,7 @@ use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError};
 use super::archive::MessageArchive;
 use super::inbox::Inbox;
 use super::retraction::Retraction;
+use super::search::FullTextSearch;
 use super::stanza_ids::StanzaIds;
 use super::{About, Module, Modules, contact, pubsub};
 use crate::config::Config;
@@ -125,7 +126,7 @@ pub fn host_info(config: &Config) -> Info {
 
 /// `archives`: whether the account's messages are archived.
 fn account_info(anonymous: bool, archives: bool) -> Info {
-    let of_archive = |about: &About| [MessageArchive::ABOUT, Retraction::ABOUT, Inbox::ABOUT, StanzaIds::ABOUT].concat().contains(about);
+    let of_archive = |about: &About| [MessageArchive::ABOUT, FullTextSearch::ABOUT, Retraction::ABOUT, Inbox::ABOUT, StanzaIds::ABOUT].concat().contains(about);
     Info {
         identities: vec![
             Identity::new("account", if anonymous { "anonymous" } else { "registered" }),

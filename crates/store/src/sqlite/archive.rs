@@ -4,9 +4,12 @@
 //! owner and topic, as logs are: see [`super::schema`].
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::bell::Bell;
+use super::feed::note_removal;
 use super::queries::{at_one_moment, entry_of, id_of, limit_of};
 use crate::archive::{Page, Topic, space};
 use crate::backend::Entries;
@@ -44,7 +47,11 @@ pub(super) const CREATE: &str = "CREATE TABLE archive_parts (
 
 /// The parts that a writer has used, so that it need not look for them each time.
 #[derive(Default)]
-pub(super) struct Parts(HashMap<i64, Vec<Part>>);
+pub(super) struct Parts {
+    known: HashMap<i64, Vec<Part>>,
+    /// Whether an index follows what is taken away.
+    bell: Arc<Bell>,
+}
 
 /// A part of a month.
 struct Part {
@@ -54,13 +61,17 @@ struct Part {
 }
 
 impl Parts {
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
+        Self { known: HashMap::new(), bell }
+    }
+
     /// After a transaction that came to nothing: a part that it made is not there.
     pub(super) fn forget(&mut self) {
-        self.0.clear();
+        self.known.clear();
     }
 
     fn known(&self, name: &str, space: &str, month: i64) -> Option<i64> {
-        let known = self.0.get(&month)?.iter().find(|part| *part.name == *name && *part.space == *space);
+        let known = self.known.get(&month)?.iter().find(|part| *part.name == *name && *part.space == *space);
         known.map(|part| part.number)
     }
 
@@ -74,7 +85,7 @@ impl Parts {
             Some(number) => *number,
             None => make(connection, name, space, month)?,
         };
-        self.0.entry(month).or_default().push(Part { name: name.into(), space: space.into(), number });
+        self.known.entry(month).or_default().push(Part { name: name.into(), space: space.into(), number });
         Ok(number)
     }
 }
@@ -134,7 +145,7 @@ pub(super) fn insert(connection: &Connection, known: &mut Parts, appended: &Appe
     let new = effect == Effect::New;
     let inserted = connection.prepare_cached(&insert)?.execute(params![owner, id_of(id), topic, new, record])?;
     if inserted == 0 {
-        replace(connection, name, owner, id, record)?;
+        replace(connection, known.bell.is_watched(), name, owner, id, record)?;
     }
     Ok(inserted > 0)
 }
@@ -176,8 +187,10 @@ pub(super) fn change_topic(
     Ok(())
 }
 
+/// `watched`: an index follows it.
 pub(super) fn replace(
     connection: &Connection,
+    watched: bool,
     name: &str,
     owner: &str,
     id: LogId,
@@ -185,7 +198,9 @@ pub(super) fn replace(
 ) -> rusqlite::Result<()> {
     for part in parts(connection, name, space(owner), (month(id), month(id)), false)? {
         let update = format!("UPDATE archive_part_{part} SET record = ?3 WHERE owner = ?1 AND id = ?2");
-        connection.prepare_cached(&update)?.execute(params![owner, id_of(id), record])?;
+        if connection.prepare_cached(&update)?.execute(params![owner, id_of(id), record])? > 0 {
+            note_removal(connection, watched, name, owner, Some(id))?;
+        }
     }
     Ok(())
 }
@@ -245,6 +260,7 @@ pub(super) fn forget(
 /// Deletes the oldest rows of an owner from before this time.
 pub(super) fn trim(
     connection: &Connection,
+    watched: bool,
     name: &str,
     owner: &str,
     before: LogId,
@@ -258,14 +274,14 @@ pub(super) fn trim(
         let mut statement = connection.prepare_cached(&select)?;
         let mut rows = statement.query(params![owner, id_of(before), limit_of(room)])?;
         while let Some(row) = rows.next()? {
-            last = Some(row.get::<_, i64>(0)?);
+            let id = LogId(row.get::<_, i64>(0)?.cast_unsigned());
+            note_removal(connection, watched, name, owner, Some(id))?;
+            last = Some(id);
             *topics.entry(row.get(1)?).or_default() += 1;
             room -= 1;
         }
         let Some(last) = last else { continue };
-        connection
-            .prepare_cached(&format!("DELETE FROM archive_part_{part} WHERE owner = ?1 AND id <= ?2"))?
-            .execute(params![owner, last])?;
+        delete(connection, part, owner, last)?;
         for (topic, count) in topics {
             connection.prepare_cached(SHRINK_TOPIC)?.execute(params![owner, name, topic, count])?;
         }
@@ -277,11 +293,26 @@ pub(super) fn trim(
     Ok(())
 }
 
-pub(super) fn erase(connection: &Connection, owner: &str) -> rusqlite::Result<()> {
+/// Deletes an owner's rows up to this id: how many. The last row of a part stays, empty: see [`super::feed`].
+fn delete(connection: &Connection, part: i64, owner: &str, up_to: LogId) -> rusqlite::Result<usize> {
+    let keep_last = format!(
+        "UPDATE OR REPLACE archive_part_{part} SET owner = '', topic = '', new = 0, record = x''
+        WHERE owner = ?1 AND id <= ?2 AND rowid = (SELECT max(rowid) FROM archive_part_{part})"
+    );
+    let kept = connection.prepare_cached(&keep_last)?.execute(params![owner, id_of(up_to)])?;
+    let delete = format!("DELETE FROM archive_part_{part} WHERE owner = ?1 AND id <= ?2");
+    Ok(kept + connection.prepare_cached(&delete)?.execute(params![owner, id_of(up_to)])?)
+}
+
+pub(super) fn erase(connection: &Connection, watched: bool, owner: &str) -> rusqlite::Result<()> {
     let mut all = connection.prepare_cached("SELECT number FROM archive_parts WHERE space = ?1")?;
     let parts: Vec<i64> = all.query_map([space(owner)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut any = false;
     for part in parts {
-        connection.prepare_cached(&format!("DELETE FROM archive_part_{part} WHERE owner = ?1"))?.execute([owner])?;
+        any |= delete(connection, part, owner, LogId::MAX)? > 0;
+    }
+    if any {
+        note_removal(connection, watched, "", owner, None)?;
     }
     connection.prepare_cached("DELETE FROM archive_topics WHERE owner = ?1")?.execute([owner])?;
     Ok(())
@@ -426,7 +457,7 @@ mod tests {
     #[test]
     fn an_owner_is_erased_from_all_months_and_nobody_else() {
         let (connection, _) = filled();
-        erase(&connection, "a/ann").unwrap();
+        erase(&connection, false, "a/ann").unwrap();
         assert_eq!((ids(&connection, "a/ann").len(), ids(&connection, "a/eve").len()), (0, 3));
         assert_eq!(topics(&connection, "x", "a/ann").unwrap(), []);
     }

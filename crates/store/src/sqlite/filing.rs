@@ -53,6 +53,13 @@ pub(super) struct Progress {
     all: bool,
 }
 
+impl Progress {
+    /// Whether entries were put into the tables.
+    pub(super) fn has_any(&self) -> bool {
+        self.all || self.filed.is_some()
+    }
+}
+
 /// Brings back what waited when the store was closed; `None` where a log cannot be read.
 pub(super) fn restore(connection: &Connection, arrivals: &Arrivals) -> rusqlite::Result<Option<()>> {
     let state: Option<(Half, Option<String>, i64)> =

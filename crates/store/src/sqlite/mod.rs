@@ -5,19 +5,23 @@
 
 mod archive;
 mod arrivals;
+mod bell;
 mod checkpoints;
+mod feed;
 mod filing;
 mod queries;
 mod quick;
 mod readers;
 mod schema;
+mod search;
 mod writer;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,11 +29,14 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use self::arrivals::Arrivals;
+use self::bell::Bell;
 use self::checkpoints::Checkpoints;
+use self::queries::at_one_moment;
 pub(crate) use self::queries::prefix_end;
 use self::quick::Quick;
 use self::readers::Readers;
 use self::schema::refused;
+use self::search::Filler;
 use self::writer::SqliteCommit;
 use crate::archive::{Page, Topic};
 use crate::backend::{Backend, Between, Entries, KeyedEntries};
@@ -40,6 +47,7 @@ use crate::ids::{Ids, LogId};
 use crate::lock::Lock;
 use crate::reading::Reading;
 use crate::rows::{Found, Wanted};
+use crate::search::{SearchIndex, TextOf};
 use crate::statistics::{Counters, Statistics};
 use crate::store::Options;
 use crate::ticket::{Ticket, Withdrawal};
@@ -60,7 +68,11 @@ const QUICK_CACHE_KIBIBYTES: i32 = 64;
 const STATEMENTS_CACHED: usize = 64;
 
 pub(crate) struct Sqlite {
-    writer: Writer,
+    dir: PathBuf,
+    writer: Arc<Writer>,
+    bell: Arc<Bell>,
+    search: Mutex<Option<(&'static str, Arc<Filler>)>>,
+    at_rest: Option<fn()>,
     readers: Readers,
     quick: Quick,
     checkpoints: Checkpoints,
@@ -105,12 +117,35 @@ impl Sqlite {
         filing::restore(&connection, &arrivals)
             .map_err(refused)?
             .ok_or_else(|| OpenError::Backend("what arrived in archives before the last end cannot be read".into()))?;
-        let (commit, ids) =
-            SqliteCommit::new(connection, counters.clone(), lock.clone(), arrivals.clone(), options.arriving_bytes_max)
-                .map_err(refused)?;
+        let bell = Arc::<Bell>::default();
+        if search::is_in(dir)? {
+            bell.watch();
+        }
+        let (commit, ids) = SqliteCommit::new(
+            connection,
+            counters.clone(),
+            bell.clone(),
+            lock.clone(),
+            arrivals.clone(),
+            options.arriving_bytes_max,
+        )
+        .map_err(refused)?;
         let writer = Writer::start(Box::new(commit), options.bounds(), options.faults.clone(), counters.clone())?;
-        let lock = Mutex::new(Some(lock));
-        Ok((Self { writer, readers, quick, checkpoints, arrivals, faults: options.faults, counters, lock }, ids))
+        let sqlite = Self {
+            dir: dir.to_owned(),
+            writer: Arc::new(writer),
+            bell,
+            search: Mutex::default(),
+            at_rest: options.at_rest,
+            readers,
+            quick,
+            checkpoints,
+            arrivals,
+            faults: options.faults,
+            counters,
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok((sqlite, ids))
     }
 
     fn read<T: Send + 'static>(
@@ -187,6 +222,36 @@ impl Backend for Sqlite {
             let filed = archive::entries(connection, name, &owner, &ids)?;
             Ok(arrivals::merged(filed, waiting, &Page { limit: usize::MAX, ..Page::default() }))
         })
+    }
+
+    fn of_moments(
+        &self,
+        name: &'static str,
+        owner: &str,
+        topic: Option<String>,
+        mut moments: Vec<u64>,
+    ) -> Reading<Entries> {
+        moments.sort_unstable();
+        let owner = owner.to_string();
+        // What waits is in no index.
+        self.read(move |connection| {
+            let mut found = at_one_moment(connection, || feed::of_moments(connection, name, &owner, &moments))?;
+            found.retain(|(filed, ..)| topic.as_ref().is_none_or(|topic| topic == filed));
+            Ok(found.into_iter().map(|(_, id, record)| (id, record)).collect())
+        })
+    }
+
+    fn index(&self, name: &'static str, text: TextOf) -> Option<Arc<dyn SearchIndex>> {
+        let mut search = self.search.lock();
+        if search.is_none() {
+            let place = search::Place::new(name, &self.dir, DATABASE, text, self.arrivals.clone());
+            match Filler::start(place, Arc::downgrade(&self.writer), self.bell.clone(), self.at_rest) {
+                Ok(filler) => *search = Some((name, Arc::new(filler))),
+                Err(error) => tracing::error!(%error, "archives are searched without an index"),
+            }
+        }
+        let (of, filler) = search.as_ref()?;
+        (*of == name).then(|| filler.clone() as Arc<dyn SearchIndex>)
     }
 
     fn topics(&self, name: &'static str, owner: &str) -> Reading<Vec<(String, Topic)>> {
@@ -268,12 +333,21 @@ impl Backend for Sqlite {
     }
 
     fn statistics(&self) -> Statistics {
-        self.writer.statistics()
+        let mut statistics = self.writer.statistics();
+        if let Some((_, filler)) = &*self.search.lock() {
+            statistics.search_behind = filler.counts().behind.load(Relaxed);
+            statistics.search_indexed = filler.counts().indexed.load(Relaxed);
+        }
+        statistics
     }
 
     fn close(&self) {
         // The readers first: the last connection to go copies the write-ahead log into the database, and only the
         // writer's can.
+        let filler = self.search.lock().as_ref().map(|(_, filler)| filler.clone());
+        if let Some(filler) = filler {
+            filler.close();
+        }
         self.readers.close();
         self.quick.close();
         self.checkpoints.close();

@@ -7,14 +7,14 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::{archive, filing};
+use super::{archive, feed, filing};
 use crate::error::OpenError;
 
 /// What brings a database from the version before to this one: a list, of which the place is the version.
 pub(super) type Migration = fn(&Transaction<'_>) -> rusqlite::Result<()>;
 
 /// Only ever added to: a folder of any older version goes through what it lacks, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[create, archives, arrivals];
+pub(super) const MIGRATIONS: &[Migration] = &[create, archives, arrivals, removals];
 
 fn create(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(
@@ -43,6 +43,10 @@ fn archives(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 
 fn arrivals(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute_batch(filing::CREATE)
+}
+
+fn removals(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute_batch(feed::CREATE)
 }
 
 /// Brings the database to the end of the list, each step in a transaction of its own.

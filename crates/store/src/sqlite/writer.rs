@@ -7,6 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::archive::{self, Appended, Parts};
 use super::arrivals::{Arrivals, Log};
+use super::bell::Bell;
+use super::feed;
 use super::filing::{self, Work};
 use super::queries::id_of;
 use super::{failure, forget_pages};
@@ -55,6 +57,8 @@ pub(super) struct SqliteCommit {
     /// As stored in the database.
     id_ceiling: LogId,
     parts: RefCell<Parts>,
+    /// Rung when something was put into the tables of an archive, or taken away.
+    bell: Arc<Bell>,
     arrivals: Arc<Arrivals>,
     arriving_bytes_max: usize,
     /// Of the transaction that is under way; none where it lets nothing wait.
@@ -77,6 +81,7 @@ impl SqliteCommit {
     pub(super) fn new(
         connection: Connection,
         counters: Arc<Counters>,
+        bell: Arc<Bell>,
         lock: Arc<Lock>,
         arrivals: Arc<Arrivals>,
         arriving_bytes_max: usize,
@@ -90,7 +95,8 @@ impl SqliteCommit {
                 counters,
                 ids: ids.clone(),
                 id_ceiling,
-                parts: RefCell::default(),
+                parts: RefCell::new(Parts::new(bell.clone())),
+                bell,
                 arrivals,
                 arriving_bytes_max,
                 log: RefCell::default(),
@@ -121,6 +127,10 @@ impl SqliteCommit {
             Ok(((outcome, ceiling), filed)) => {
                 self.id_ceiling = ceiling;
                 filing::settle(&self.arrivals, &filed, self.log.borrow().as_ref());
+                if filed.has_any() {
+                    self.bell.touch();
+                }
+                self.bell.ring();
                 Ok(outcome)
             }
             Err(failure) => {
@@ -222,12 +232,16 @@ impl SqliteCommit {
                 let appended = Appended { name, owner, topic, id, effect, record };
                 match &mut *self.log.borrow_mut() {
                     Some(log) => log.append(&appended),
-                    None => archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?,
+                    None => {
+                        archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?;
+                        self.bell.touch();
+                    }
                 }
             }
             Operation::ArchiveReplace { name, owner, id, record } => {
                 self.note(|log| log.replace(name, owner, id, record));
-                archive::replace(&self.connection, name, owner, id, record)?;
+                archive::replace(&self.connection, self.bell.is_watched(), name, owner, id, record)?;
+                self.bell.touch();
             }
             Operation::ArchiveRead { name, owner, topic, id } => {
                 self.note(|log| log.read(name, owner, topic, id));
@@ -235,13 +249,19 @@ impl SqliteCommit {
             }
             Operation::ArchiveForget { name, space, id } => {
                 archive::forget(&self.connection, &mut self.parts.borrow_mut(), name, space, id)?;
+                self.bell.touch();
+            }
+            Operation::ArchiveRemovalsSeen { up_to } => {
+                feed::drop_removals(&self.connection, up_to.cast_signed())?;
             }
             Operation::ArchiveTrim { name, owner, id, limit } => {
-                archive::trim(&self.connection, name, owner, id, limit)?;
+                archive::trim(&self.connection, self.bell.is_watched(), name, owner, id, limit)?;
+                self.bell.touch();
             }
             Operation::Erase { owner } => {
                 self.note(|log| log.erase(owner));
-                archive::erase(&self.connection, owner)?;
+                archive::erase(&self.connection, self.bell.is_watched(), owner)?;
+                self.bell.touch();
                 for sql in ERASE {
                     statement(sql)?.execute([owner])?;
                 }
@@ -357,7 +377,8 @@ mod tests {
             prepare(&connection).unwrap();
             schema::migrate(&mut connection, schema::MIGRATIONS).unwrap();
             let lock = Arc::new(Lock::take(&dir.path().join("lock")).unwrap());
-            let (commit, _) = SqliteCommit::new(connection, Arc::default(), lock, Arc::default(), 1024).unwrap();
+            let (commit, _) =
+                SqliteCommit::new(connection, Arc::default(), Arc::default(), lock, Arc::default(), 1024).unwrap();
             Self { commit, dir }
         }
 

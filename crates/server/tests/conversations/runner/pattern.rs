@@ -85,7 +85,10 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, String> {
         if !before.is_empty() {
             parts.push(Part::Literal(before));
         }
-        parts.push(Part::Braces(name.trim()));
+        parts.push(match name.starts_with("urn:") {
+            true => Part::Literal(&rest[before.len()..rest.len() - after.len()]),
+            false => Part::Braces(name.trim()),
+        });
         rest = after;
     }
     if !rest.is_empty() {
