@@ -118,6 +118,12 @@ const LOGIN: Row = Row {
 /// Stanzas after which a session waits for acknowledgements: with fewer a server that syncs is measured by its disk's latency, with
 /// more by what its memory holds.
 const ACKNOWLEDGED: &[&str] = &["--acks", "--carbons", "--unacknowledged-max", "15"];
+const NO_SASL2: &[(&str, &str)] = &[
+    NO_LOGIN,
+    ("jabberd2", "has no SASL2"),
+    ("Prosody", "has no SASL2 in Debian's version"),
+    ("ejabberd", "has no SASL2 in Debian's version"),
+];
 const NO_ARCHIVE: (&str, &str) = ("relay", "keeps nothing");
 const NO_ARCHIVE_EITHER: (&str, &str) = ("jabberd2", "has no archive");
 const OWN: &[(&str, &str)] = &[
@@ -247,6 +253,22 @@ pub const ROWS: &[Row] = &[
         security: Security::Tls,
         arguments: &["--resumed"],
         without: &[NO_LOGIN, NO_SCRAM, NO_TICKETS],
+        ..LOGIN
+    },
+    Row {
+        name: "login-sasl2",
+        about: "logins with SASL2 and Bind 2, carbons and stream management on with them, full TLS 1.3 handshake",
+        security: Security::Tls,
+        arguments: &["--sasl2", "--acks", "--carbons"],
+        without: NO_SASL2,
+        ..LOGIN
+    },
+    Row {
+        name: "login-fast",
+        about: "the same by a token, resumed TLS 1.3 sessions",
+        security: Security::Tls,
+        arguments: &["--fast", "--acks", "--carbons"],
+        without: NO_SASL2,
         ..LOGIN
     },
     Row {

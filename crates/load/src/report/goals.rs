@@ -13,6 +13,7 @@
 //! | `mechanism` | `plain`, `scram-sha-1`, `scram-sha-256` … | no case that asks for one |
 //! | `archive` | true, false | false |
 //! | `archived_each` | messages that were in each archive before | no case that asks for them |
+//! | `sasl2`, `fast` | true, false: the profile of SASL | false |
 //! | `rounds` | rounds of connect and disconnect | 1 |
 //! | `contacts` | contacts of each user | no case that asks for them |
 //! | `cores` | processors that the server may use | all |
@@ -316,20 +317,58 @@ pub const GOALS: &[Goal] = &[
     Goal {
         what: "CPU of a login with SCRAM",
         cases: &[
-            cpu("plain", ("login", &[("mechanism", Text("scram")), ("security", PLAIN)]), &[AtMost(200.0)]),
+            cpu(
+                "plain",
+                ("login", &[NO_SASL2, NO_TOKEN, ("mechanism", Text("scram")), ("security", PLAIN)]),
+                &[AtMost(200.0)],
+            ),
             cpu(
                 "full TLS 1.3 handshake",
-                ("login", &[("mechanism", Text("scram")), ("security", TLS), ("tls_resumed", Flag(false))]),
+                (
+                    "login",
+                    &[
+                        NO_SASL2,
+                        NO_TOKEN,
+                        ("mechanism", Text("scram")),
+                        ("security", TLS),
+                        ("tls_resumed", Flag(false)),
+                    ],
+                ),
                 &[AtMost(500.0)],
             ),
             Case {
                 name: "resumed TLS session",
                 measure: Measure::Of(
-                    ("login", &[("mechanism", Text("scram")), ("security", TLS), ("tls_resumed", Flag(true))]),
+                    (
+                        "login",
+                        &[
+                            NO_SASL2,
+                            NO_TOKEN,
+                            ("mechanism", Text("scram")),
+                            ("security", TLS),
+                            ("tls_resumed", Flag(true)),
+                        ],
+                    ),
                     cpu_of_resumed,
                 ),
                 unit: Unit::CpuMicros,
                 bounds: &[AtMost(350.0)],
+            },
+        ],
+    },
+    Goal {
+        what: "CPU of a login in one round trip",
+        cases: &[
+            cpu(
+                "SASL2 and Bind 2, full TLS 1.3 handshake",
+                ("login", &[("sasl2", Flag(true)), ("security", TLS)]),
+                &[AtMost(450.0)],
+            ),
+            Case {
+                name: "FAST, resumed TLS session",
+                measure: Measure::Of(("login", &[("fast", Flag(true)), ("security", TLS)]), cpu_of_resumed),
+                unit: Unit::CpuMicros,
+                bounds: &[AtMost(200.0)],
             },
         ],
     },
@@ -397,6 +436,9 @@ const ONE_SERVER: (&str, Want) = ("measured_by", Other("many"));
 /// Those of several servers, with a client process each.
 const SEVERAL: (&str, Want) = ("measured_by", Text("many"));
 const CONTACTS: (&str, Want) = ("contacts", Number(20.0));
+/// RFC 6120's profile of SASL.
+const NO_SASL2: (&str, Want) = ("sasl2", Flag(false));
+const NO_TOKEN: (&str, Want) = ("fast", Flag(false));
 const UNPROTECTED: (&str, Want) = ("security", PLAIN);
 
 const FEW: Selection = idle(&[("connections", Number(5_000.0)), CONTACTS, UNPROTECTED, ONE_SERVER]);

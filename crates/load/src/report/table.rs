@@ -156,7 +156,7 @@ pub fn label(run: &Run) -> String {
     if let Some(rate) = number("rate") {
         parts.push(format!("open loop at {}/s", units::count(rate)));
     }
-    for mark in ["archive", "acks", "carbons"] {
+    for mark in ["sasl2", "fast", "archive", "acks", "carbons"] {
         if flag(mark) {
             parts.push(mark.into());
         }

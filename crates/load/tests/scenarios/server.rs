@@ -185,11 +185,14 @@ impl Connection {
 
     fn bind(&mut self, resource: &[u8]) {
         self.jid = format!("{}@localhost/{}", self.user, String::from_utf8_lossy(resource));
-        self.sessions.lock().unwrap().insert(self.jid.clone(), self.socket.try_clone().unwrap());
         let jid = self.jid.clone();
+        let sessions = Arc::clone(&self.sessions);
+        // Nobody finds the session before its client knows of it.
+        let mut sessions = sessions.lock().unwrap();
         self.say(&format!(
             "<iq type='result' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{jid}</jid></bind></iq>"
         ));
+        sessions.insert(jid, self.socket.try_clone().unwrap());
     }
 
     /// XEP-0313 as far as it is paged through.

@@ -259,7 +259,7 @@ fn when_absent(run: &Run, name: &str) -> Value {
     match name {
         "security" => "plain".into(),
         "loop" => if number(run, "rate").is_some() { "open" } else { "closed" }.into(),
-        "acks" | "carbons" | "archive" => false.into(),
+        "acks" | "carbons" | "archive" | "sasl2" | "fast" => false.into(),
         "tls_resumed" => run.parameters.get("resumed").cloned().unwrap_or(Value::Bool(false)),
         "rounds" => 1.into(),
         "cores" => "all".into(),
