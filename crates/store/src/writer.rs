@@ -24,6 +24,10 @@ use crate::ticket::{Outcome, Slot, Ticket, Withdrawal};
 const GROUP_BATCHES_MAX: usize = 16 * 1024;
 const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// From the begin of one group to that of the next, at least: a disk that is done at once would otherwise be given each batch alone, and
+/// a group costs as much as some batches.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// Places of withdrawn batches that the queue keeps at most, unless they are less than half of it.
 const WITHDRAWN_MAX: usize = 1024;
 
@@ -95,6 +99,8 @@ struct Queue {
     hurried: usize,
     /// Whether the thread has a group in its hands.
     committing: bool,
+    /// When it took the last one.
+    taken: Option<Instant>,
     sleep: Sleep,
     closed: bool,
 }
@@ -108,6 +114,8 @@ enum Sleep {
     Idle,
     /// Until what lingers is due, or somebody is in a hurry.
     Lingers,
+    /// Until the group before has been long enough ago.
+    Gathers,
 }
 
 struct Waiting {
@@ -270,6 +278,7 @@ impl Shared {
             Sleep::Awake => false,
             Sleep::Idle => true,
             Sleep::Lingers => hurried || too_many,
+            Sleep::Gathers => too_many,
         };
         if wake {
             queue.sleep = Sleep::Awake;
@@ -347,12 +356,17 @@ impl Shared {
         loop {
             self.drop_withdrawn(&mut queue);
             let now = Instant::now();
+            let gathered = queue.taken.map(|taken| taken + GATHERING).filter(|gathered| *gathered > now);
+            let full = queue.closed || self.load.bytes.load(Relaxed) > GROUP_BYTES_MAX;
             let due = queue.waiting.front().map(|oldest| oldest.since + self.bounds.linger);
-            let hurry = queue.closed || queue.hurried > 0 || self.load.bytes.load(Relaxed) > GROUP_BYTES_MAX;
+            let hurry = full || queue.hurried > 0;
             match due {
+                Some(due) if (hurry || due <= now) && !full && gathered.is_some() => {
+                    let _timed_out = self.sleep(&mut queue, Sleep::Gathers, gathered);
+                }
                 Some(due) if hurry || due <= now => match self.take(&mut queue, now) {
                     Some(group) => {
-                        queue.committing = true;
+                        (queue.committing, queue.taken) = (true, Some(now));
                         return Some(Step::Commit(group));
                     }
                     None => continue,

@@ -93,6 +93,13 @@ fn text<'a>(element: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
     Some(&element[from..from + length])
 }
 
+/// Whether there is no page after this one, by the attribute of `<fin/>`.
+fn is_complete(answer: &[u8]) -> bool {
+    [&b"complete='true'"[..], b"complete=\"true\"", b"complete='1'"]
+        .iter()
+        .any(|said| memmem::find(answer, said).is_some())
+}
+
 impl Scenario for Worker {
     fn element(&mut self, world: &mut World, who: u32, element: &[u8]) {
         let reader = &mut self.readers[who as usize];
@@ -114,7 +121,9 @@ impl Scenario for Worker {
                         world.recorder.record(began, now);
                     }
                     reader.after.clear();
-                    reader.after.extend_from_slice(last.filter(|_| is_full).unwrap_or_default());
+                    // Then from the beginning again.
+                    let is_last = !is_full || is_complete(element);
+                    reader.after.extend_from_slice(last.filter(|_| !is_last).unwrap_or_default());
                 }
                 if self.running {
                     self.ask(world, who);

@@ -146,6 +146,11 @@ impl Pending {
         self.is_filing
     }
 
+    /// Whether all of the other half is filed.
+    pub(super) fn has_none_to_file(&self) -> bool {
+        self.filing.owners.is_empty()
+    }
+
     /// What is to be filed, by owner.
     pub(super) fn to_file(&self) -> impl Iterator<Item = (&str, &[Arrived])> {
         self.filing.iter()
@@ -326,6 +331,7 @@ pub(super) struct Log {
     bytes: Vec<u8>,
     /// Where the record of the last entry lies: the next one, for the other side, mostly has the same.
     record: Option<(usize, usize)>,
+    entries: usize,
 }
 
 const APPEND: u8 = 1;
@@ -339,6 +345,11 @@ impl Log {
         &self.bytes
     }
 
+    /// How many entries it appends.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
     pub(super) fn append(&mut self, appended: &Appended<'_>) {
         let Appended { name, owner, topic, id, effect, record } = *appended;
         let same = self.record.is_some_and(|(from, to)| &self.bytes[from..to] == record);
@@ -348,6 +359,7 @@ impl Log {
             Effect::New => 1,
             Effect::Read => 2,
         });
+        self.entries += 1;
         if !same {
             self.add_bytes(record);
             self.record = Some((self.bytes.len() - record.len(), self.bytes.len()));

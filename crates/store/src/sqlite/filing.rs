@@ -20,9 +20,17 @@ const ADD: [&str; 2] =
 const ALL: [&str; 2] =
     ["SELECT log FROM archive_arrivals_0 ORDER BY number", "SELECT log FROM archive_arrivals_1 ORDER BY number"];
 const CLEAR: [&str; 2] = ["DELETE FROM archive_arrivals_0", "DELETE FROM archive_arrivals_1"];
+const OLDEST: [&str; 2] = [
+    "SELECT number, length(log) FROM archive_arrivals_0 ORDER BY number LIMIT 500",
+    "SELECT number, length(log) FROM archive_arrivals_1 ORDER BY number LIMIT 500",
+];
+const CLEAR_UP_TO: [&str; 2] =
+    ["DELETE FROM archive_arrivals_0 WHERE number <= ?1", "DELETE FROM archive_arrivals_1 WHERE number <= ?1"];
 /// A row is there while a half is being filed.
 const BEGIN: &str = "INSERT INTO archive_filing (half, up_to, id) VALUES (?1, NULL, 0)";
 const GO_ON: &str = "UPDATE archive_filing SET up_to = ?1, id = ?2";
+/// All is filed, and not all logs are deleted.
+const ALL_FILED: &str = "UPDATE archive_filing SET up_to = NULL, id = -1";
 const END: &str = "DELETE FROM archive_filing";
 const STATE: &str = "SELECT half, up_to, id FROM archive_filing";
 
@@ -37,6 +45,8 @@ pub(super) enum Work {
         turn: bool,
         /// Entries to file at most.
         entries: usize,
+        /// Bytes of logs to delete, and one log more: to delete a large row is to look at all of its pages.
+        bytes: i64,
     },
     /// All that waits, so that what the transaction does itself comes after it.
     All,
@@ -49,6 +59,7 @@ pub(super) struct Progress {
     half: Half,
     turned: bool,
     filed: Option<Filed>,
+    /// Whether all of the other half is filed and its logs are deleted.
     ended: bool,
     all: bool,
 }
@@ -81,6 +92,11 @@ pub(super) fn restore(connection: &Connection, arrivals: &Arrivals) -> rusqlite:
         arrivals.start(first);
         return replay(first);
     };
+    if up_to.is_none() && id < 0 {
+        arrivals.start(half);
+        arrivals.turn();
+        return replay(!half);
+    }
     arrivals.start(half);
     if replay(half)?.is_none() {
         return Ok(None);
@@ -101,9 +117,9 @@ pub(super) fn file_some(
 ) -> rusqlite::Result<Progress> {
     let pending = arrivals.read();
     let mut progress = Progress { half: pending.half(), ..Progress::default() };
-    let (turn, entries) = match work {
+    let (turn, entries, bytes) = match work {
         Work::None => return Ok(progress),
-        Work::Some { turn, entries } => (turn, entries),
+        Work::Some { turn, entries, bytes } => (turn, entries, bytes),
         Work::All => {
             for (owner, entries) in pending.to_file().chain(pending.arriving()) {
                 file(connection, parts, owner, entries)?;
@@ -122,23 +138,45 @@ pub(super) fn file_some(
         }
         return Ok(progress);
     }
-    let mut room = entries;
-    progress.ended = true;
+    let other = usize::from(!progress.half);
+    if pending.has_none_to_file() {
+        progress.ended = !clear_some(connection, other, bytes)?;
+        return Ok(progress);
+    }
+    let (mut room, mut is_all) = (entries, true);
     for (owner, entries) in pending.to_file() {
         let now = &entries[..entries.len().min(room)];
-        progress.ended = now.len() == entries.len();
+        is_all = now.len() == entries.len();
         let Some(last) = now.last() else { break };
         file(connection, parts, owner, now)?;
         progress.filed = Some(Filed { owner: owner.into(), id: last.id });
         room -= now.len();
     }
-    if progress.ended {
-        connection.prepare_cached(CLEAR[usize::from(!progress.half)])?.execute([])?;
-        connection.prepare_cached(END)?.execute([])?;
+    if is_all {
+        connection.prepare_cached(ALL_FILED)?.execute([])?;
     } else if let Some(Filed { owner, id }) = &progress.filed {
         connection.prepare_cached(GO_ON)?.execute(params![owner, id_of(*id)])?;
     }
     Ok(progress)
+}
+
+/// Deletes some logs of a half that is filed; whether there were any.
+fn clear_some(connection: &Connection, half: usize, enough: i64) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(OLDEST[half])?;
+    let mut rows = statement.query([])?;
+    let (mut last, mut bytes) = (None, 0);
+    while let Some(row) = rows.next()?
+        && bytes < enough
+    {
+        last = Some(row.get::<_, i64>(0)?);
+        bytes += row.get::<_, i64>(1)?;
+    }
+    drop(rows);
+    match last {
+        Some(last) => connection.prepare_cached(CLEAR_UP_TO[half])?.execute([last])?,
+        None => connection.prepare_cached(END)?.execute([])?,
+    };
+    Ok(last.is_some())
 }
 
 /// Writes what the transaction has done to what waits.

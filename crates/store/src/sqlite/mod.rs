@@ -111,7 +111,7 @@ impl Sqlite {
 
         let own = Connection::open_with_flags(&path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE)).map_err(refused)?;
         cache(&own, QUICK_CACHE_KIBIBYTES).map_err(refused)?;
-        let checkpoints = Checkpoints::start(&mut connection, own)?;
+        let checkpoints = Checkpoints::start(&mut connection, own, &path)?;
         let counters = Arc::<Counters>::default();
         let arrivals = Arc::<Arrivals>::default();
         filing::restore(&connection, &arrivals)

@@ -44,7 +44,9 @@ const GET_COUNTER: &str = "SELECT count FROM counters WHERE name = ?1";
 const SET_COUNTER: &str = "INSERT INTO counters (name, count) VALUES (?1, ?2)
     ON CONFLICT (name) DO UPDATE SET count = excluded.count";
 /// Entries that a group files at least.
-const ENTRIES_FILED_MIN: usize = 32;
+const ENTRIES_FILED_MIN: usize = 16;
+/// Bytes of logs of what is filed that a group deletes at least.
+const LOG_BYTES_CLEARED_MIN: i64 = 32 * 1024;
 /// Entries that are filed in one transaction while there is nothing else to do: a group that comes then waits for it.
 const ENTRIES_FILED_AT_REST: usize = 500;
 /// No id above this one has been given by the program that wrote the database.
@@ -63,6 +65,8 @@ pub(super) struct SqliteCommit {
     arriving_bytes_max: usize,
     /// Of the transaction that is under way; none where it lets nothing wait.
     log: RefCell<Option<Log>>,
+    /// Entries and bytes of the last log.
+    appended: (usize, usize),
     failing: bool,
     /// After the connection: fields are dropped in this order.
     _lock: Arc<Lock>,
@@ -100,6 +104,7 @@ impl SqliteCommit {
                 arrivals,
                 arriving_bytes_max,
                 log: RefCell::default(),
+                appended: (0, 0),
                 failing: false,
                 _lock: lock,
             },
@@ -126,6 +131,7 @@ impl SqliteCommit {
         match written {
             Ok(((outcome, ceiling), filed)) => {
                 self.id_ceiling = ceiling;
+                self.appended = self.log.borrow().as_ref().map_or((0, 0), |log| (log.entries(), log.bytes().len()));
                 filing::settle(&self.arrivals, &filed, self.log.borrow().as_ref());
                 if filed.has_any() {
                     self.bell.touch();
@@ -170,10 +176,15 @@ impl SqliteCommit {
         Ok((Outcome::Each(outcomes), ceiling))
     }
 
-    /// What of the filing goes with a group: more than the group can append, so that one half is filed before the other is full.
-    fn work(&self, batches: usize) -> Work {
+    /// What of the filing goes with a group: an eighth more than what the group before appended, so that one half is filed before the other
+    /// is full. More would make groups longer, and longer groups larger ones.
+    fn work(&self) -> Work {
         let (memory, logs) = self.arrivals.read().arriving_bytes();
-        Work::Some { turn: memory.max(logs) > self.arriving_bytes_max, entries: 4 * batches + ENTRIES_FILED_MIN }
+        Work::Some {
+            turn: memory.max(logs) > self.arriving_bytes_max,
+            entries: self.appended.0 + self.appended.0 / 8 + ENTRIES_FILED_MIN,
+            bytes: 2 * i64::try_from(self.appended.1).unwrap_or(i64::MAX / 4) + LOG_BYTES_CLEARED_MIN,
+        }
     }
 
     fn note(&self, what: impl FnOnce(&mut Log)) {
@@ -296,7 +307,7 @@ impl SqliteCommit {
 impl Commit for SqliteCommit {
     fn commit(&mut self, batches: &[Batch]) -> Outcome {
         let skipped = cancelled(batches);
-        let work = self.work(batches.len());
+        let work = self.work();
         let outcome = match self.transaction(batches, &skipped, work) {
             Ok(outcome) => {
                 self.counters.cancelled(skipped.len());
@@ -320,7 +331,11 @@ impl Commit for SqliteCommit {
         let (is_filing, (_, logs)) = (pending.is_filing(), pending.arriving_bytes());
         drop(pending);
         if is_filing || logs > 0 {
-            match self.transaction(&[], &[], Work::Some { turn: !is_filing, entries: ENTRIES_FILED_AT_REST }) {
+            match self.transaction(
+                &[],
+                &[],
+                Work::Some { turn: !is_filing, entries: ENTRIES_FILED_AT_REST, bytes: 8 * LOG_BYTES_CLEARED_MIN },
+            ) {
                 Ok(_) => return Rest::Unfinished,
                 Err(failure) => {
                     tracing::warn!(error = %StoreError::from(failure), "what arrived in archives waits to be filed")
