@@ -225,8 +225,8 @@ pub const ROWS: &[Row] = &[
     HISTORY,
     Row {
         name: "history-small",
-        about: "pages of 50 from the archives of 200 users, 50 messages in each",
-        archive: Archive::Filled(50),
+        about: "pages of 50 from the archives of 200 users, 500 messages in each",
+        archive: Archive::Filled(500),
         without: OWN,
         ..HISTORY
     },

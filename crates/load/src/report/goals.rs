@@ -244,10 +244,10 @@ pub const GOALS: &[Goal] = &[
         cases: &[
             more("a second", history(&[("archived_each", Number(5000.0))]), &[MoreThanPeer(10.0)]),
             Case {
-                name: "p99, by that of archives of 10 000",
+                name: "p99, by that of archives of 100 000",
                 measure: Measure::Ratio(
                     history(&[("archived_each", Number(5000.0))]),
-                    history(&[("archived_each", Number(50.0))]),
+                    history(&[("archived_each", Number(500.0))]),
                     p99,
                 ),
                 unit: Unit::Times,
