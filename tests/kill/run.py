@@ -20,6 +20,7 @@ import random
 import sys
 import tempfile
 import time
+from xml.etree import ElementTree as ET
 
 import slixmpp
 from slixmpp.plugins.xep_0198.stanza import RequestAck
@@ -65,6 +66,18 @@ class Person(slixmpp.ClientXMPP):
         async for message in pages:
             ids.append(message["mam_result"]["forwarded"]["message"]["id"])
         return ids
+
+    async def inbox_is_off_by(self):
+        """By how many the inbox (XEP-0430) differs from the archive: who neither reads nor answers has as many unread as are there."""
+        page = "<set xmlns='http://jabber.org/protocol/rsm'><max>0</max></set>"
+        inbox = self.make_iq_get()
+        inbox.append(ET.fromstring(f"<inbox xmlns='urn:xmpp:inbox:1' messages='false'>{page}</inbox>"))
+        archive = self.make_iq_set()
+        archive.append(ET.fromstring(f"<query xmlns='urn:xmpp:mam:2'>{page}</query>"))
+        unread = (await inbox.send(timeout=SECONDS_MAX)).xml.find("{urn:xmpp:inbox:1}fin").get("all-unread")
+        fin = (await archive.send(timeout=SECONDS_MAX)).xml.find("{urn:xmpp:mam:2}fin")
+        count = fin.find("{http://jabber.org/protocol/rsm}set/{http://jabber.org/protocol/rsm}count").text
+        return abs(int(unread) - int(count))
 
     def on_acked(self, stanza):
         if stanza["id"] in self.sent:
@@ -161,7 +174,7 @@ class Row:
     def __init__(self, number, how, moment, pair, before, resent, arrived):
         self.head = f"{number:>5} {how:<5} {moment * 1000:>5.0f} ms  {pair:<8}"
         self.sent, self.acked, self.resent, self.arrived = before.sent, before.acked, resent, arrived
-        self.absent, self.twice = 0, 0
+        self.absent, self.twice, self.inbox = 0, 0, 0
 
     def look_at(self, kept, times_max):
         for counts in kept.values():
@@ -176,9 +189,9 @@ class Row:
         lost_acked, lost_resent = len(missing & self.acked), len(missing - self.acked)
         print(
             f"{self.head} {len(self.sent):>6} {len(self.acked):>6} {len(self.resent):>6} {len(set(ours)):>8} {again:>6}"
-            f" {lost_acked:>10} {lost_resent:>11} {self.absent:>14} {self.twice:>8}"
+            f" {lost_acked:>10} {lost_resent:>11} {self.absent:>14} {self.twice:>8} {self.inbox:>9}"
         )
-        return lost_acked + lost_resent + self.absent + self.twice + (again if once else 0)
+        return lost_acked + lost_resent + self.absent + self.twice + self.inbox + (again if once else 0)
 
 
 async def play_round(number, how, server, randomness, pairs, archives):
@@ -226,9 +239,11 @@ async def play_round(number, how, server, randomness, pairs, archives):
         arrived = list(juliets[pair].acknowledged) if pair == "online" else []
         await all_arrived(juliet, lambda: set(before.sent) - set(arrived) - set(juliet.received))
         kept += [await what_is_kept(juliet, began, before.sent)] if archives else []
+        inbox = await juliet.inbox_is_off_by() if archives else 0
         # Gone only if she has it: what she does not acknowledge now would come again in the next round.
         await juliet.log_out()
         row = Row(number, how, moment, pair, before, resent, arrived + juliet.received)
+        row.inbox = inbox
         for each in kept:
             row.look_at(each, lambda id: 1 if id in before.acked else 2)
         wrong += row.tell()
@@ -249,6 +264,7 @@ async def resumed(number, how, moment, romeo, juliet, began, archives):
     if archives:
         for person in [romeo, juliet]:
             row.look_at(await what_is_kept(person, began, romeo.sent), lambda _: 1)
+        row.inbox = await juliet.inbox_is_off_by()
     await romeo.log_out()
     await juliet.log_out()
     return row.tell(once=True)
@@ -271,7 +287,7 @@ async def play(arguments):
         server = servers.start(arguments.against, folder, accounts)
         try:
             print(f"seed {arguments.seed}")
-            print("round how      moment  pair        sent  acked resent  arrived  twice lost acked lost resent not in archive  too often")
+            print("round how      moment  pair        sent  acked resent  arrived  twice lost acked lost resent not in archive  too often inbox off")
             for number in range(arguments.rounds):
                 how = arguments.how or randomness.choice(["kill", "stop"])
                 talking = [pair for pair in pairs if pair != "resumed" or how == "stop"]
