@@ -53,13 +53,20 @@ pub trait Part: Sync {
 
     /// Puts what an element says into the batch, for an account that is not there yet; `None` where it is another part's element.
     /// Of a part with a container it is the container, with some of its elements. What is left out is said.
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>>;
+    fn import<'a>(&'a self, import: Import<'a>) -> Option<Importing<'a>>;
+}
+
+/// What is to go into an account that is not there yet.
+#[derive(Debug)]
+pub struct Import<'a> {
+    /// Where it goes.
+    pub store: &'a Store,
+    /// Whose it is.
+    pub account: &'a BareJid,
+    /// What it is.
+    pub element: &'a Element,
+    /// What is committed with it.
+    pub batch: &'a mut Batch,
 }
 
 /// An export under way.
@@ -102,7 +109,7 @@ pub async fn import(
     batch: &mut Batch,
 ) -> Result<Option<Vec<String>>, StoreError> {
     for part in PARTS {
-        if let Some(importing) = part.import(store, account, element, batch) {
+        if let Some(importing) = part.import(Import { store, account, element, batch: &mut *batch }) {
             return importing.await.map(Some);
         }
     }

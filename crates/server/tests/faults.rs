@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "host/mod.rs"]
+mod host;
+
 #[path = "../../magpie/tests/hostile/client.rs"]
 #[allow(dead_code)]
 mod client;
@@ -16,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, Got, PASSWORD, plain};
 use magpie_proto::BareJid;
-use magpie_server::config::{Config, Listen, ListenKind, TlsMode};
+use magpie_server::config::Config;
 use magpie_server::server::Server;
 use magpie_store::{Faults, Store, StoreError};
 use tokio::runtime::Runtime;
@@ -42,13 +45,7 @@ impl Host {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let faults = Faults::new();
-        let mut config = Config { data: folder.path().to_owned(), ..Config::default() };
-        config.listen = vec![Listen {
-            address: ([127, 0, 0, 1], 0).into(),
-            kind: ListenKind::C2s,
-            tls: TlsMode::Optional,
-            force: false,
-        }];
+        let mut config = host::config(folder.path());
         config.metrics.address = "127.0.0.1:0".into();
         set(&mut config);
         let store = Store::memory_with(faults.clone());

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "host/mod.rs"]
+mod host;
+
 #[path = "../../magpie/tests/hostile/client.rs"]
 #[allow(dead_code)]
 mod client;
@@ -13,7 +16,7 @@ use std::time::{Duration, Instant};
 use client::{Client, PASSWORD};
 use magpie_proto::{BareJid, Stanza};
 use magpie_server::accounts::owner;
-use magpie_server::config::{ArchiveOfDomain, Config, Listen, ListenKind, TlsMode};
+use magpie_server::config::{ArchiveOfDomain, Config};
 use magpie_server::modules::archive::{Archived, LOOKED_BACK};
 use magpie_server::retention::{AccountAges, Retention};
 use magpie_server::server::{Server, now};
@@ -34,14 +37,7 @@ impl Host {
     fn start(filled: impl FnOnce(&Store), set: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let mut config = Config { data: folder.path().to_owned(), ..Config::default() };
-        config.listen = vec![Listen {
-            address: ([127, 0, 0, 1], 0).into(),
-            kind: ListenKind::C2s,
-            tls: TlsMode::Optional,
-            force: false,
-        }];
-        config.metrics.address.clear();
+        let mut config = host::config(folder.path());
         set(&mut config);
         let faults = Faults::new();
         let store = Store::memory_with(faults.clone());

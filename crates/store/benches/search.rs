@@ -3,15 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::future::Future;
+#[path = "../tests/wait/mod.rs"]
+mod wait;
+
 use std::ops::ControlFlow;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Record, Search, Searched, Store, Words};
+
+use wait::wait;
 
 const OTHERS: usize = 1000;
 const CONTACTS: u64 = 50;
@@ -35,25 +35,6 @@ impl Record for Text {
 impl Searched for Text {
     fn text(&self, out: &mut String) {
         out.push_str(&self.0);
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }
 

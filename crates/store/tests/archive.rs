@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::future::Future;
-use std::pin::pin;
+#[path = "wait/mod.rs"]
+mod wait;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 
 use magpie_store::{Archive, Batch, Effect, Faults, Filing, LogId, Options, Page, Store, StoreError, Topic};
 use proptest::prelude::*;
+
+use wait::wait;
 
 type Bytes = Vec<u8>;
 
@@ -76,25 +77,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn id(day: usize) -> LogId {
     LogId::at_millis(DAYS[day] * 24 * 60 * 60 * 1000)
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }
 
 fn commit(store: &Store, fill: impl FnOnce(&Archive<Bytes>, &mut Batch)) {

@@ -3,13 +3,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "wait/mod.rs"]
+mod wait;
+
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::pin::pin;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use magpie_store::{
@@ -17,6 +16,8 @@ use magpie_store::{
     Words,
 };
 use proptest::prelude::*;
+
+use wait::wait;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Text(String);
@@ -33,25 +34,6 @@ impl Record for Text {
 impl Searched for Text {
     fn text(&self, out: &mut String) {
         out.push_str(&self.0);
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }
 

@@ -9,9 +9,9 @@ use magpie_proto::xeps::forwarding::{self, Forwarded};
 use magpie_proto::xeps::mam;
 use magpie_proto::xml::{Kind, Stanza};
 use magpie_proto::{BareJid, Element, Jid};
-use magpie_store::{Batch, Effect, Filing, LogId, Page, Store};
+use magpie_store::{Effect, Filing, LogId, Page, Store};
 
-use super::{Exporting, Importing, Part, Piece, left_out, whole};
+use super::{Exporting, Import, Importing, Part, Piece, left_out, whole};
 use crate::accounts::owner;
 use crate::modules::archive::Archived;
 use crate::modules::archive_preferences::Preferences;
@@ -52,13 +52,7 @@ impl Part for Messages {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("archive", NS) {
             return None;
         }
@@ -131,13 +125,7 @@ impl Part for Preferred {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("prefs", mam::NS) {
             return None;
         }

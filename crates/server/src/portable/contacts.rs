@@ -1,9 +1,9 @@
 //! XEP-0227 §4.4, §4.8, §4.9: roster, privacy lists (as which a block list is written), requests of strangers.
 
 use magpie_proto::{BareJid, Element, Jid, ns};
-use magpie_store::{Batch, Store};
+use magpie_store::Store;
 
-use super::{Exporting, Importing, NS, Part, Piece, left_out, whole};
+use super::{Exporting, Import, Importing, NS, Part, Piece, left_out, whole};
 use crate::accounts::owner;
 use crate::roster::Item;
 use crate::subscription::{State, Subscription};
@@ -35,13 +35,7 @@ impl Part for Contacts {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         // Prosody writes requests without a namespace of their own.
         let is_request = element.is("presence", ns::CLIENT) || element.is("presence", NS);
         if is_request && element.attr("type") == Some("subscribe") {
@@ -140,13 +134,7 @@ impl Part for Blocked {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         let (lists, owner) = (store.map::<String>("blocked"), owner(account));
         let mut wrong = Vec::new();
         let mut block = |address: Option<&str>| match address.map(Jid::parse) {

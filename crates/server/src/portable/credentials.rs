@@ -3,9 +3,9 @@
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use magpie_proto::sasl::{Credentials, Hash, ScramKeys};
 use magpie_proto::{BareJid, Element};
-use magpie_store::{Batch, Store};
+use magpie_store::Store;
 
-use super::{Exporting, Importing, Part, Piece, whole};
+use super::{Exporting, Import, Importing, Part, Piece, whole};
 use crate::accounts::{Accounts, StoredCredentials, owner};
 
 const NS: &str = "urn:xmpp:pie:0#scram";
@@ -25,13 +25,7 @@ impl Part for Keys {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        _: &'a Store,
-        _: &'a BareJid,
-        element: &'a Element,
-        _: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { element, .. }: Import<'a>) -> Option<Importing<'a>> {
         if element.is("scram-credentials", NS) { whole() } else { None }
     }
 }
@@ -64,13 +58,7 @@ impl Part for Disabled {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         if !says_disabled(element) {
             return None;
         }

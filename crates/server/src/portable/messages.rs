@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use magpie_proto::BareJid;
 use magpie_proto::xeps::delay::{self, Delay};
 use magpie_proto::xml::{Kind, Stanza};
-use magpie_proto::{BareJid, Element};
-use magpie_store::{Batch, LogId, Store};
+use magpie_store::{LogId, Store};
 
-use super::{Exporting, Importing, NS, Part, Piece, left_out};
+use super::{Exporting, Import, Importing, NS, Part, Piece, left_out};
 use crate::accounts::owner;
 use crate::modules::offline::Spooled;
 use crate::server::now;
@@ -38,13 +38,7 @@ impl Part for OfflineMessages {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("offline-messages", NS) {
             return None;
         }

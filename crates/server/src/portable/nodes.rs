@@ -8,9 +8,9 @@ use magpie_proto::xeps::data_forms::{Form, FormKind};
 use magpie_proto::xeps::pubsub::{Affiliation, NODE_CONFIG, NS, NS_OWNER, SubscriptionState};
 use magpie_proto::xeps::pubsub_config::{AccessModel, ConfigError, NodeConfig};
 use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError};
-use magpie_store::{Batch, Store, StoreError};
+use magpie_store::{Store, StoreError};
 
-use super::{Exporting, Importing, Part, Piece};
+use super::{Exporting, Import, Importing, Part, Piece};
 use crate::modules::pubsub::Place;
 use crate::modules::pubsub::node::Node;
 use crate::modules::pubsub::storage::{Item, Part as Items, Storage};
@@ -49,13 +49,7 @@ impl Part for Configurations {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        _: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, .. }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("pubsub", NS_OWNER) {
             return None;
         }
@@ -171,13 +165,7 @@ impl Part for Published {
         Box::pin(async move { export(&Storage::new(store), account, after).await.map_err(unavailable) })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        _: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, .. }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("pubsub", NS) {
             return None;
         }

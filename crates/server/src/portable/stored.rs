@@ -1,9 +1,9 @@
 //! XEP-0227 §4.6, §4.7: private elements (XEP-0049) and the vCard (XEP-0054).
 
 use magpie_proto::{BareJid, Element, ns};
-use magpie_store::{Batch, Store};
+use magpie_store::Store;
 
-use super::{Exporting, Importing, Part, Piece, whole};
+use super::{Exporting, Import, Importing, Part, Piece, whole};
 use crate::accounts::owner;
 use crate::modules::private;
 use crate::modules::vcard::Vcard;
@@ -29,13 +29,7 @@ impl Part for PrivateElements {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("query", NS_PRIVATE) {
             return None;
         }
@@ -62,13 +56,7 @@ impl Part for Card {
         })
     }
 
-    fn import<'a>(
-        &'a self,
-        store: &'a Store,
-        account: &'a BareJid,
-        element: &'a Element,
-        batch: &'a mut Batch,
-    ) -> Option<Importing<'a>> {
+    fn import<'a>(&'a self, Import { store, account, element, batch }: Import<'a>) -> Option<Importing<'a>> {
         if !element.is("vCard", NS_VCARD) {
             return None;
         }

@@ -6,11 +6,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+#[path = "../host/mod.rs"]
+mod host;
+
 mod actor;
 mod client;
 mod ledger;
 mod process;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,7 +23,7 @@ use actor::{Actor, Dice, Habit, World, address, user};
 use client::Wire;
 use magpie_server::Server;
 use magpie_server::accounts::owner;
-use magpie_server::config::{Config, Listen, ListenKind, TlsMode};
+use magpie_server::config::Config;
 use magpie_server::modules::offline::Spooled;
 use magpie_store::Store;
 use parking_lot::Mutex;
@@ -46,14 +50,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
 
 /// A server that lets sessions wait for one second, on a port of its own.
 fn config(data: &std::path::Path, seed: u64) -> Config {
-    let mut config = Config { data: data.to_owned(), ..Config::default() };
-    config.listen = vec![Listen {
-        address: ([127, 0, 0, 1], 0).into(),
-        kind: ListenKind::C2s,
-        tls: TlsMode::Optional,
-        force: false,
-    }];
-    config.metrics.address.clear();
+    let mut config = host::config(data);
     config.auth.hashes = vec!["sha-256".into()];
     config.limits.resume_seconds_max = 1;
     if is_narrow(seed) {
@@ -231,20 +228,26 @@ async fn run_to_the_end(seed: u64) -> Vec<String> {
         Actor::new(&world, index, 9, Dice(0)).drain(None).await;
     }
     process.stop().await;
-    let mut wrong = Vec::new();
-    let store = Store::open(&folder.path().join("data")).unwrap();
-    for index in 0..HABITS.len() {
-        let left = store.log::<Spooled>("spool").count(&owner(&address(index))).await.unwrap();
-        if left > 0 {
-            wrong.push(format!("{left} messages are left in the spool of account {index}"));
-        }
-    }
+    let mut wrong = left_in_spools(folder.path()).await;
     let ledger = world.ledger.lock();
     ledger.check_none_lost(killed, &mut wrong);
     ledger.check_once_a_session(&mut wrong);
     ledger.check_it_proves_something(10, &mut wrong);
     if !killed {
         ledger.check_once_an_account(&mut wrong);
+    }
+    wrong
+}
+
+/// What is wrong where somebody's spool is not empty.
+async fn left_in_spools(folder: &Path) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let store = Store::open(&folder.join("data")).unwrap();
+    for index in 0..HABITS.len() {
+        let left = store.log::<Spooled>("spool").count(&owner(&address(index))).await.unwrap();
+        if left > 0 {
+            wrong.push(format!("{left} messages are left in the spool of account {index}"));
+        }
     }
     wrong
 }
@@ -292,14 +295,7 @@ async fn run_over_restarts(seed: u64) -> Vec<String> {
         Actor::new(&world, index, 9, Dice(0)).drain(None).await;
     }
     process.stop().await;
-    let mut wrong = Vec::new();
-    let store = Store::open(&folder.path().join("data")).unwrap();
-    for index in 0..HABITS.len() {
-        let left = store.log::<Spooled>("spool").count(&owner(&address(index))).await.unwrap();
-        if left > 0 {
-            wrong.push(format!("{left} messages are left in the spool of account {index}"));
-        }
-    }
+    let mut wrong = left_in_spools(folder.path()).await;
     let ledger = world.ledger.lock();
     wrong.extend(ledger.complaints.iter().cloned());
     ledger.check_none_lost(false, &mut wrong);

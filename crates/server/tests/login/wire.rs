@@ -1,15 +1,19 @@
 //! A client that counts: how often it waits for an answer before it can say more, and how many bytes go each way.
 
+#[path = "../../src/listen/tls/tests/anyone.rs"]
+mod anyone;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use magpie_proto::xml::{Element, Token, Tokenizer, XmlLimits};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConnection, Resumption};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, version};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, version};
+use rustls_pki_types::ServerName;
+
+use anyone::Anyone;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -213,43 +217,4 @@ pub(crate) fn tls_client() -> Arc<ClientConfig> {
     config.resumption = Resumption::in_memory_sessions(8);
     config.enable_early_data = true;
     Arc::new(config)
-}
-
-/// Trusts the certificate that the server has made itself.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }

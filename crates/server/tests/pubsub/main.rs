@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../host/mod.rs"]
+mod host;
+
 #[path = "../../../magpie/tests/hostile/client.rs"]
 #[allow(dead_code)]
 mod client;
@@ -13,7 +16,7 @@ use std::sync::Arc;
 use client::{Client, PASSWORD};
 use magpie_proto::{BareJid, Element};
 use magpie_server::accounts::owner;
-use magpie_server::config::{Config, Listen, ListenKind, TlsMode};
+use magpie_server::config::Config;
 use magpie_server::modules::pubsub::storage::Item;
 use magpie_server::server::Server;
 use magpie_store::{Batch, Record, Store};
@@ -35,14 +38,7 @@ impl Host {
     fn start_with(users: &[&str], set: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let mut config = Config { data: folder.path().to_owned(), ..Config::default() };
-        config.listen = vec![Listen {
-            address: ([127, 0, 0, 1], 0).into(),
-            kind: ListenKind::C2s,
-            tls: TlsMode::Optional,
-            force: false,
-        }];
-        config.metrics.address = String::new();
+        let mut config = host::config(folder.path());
         set(&mut config);
         let store = Store::memory();
         let server = runtime.block_on(Server::start(config, store.clone())).unwrap();
