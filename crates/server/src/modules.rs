@@ -163,6 +163,8 @@ modules! {
     vcard: VcardTemp,
     /// XEP-0060: Publish-Subscribe, XEP-0163: Personal Eventing Protocol
     pubsub: Pubsub,
+    /// XEP-0045: Multi-User Chat
+    muc: Muc,
     /// XEP-0077: In-Band Registration
     register: Register,
     /// XEP-0379: Pre-Authenticated Roster Subscription, XEP-0401: Easy User Onboarding, XEP-0445: Pre-Authenticated In-Band Registration

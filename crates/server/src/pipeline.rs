@@ -19,6 +19,7 @@ use crate::registry::{Account, Flight, Resource, SessionHandle, SessionId};
 use crate::requests::{Query, TakesTime};
 use crate::router::{self, Destination, IqType, MessageType, PresenceType, Route, Target};
 use crate::server::Server;
+use crate::services::Service;
 
 use asking::{Asked, ask, changes_archive};
 pub use leaving::{Left, session_has_left, session_leaves};
@@ -136,6 +137,11 @@ impl From<StanzaCondition> for Stop {
 
 async fn user_sends_message(outgoing: &Outgoing, to: &Jid) -> Result<Promise, StanzaError> {
     let Outgoing { server, session, stanza, acknowledged } = outgoing;
+    if let Destination::Service(Service::Muc) = destination(server, session, stanza, to) {
+        // Before anybody gets it, as below.
+        server.modules.blocking.refuse_sent(session, to)?;
+        return server.modules.muc.user_sends_message(outgoing, to).await;
+    }
     let send = |asked| send_message(server, session, stanza, to, *acknowledged, asked);
     match send(None) {
         Ok(promise) => Ok(promise),
@@ -184,6 +190,9 @@ fn send_message(
             receive_message(server, to, stanza, sender, acknowledged, asked)?
         }
         Destination::LocalHost { .. } => host_receives_message(stanza)?,
+        Destination::Service(Service::Muc) => {
+            server.modules.muc.user_sends_now(session, to, stanza).ok_or(Stop::AskStore)??
+        }
         Destination::Service(service) => service.receive_message(server, to, stanza)?,
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),
     };
@@ -515,6 +524,12 @@ fn pass_iq(
                 None => server.registry().with(&account, |entry| {
                     Ok::<_, Stop>(at_hand(entry.as_deref())?.1.refuse_received(&account, iq)?)
                 })?,
+            }
+        }
+        Destination::Service(Service::Muc) if to.resource().is_some() => {
+            server.modules.blocking.refuse_sent(session, to)?;
+            if server.modules.muc.relay(session, iq, to)? {
+                return Ok(Passed::Through);
             }
         }
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),

@@ -41,18 +41,33 @@ pub struct SessionHandle {
     /// Whether its account has no part in the messages it sends, so that it need not be looked up for each: see
     /// [`Account::remember_unobserved`].
     unobserved: AtomicBool,
+    /// Whether its connection is gone and it may be resumed, for those who reach it without the registry.
+    detached: AtomicBool,
 }
 
 impl SessionHandle {
     /// A session at `jid`, that is in no registry yet.
     pub fn new(id: SessionId, jid: FullJid, mailbox: Mailbox, anonymous: bool) -> Self {
         // The account of the address, so that both are one text.
-        Self { id, account: jid.to_bare(), jid, mailbox, anonymous, unobserved: AtomicBool::new(false) }
+        Self {
+            id,
+            account: jid.to_bare(),
+            jid,
+            mailbox,
+            anonymous,
+            unobserved: AtomicBool::new(false),
+            detached: AtomicBool::new(false),
+        }
     }
 
     /// Whether its account has no part in the messages it sends, as was remembered and has not changed.
     pub fn is_unobserved(&self) -> bool {
         self.unobserved.load(Ordering::Acquire)
+    }
+
+    /// XEP-0198: whether its connection is gone and it may be resumed, as was a moment ago.
+    pub fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// Puts a stanza into the session's mailbox; whether it was taken.
@@ -88,6 +103,12 @@ impl Resource {
     /// Whether it has sent available presence.
     pub fn is_available(&self) -> bool {
         self.presence.is_some()
+    }
+
+    /// XEP-0198: its connection is gone and it may be resumed, or it is there again.
+    pub fn set_detached(&mut self, detached: bool) {
+        self.detached = detached;
+        self.session.detached.store(detached, Ordering::Relaxed);
     }
 
     /// XEP-0280: whether it asked for copies.

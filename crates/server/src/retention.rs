@@ -13,6 +13,7 @@ use crate::accounts;
 use crate::config;
 use crate::modules::archive::Archived;
 use crate::server::{Deps, now};
+use crate::services::Service;
 
 /// How often the store forgets what is too old.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
@@ -91,7 +92,13 @@ impl Retention {
         for domain in &config.domains {
             match config.archive.keep_days_of(domain) {
                 0 => {}
-                days => self.archive.forget(&mut batch, domain, before(now, days)),
+                days => {
+                    self.archive.forget(&mut batch, domain, before(now, days));
+                    // Rooms are their domain's, as accounts are.
+                    if let Some(rooms) = Service::Muc.address(domain) {
+                        self.archive.forget(&mut batch, rooms.domain(), before(now, days));
+                    }
+                }
             }
         }
         self.store.commit(batch).await?;

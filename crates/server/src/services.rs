@@ -17,16 +17,19 @@ use crate::server::Server;
 pub enum Service {
     /// XEP-0060
     Pubsub,
+    /// XEP-0045
+    Muc,
 }
 
 impl Service {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Pubsub];
+    pub const ALL: &'static [Self] = &[Self::Pubsub, Self::Muc];
 
     /// What stands before the served domain.
     pub fn label(self) -> &'static str {
         match self {
             Self::Pubsub => "pubsub",
+            Self::Muc => "conference",
         }
     }
 
@@ -34,6 +37,7 @@ impl Service {
     pub fn title(self) -> &'static str {
         match self {
             Self::Pubsub => "Publish-Subscribe",
+            Self::Muc => "Multi-User Chat",
         }
     }
 
@@ -49,14 +53,14 @@ impl Service {
         (serves(rest) && !serves(domain)).then_some(service)
     }
 
-    /// A message to the service.
+    /// A message to the service; those to rooms take a way of their own.
     pub fn receive_message(self, server: &Arc<Server>, to: &Jid, message: &Stanza) -> Result<Promise, StanzaError> {
         match self {
             Self::Pubsub if pubsub::is_decision(message) => {
                 server.modules.pubsub.receive_message(server, &to.to_bare(), message);
                 Ok(Promise::kept())
             }
-            Self::Pubsub => host_receives_message(message),
+            Self::Pubsub | Self::Muc => host_receives_message(message),
         }
     }
 }

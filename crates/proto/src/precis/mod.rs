@@ -52,6 +52,18 @@ pub fn opaque_string(text: &str) -> Result<Cow<'_, str>, PrecisError> {
     }
 }
 
+/// RFC 8266 §2.4: what nicknames are compared by. Maps spaces and joins them, cuts those at the ends off, folds case, and makes forms that
+/// look alike by compatibility the same; a final sigma is a sigma.
+pub fn nickname_key(text: &str) -> Result<Cow<'_, str>, PrecisError> {
+    match text.as_bytes() {
+        [] => Err(PrecisError::Empty),
+        bytes if bytes.iter().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase()) => {
+            Ok(Cow::Borrowed(text))
+        }
+        _ => settle(text, nickname_pass),
+    }
+}
+
 /// Applies the rules until nothing changes, at most as often as RFC 8264 §7 suggests, so that what was enforced once stays
 /// the same for ever.
 fn settle(text: &str, pass: fn(&str) -> Result<String, PrecisError>) -> Result<Cow<'_, str>, PrecisError> {
@@ -94,6 +106,18 @@ fn opaque_pass(text: &str) -> Result<String, PrecisError> {
     }
     let spaced = text.chars().map(|c| if category(c) == Category::SpaceSeparator { ' ' } else { c });
     let normal = nfc(spaced.collect());
+    check_class(&normal, Class::Freeform)?;
+    Ok(normal)
+}
+
+fn nickname_pass(text: &str) -> Result<String, PrecisError> {
+    if let Some(c) = text.chars().find(|&c| derived(c) == Derived::Disallowed) {
+        return Err(PrecisError::Forbidden(c));
+    }
+    let spaced: String = text.chars().map(|c| if category(c) == Category::SpaceSeparator { ' ' } else { c }).collect();
+    let joined = spaced.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let lower = joined.chars().flat_map(char::to_lowercase).map(|c| if c == 'ς' { 'σ' } else { c });
+    let normal: String = lower.nfkc().collect();
     check_class(&normal, Class::Freeform)?;
     Ok(normal)
 }

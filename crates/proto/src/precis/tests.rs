@@ -179,3 +179,28 @@ proptest! {
         prop_assert_eq!(opaque(&text), opaque_pass(&text));
     }
 }
+
+#[test]
+fn nicknames_that_people_would_take_for_the_same_have_one_key() {
+    let key = |nick: &str| nickname_key(nick).unwrap().into_owned();
+    for (one, other) in [
+        ("Romeo", "romeo"),
+        ("  Swan  of   Avon   ", "swan of avon"),
+        ("Foo\u{a0}Bar", "foo bar"),
+        ("Ｒｏｍｅｏ", "romeo"),
+        ("Henry Ⅳ", "henry iv"),
+        ("\u{212b}ngstrom", "\u{e5}ngstrom"),
+        ("e\u{301}mile", "\u{e9}mile"),
+        ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+        ("\u{fb01}n", "fin"),
+    ] {
+        assert_eq!(key(one), key(other), "{one:?} {other:?}");
+    }
+    assert_ne!(key("third witch"), key("thirdwitch"));
+    for nothing in ["", " ", "\u{3000}\u{a0}"] {
+        assert_eq!(nickname_key(nothing), Err(PrecisError::Empty), "{nothing:?}");
+    }
+    for hidden in ["rom\u{200b}eo", "romeo\u{200d}", "romeo\u{2060}", "\u{202e}oemor"] {
+        assert!(matches!(nickname_key(hidden), Err(PrecisError::Forbidden(_))), "{hidden:?}");
+    }
+}

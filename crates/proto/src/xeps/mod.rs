@@ -1,5 +1,8 @@
 //! Vocabulary without behaviour: what several modules read and write inside their payloads.
 
+#[macro_use]
+mod words;
+
 /// XEP-0115: Entity Capabilities
 pub mod caps;
 /// XEP-0390: Entity Capabilities 2.0
@@ -20,6 +23,10 @@ pub mod forwarding;
 pub mod hints;
 /// XEP-0313: Message Archive Management
 pub mod mam;
+/// XEP-0045: Multi-User Chat
+pub mod muc;
+/// XEP-0045 §10: what a room is configured with
+pub mod muc_config;
 /// XEP-0060: Publish-Subscribe
 pub mod pubsub;
 /// XEP-0060 §8.2: what a node is configured with

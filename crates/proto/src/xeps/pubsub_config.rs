@@ -3,29 +3,6 @@
 use super::data_forms::{Field, FieldType, Form, FormKind};
 use super::pubsub::NODE_CONFIG;
 
-/// A set of words of which a field has one.
-macro_rules! words {
-    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $variant_doc:literal])* $variant:ident = $word:literal,)* }) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[doc = $variant_doc])* $variant,)* }
-
-        impl $name {
-            const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// As it stands in forms.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
-            }
-
-            /// Reads the word.
-            pub fn parse(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|known| known.name() == word)
-            }
-        }
-    };
-}
-
 words! {
     /// §4.5: who may subscribe and retrieve items.
     AccessModel {

@@ -190,6 +190,26 @@ impl MessageArchive {
         Some(Kept { place, of_sender: sender.is_some(), ticket })
     }
 
+    /// Puts a message into the archive of a room; `also` stands beside what was said in the archive alone.
+    ///
+    /// Called under the room's lock, so that ids have the order in which occupants get the messages.
+    pub fn keep_in_room(&self, message: &Stanza, also: Option<&Element>, room: &BareJid) -> Option<Kept> {
+        if !self.deps.archives() {
+            return None;
+        }
+        let (owner, mut batch) = (accounts::owner(room), Batch::new());
+        let filing = Filing { owner: &owner, topic: room.as_str(), effect: Effect::None };
+        let message = also.map_or_else(|| message.clone(), |also| message.with_child(also));
+        self.archive.append(&mut batch, None, &[filing], &Archived(message));
+        let (place, ticket) = self.store.commit_placed(batch);
+        Some(Kept { place, of_sender: false, ticket })
+    }
+
+    /// Whether anything is in the archive.
+    pub async fn has_any(&self, account: &BareJid) -> Result<bool, StoreError> {
+        Ok(self.archive.ends(&accounts::owner(account)).await?.is_some())
+    }
+
     /// The message with its id in the account's archive (XEP-0359).
     pub fn stamped(&self, message: &Stanza, account: &BareJid, place: LogId) -> Stanza {
         message.with_child(&stanza_ids::stanza_id(account, &self.id(account, place)))
@@ -314,6 +334,11 @@ pub(super) struct Range {
 
 impl MessageArchive {
     async fn query(self: Arc<Self>, request: Request) -> Reply {
+        self.answer(&request, &request.to).await
+    }
+
+    /// Answers a query to the archive of an account or a room, which who asks may read.
+    pub async fn answer(&self, request: &Request, account: &BareJid) -> Reply {
         let session = request.session()?;
         let query = ArchiveQuery::parse(&request.payload()).map_err(|error| {
             let condition = match error {
@@ -322,11 +347,10 @@ impl MessageArchive {
             };
             StanzaError::new(condition, error.to_string())
         })?;
-        let account = &session.account;
         self.catch_up().await;
         let mut found = match (query.filter.ids.is_empty(), &query.filter.text) {
             (true, None) => self.find(account, &query).await?,
-            (true, Some(text)) => request.server.modules.search.find(&self, account, &query, text).await?,
+            (true, Some(text)) => request.server.modules.search.find(self, account, &query, text).await?,
             (false, _) => self.find_ids(account, &query.filter).await?,
         };
         let id = |place| self.id(account, place);
@@ -346,8 +370,10 @@ impl MessageArchive {
             session.send(Stanza::new(&wrapper.with(result)));
         }
         // What a client has from here it need not get again when it becomes available.
-        let offline = &request.server.modules.offline;
-        offline.found_elsewhere(session, &places).await.map_err(refusal)?;
+        if *account == session.account {
+            let offline = &request.server.modules.offline;
+            offline.found_elsewhere(session, &places).await.map_err(refusal)?;
+        }
         let answer = PageAnswer { ends, count: found.count };
         Ok(Some(mam::fin(&answer, found.complete)))
     }
@@ -490,7 +516,8 @@ impl MessageArchive {
         Ok(Some(self.ends(&request.session()?.account).await.map_err(refusal)?))
     }
 
-    async fn ends(&self, account: &BareJid) -> Result<Element, StoreError> {
+    /// The first and the last message of an archive, as they are told.
+    pub async fn ends(&self, account: &BareJid) -> Result<Element, StoreError> {
         let owner = accounts::owner(account);
         self.catch_up().await;
         let ends = self.archive.ends(&owner).await?;

@@ -22,6 +22,7 @@ use crate::registry::{Account, Resource, SessionHandle};
 use crate::roster::Roster;
 use crate::router::{self, PresenceType, Route, Target};
 use crate::server::{Deps, Server};
+use crate::services::Service;
 use crate::subscription::{Subscription, SubscriptionStanza};
 
 /// Addresses that directed presence of one session is remembered for; one more is `resource-constraint`.
@@ -166,14 +167,18 @@ impl Presence {
         to: &Jid,
     ) -> Result<Promise, StanzaError> {
         let contact = to.to_bare();
-        if server.service_at(contact.domain()).is_some() {
+        let service = server.service_at(contact.domain());
+        if service.is_some_and(|service| service != Service::Muc) {
             // A service that needs no presence.
             return Ok(Promise::kept());
         }
-        if !server.serves(contact.domain()) {
+        if service.is_none() && !server.serves(contact.domain()) {
             return Err(StanzaCondition::RemoteServerNotFound.into());
         }
         if kind == PresenceType::Probe {
+            if service.is_some() {
+                return Ok(Promise::kept());
+            }
             self.answer_probe(server, &Jid::from(session.jid.clone()), &contact).await;
             return Ok(Promise::kept());
         }
@@ -203,8 +208,19 @@ impl Presence {
         if !remembered {
             return Err(StanzaCondition::ResourceConstraint.into());
         }
+        if service.is_some() {
+            let entered = server.modules.muc.user_sends_presence(session, to, stanza).await;
+            if entered.is_err() && kind == PresenceType::Available && !server.modules.muc.has(&session.jid, to) {
+                self.forget_directed(server, session, to);
+            }
+            return entered;
+        }
         self.deliver(server, stanza, &session.jid, to);
         Ok(Promise::kept())
+    }
+
+    fn forget_directed(&self, server: &Server, session: &SessionHandle, to: &Jid) {
+        server.registry().with_resource(session, |resource| resource.directed.as_mut().map(|directed| directed.remove(to)));
     }
 
     /// What the account's sessions show has changed without them: their presence is sent again where `change` gives another.
@@ -399,6 +415,9 @@ impl Presence {
     }
 
     fn deliver(&self, server: &Server, stanza: &Stanza, from: &FullJid, to: &Jid) {
+        if server.service_at(to.domain()) == Some(Service::Muc) {
+            return server.modules.muc.session_left(from, to, stanza);
+        }
         Outgoing::new(server, stanza, from.clone().into()).deliver_to(to);
     }
 }

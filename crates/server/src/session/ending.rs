@@ -51,7 +51,7 @@ impl Session {
         server.registry().with(&handle.account, |account| {
             let Some(account) = account else { return };
             if let Some(resource) = account.resource(handle.id) {
-                resource.detached = true;
+                resource.set_detached(true);
             }
             // From here on what is routed to it is kept; what came before is kept now.
             let unacked = acks.iter_mut().flat_map(|acks| acks.outbound.unacked_mut());
@@ -104,12 +104,12 @@ impl Session {
             tokio::spawn(old.close());
         }
         // Nothing is written meanwhile, so that whoever waits for room in the mailbox shall not.
-        self.server.registry().with_resource(&self.handle, |resource| resource.detached = true);
+        self.server.registry().with_resource(&self.handle, |resource| resource.set_detached(true));
         // The count that the client is told must hold, so what is owed is paid first.
         self.pay().await;
         self.since = Instant::now();
         self.probed = false;
-        self.server.registry().with_resource(&self.handle, |resource| resource.detached = false);
+        self.server.registry().with_resource(&self.handle, |resource| resource.set_detached(false));
         if let Some(acks) = &mut self.acks {
             connection.resumed(&self.handle.jid, &previd, acks.inbound.handled());
             acks.resumed();

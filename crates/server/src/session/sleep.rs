@@ -318,7 +318,7 @@ async fn rise(
         resource.interested = saved.flags.interested;
         resource.block_pushes = saved.flags.block_pushes;
         resource.directed = (!saved.directed.is_empty()).then(|| Box::new(saved.directed.into_iter().collect()));
-        resource.detached = true;
+        resource.set_detached(true);
         // What came to the account while it could not be told is in the spool.
         if saved.flags.fetching || (resource.is_available() && resource.priority >= 0) {
             resource.fetching = true;
@@ -327,6 +327,7 @@ async fn rise(
     });
     if let Some(presence) = &presence {
         server.modules.caps.session_returns(&handle, presence).await;
+        server.modules.muc.session_returns(server, &handle, presence).await;
     }
     let resume_seconds = saved.resume_seconds.min(limits.resume_seconds_max);
     let acks = Acks::restored(server, &handle, saved.id, unacked, (saved.received, saved.acked), resume_seconds);

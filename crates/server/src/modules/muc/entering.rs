@@ -1,0 +1,297 @@
+//! XEP-0045 §7.2 to §7.7 and §7.14: entering a room, changing what one shows, another nickname, and leaving.
+
+use magpie_proto::precis::nickname_key;
+use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::delay;
+use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
+use magpie_proto::xml::{Attr, Child, Element, Stanza};
+use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
+
+use super::occupants::{Entrance, Occupant, Seat, key};
+use super::privileges::default_role;
+use super::room::{Outcome, Outside, Removal, Room, as_occupant, not_an_occupant, unavailable};
+
+/// What who enters wants of what was said before (§7.2.14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct HistoryWanted {
+    chars_max: Option<usize>,
+    stanzas_max: Option<usize>,
+    since: Option<DateTime>,
+}
+
+impl HistoryWanted {
+    /// Of `<history/>`; what is no number or time there is as if it were not.
+    fn parse(history: Option<&Element>, now: DateTime) -> Self {
+        let Some(history) = history else { return Self::default() };
+        let number = |name| history.attr(name).and_then(|text| text.trim().parse::<u32>().ok());
+        let stamp = history.attr("since").and_then(|text| text.parse::<DateTime>().ok());
+        let seconds = number("seconds").map(|seconds| {
+            DateTime::from_unix_millis(now.unix_millis() - i64::from(seconds) * 1000)
+        });
+        Self {
+            chars_max: number("maxchars").map(|max| max as usize),
+            stanzas_max: number("maxstanzas").map(|max| max as usize),
+            since: [stamp, seconds].into_iter().flatten().max(),
+        }
+    }
+}
+
+impl Room {
+    /// A presence for the room, or for a nickname in it.
+    pub fn presence(&mut self, seat: Seat, nick: Option<&str>, presence: &Stanza, out: &mut impl Outside) -> Outcome {
+        match presence.type_().as_deref() {
+            None => match nick {
+                Some(nick) => self.available(seat, nick, presence, out),
+                // §7.2.1: a nickname has to be wanted.
+                None => Err(StanzaCondition::JidMalformed.into()),
+            },
+            Some("unavailable") => {
+                let account = seat.jid.to_bare();
+                self.leave(&seat.jid, presence, &[], out);
+                // Who says so to the room has left it, and does not only sleep.
+                if !self.occupants.has_account(&account) {
+                    self.stay(&account, false, out);
+                }
+                Ok(())
+            }
+            Some("error") => {
+                self.answered_with_error(&seat.jid, out);
+                Ok(())
+            }
+            // Subscriptions and probes: a room has no roster.
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn available(&mut self, seat: Seat, nick: &str, presence: &Stanza, out: &mut impl Outside) -> Outcome {
+        let wants_in = presence.child("x", muc::NS);
+        match self.occupants.seated(&seat.jid) {
+            None => match wants_in {
+                Some(x) => self.enter(seat, nick, presence, x, out),
+                // A client that believes it is there, and is not: it must enter (§7.2.17 lets us do without the old protocol).
+                None => Err(not_an_occupant()),
+            },
+            Some(occupant) if occupant.nick() == nick => {
+                // §7.7; a client that has lost what it knew enters where it is already, and is told all again.
+                self.takes_presence(nick, presence);
+                let again = wants_in.map(|x| x.element());
+                self.show(nick, &[], out);
+                if let Some(x) = again {
+                    self.welcome(&seat, nick, &x, out);
+                }
+                Ok(())
+            }
+            Some(_) => self.change_nick(&seat.jid, nick, presence, out),
+        }
+    }
+
+    fn takes_presence(&mut self, nick: &str, presence: &Stanza) {
+        if let Some(occupant) = self.occupants.named_mut(nick) {
+            occupant.presence = as_occupant(presence, &occupant.address, &occupant.id);
+        }
+        self.refresh(nick);
+    }
+
+    /// Whether the nickname may be had by an account; `sharing`: whether it has it already.
+    fn check_nick(&self, seat: &Seat, nick: &str) -> Outcome<bool> {
+        nickname_key(nick).map_err(|error| StanzaError::new(StanzaCondition::JidMalformed, error.to_string()))?;
+        let account = seat.jid.to_bare();
+        let wanted = key(nick);
+        let reserved = |standing: &super::room::Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
+        let mut others = self.standings().filter(|(jid, _)| **jid != account);
+        match self.occupants.named(nick) {
+            Some(occupant) if occupant.account == account => Ok(true),
+            Some(_) => Err(StanzaCondition::Conflict.into()),
+            None if others.any(|(_, standing)| reserved(standing)) => Err(StanzaCondition::Conflict.into()),
+            None => Ok(false),
+        }
+    }
+
+    fn enter(&mut self, seat: Seat, nick: &str, presence: &Stanza, x: Child<'_>, out: &mut impl Outside) -> Outcome {
+        let x = x.element();
+        let account = seat.jid.to_bare();
+        let affiliation = self.affiliation(&account);
+        if affiliation == Affiliation::Outcast {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        if self.locked && affiliation != Affiliation::Owner {
+            return Err(StanzaCondition::ItemNotFound.into());
+        }
+        if self.config.members_only && affiliation < Affiliation::Member {
+            return Err(StanzaCondition::RegistrationRequired.into());
+        }
+        if let Some(secret) = self.config.password.as_ref().filter(|_| affiliation < Affiliation::Owner) {
+            let given = x.child("password", muc::NS).map(Element::text).unwrap_or_default();
+            let same = aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), secret.as_bytes()).is_ok();
+            if !same {
+                return Err(StanzaCondition::NotAuthorized.into());
+            }
+        }
+        let sharing = self.check_nick(&seat, nick)?;
+        if sharing {
+            let nick = self.occupants.named(nick).map_or_else(|| nick.to_owned(), |occupant| occupant.nick().to_owned());
+            self.occupants.share(&nick, seat.clone());
+            self.takes_presence(&nick, presence);
+            self.show_to_others(&nick, &seat, out);
+            self.welcome(&seat, &nick, &x, out);
+            return Ok(());
+        }
+        if self.occupants.len() >= self.config.occupants_max as usize && affiliation < Affiliation::Admin {
+            return Err(StanzaCondition::ServiceUnavailable.into());
+        }
+        let address = self.address_of(nick)?;
+        let id = self.occupant_id(&account);
+        let role = default_role(affiliation, self.config.moderated);
+        let presence = as_occupant(presence, &address, &id);
+        self.occupants.add(Entrance { address, seat: seat.clone(), role, affiliation, presence, id }.into());
+        self.stay(&account, true, out);
+        self.refresh(nick);
+        self.show_to_others(nick, &seat, out);
+        self.welcome(&seat, nick, &x, out);
+        Ok(())
+    }
+
+    /// A session that was in the room before the server was restarted, and knows what it knew then: it is there again, and nobody
+    /// need be told. Whether it may be.
+    pub fn sit_again(&mut self, seat: Seat, nick: &str, presence: &Stanza) -> bool {
+        let account = seat.jid.to_bare();
+        let affiliation = self.affiliation(&account);
+        let shut_out = affiliation == Affiliation::Outcast || self.config.members_only && affiliation < Affiliation::Member;
+        if shut_out || self.locked {
+            return false;
+        }
+        match self.check_nick(&seat, nick) {
+            Ok(true) => self.occupants.share(nick, seat),
+            Ok(false) => {
+                let Ok(address) = self.address_of(nick) else { return false };
+                let id = self.occupant_id(&account);
+                let role = default_role(affiliation, self.config.moderated);
+                let presence = as_occupant(presence, &address, &id);
+                self.occupants.add(Entrance { address, seat, role, affiliation, presence, id }.into());
+                self.refresh(nick);
+            }
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// To everybody but one session.
+    fn show_to_others(&self, nick: &str, but: &Seat, out: &mut impl Outside) {
+        let Some(occupant) = self.occupants.named(nick) else { return };
+        if !self.config.broadcast.has(occupant.role) {
+            return;
+        }
+        for other in self.occupants.iter() {
+            let presence = &occupant.shown[usize::from(self.sees_addresses(other))];
+            other.seats.iter().filter(|seat| seat.jid != but.jid).for_each(|seat| out.send(seat, presence));
+        }
+    }
+
+    /// §7.1: what who enters gets, in its order: the others, itself, what was said before, the subject.
+    fn welcome(&self, seat: &Seat, nick: &str, x: &Element, out: &mut impl Outside) {
+        let Some(occupant) = self.occupants.named(nick) else { return };
+        let with_addresses = self.sees_addresses(occupant);
+        for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
+            if self.config.broadcast.has(other.role) {
+                out.send(seat, &other.shown[usize::from(with_addresses)]);
+            }
+        }
+        let mut statuses = vec![Status::Own];
+        statuses.extend(self.config.non_anonymous().then_some(Status::NonAnonymousRoom));
+        statuses.extend(self.config.archived.then_some(Status::Logged));
+        statuses.extend(self.locked.then_some(Status::Created));
+        out.send(seat, &Self::presence_of(occupant, with_addresses, &statuses));
+        let wanted = HistoryWanted::parse(x.child("history", muc::NS), out.now());
+        self.tell_history(seat, wanted, out);
+        self.tell_subject(seat, out);
+    }
+
+    fn tell_history(&self, seat: &Seat, wanted: HistoryWanted, out: &mut impl Outside) {
+        let mut room = wanted.chars_max.unwrap_or(usize::MAX);
+        let max = wanted.stanzas_max.unwrap_or(usize::MAX).min(self.config.history_max as usize);
+        let since = |at: DateTime| wanted.since.is_none_or(|since| at.unix_millis() >= since.unix_millis());
+        let mut told = Vec::new();
+        for said in self.history.iter().rev().take(max).take_while(|said| since(said.at)) {
+            let message = said.message.with_child(&delay::element(Some(self.address.as_str()), said.at, None));
+            // §7.2.14: characters of whole stanzas.
+            let chars = message.text().chars().count();
+            if chars > room {
+                break;
+            }
+            room -= chars;
+            told.push(message);
+        }
+        told.iter().rev().for_each(|message| out.send(seat, message));
+    }
+
+    /// §7.2.15: the subject ends what who enters is told, even if there is none.
+    pub(super) fn tell_subject(&self, seat: &Seat, out: &mut impl Outside) {
+        let message = match &self.subject {
+            Some(subject) => {
+                subject.message.with_child(&delay::element(Some(self.address.as_str()), subject.at, None))
+            }
+            None => {
+                let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
+                Stanza::new(&message.with_attr("type", "groupchat").with(Element::new("subject", ns::CLIENT)))
+            }
+        };
+        out.send(seat, &message);
+    }
+
+    fn change_nick(&mut self, jid: &FullJid, nick: &str, presence: &Stanza, out: &mut impl Outside) -> Outcome {
+        let Some(occupant) = self.occupants.seated(jid) else { return Err(not_an_occupant()) };
+        let old = occupant.nick().to_owned();
+        let seat = Seat { jid: jid.clone(), session: None };
+        // Another spelling of one's own is another nickname, too.
+        if self.check_nick(&seat, nick)? && key(nick) != key(&old) {
+            return Err(StanzaCondition::Conflict.into());
+        }
+        let address = self.address_of(nick)?;
+        let before = unavailable(occupant);
+        let form = |occupant: &Occupant, with_address: bool, own: bool| {
+            let item = Item { nick: Some(nick.to_owned()), ..Self::item(occupant, with_address) };
+            let statuses: &[Status] = if own { &[Status::NewNick, Status::Own] } else { &[Status::NewNick] };
+            before.with_child(&muc::user(Some(&item), statuses))
+        };
+        let shown = self.config.broadcast.has(occupant.role);
+        let forms = [false, true].map(|with_address| form(occupant, with_address, false));
+        for other in self.occupants.iter().filter(|other| shown && other.address != occupant.address) {
+            let presence = &forms[usize::from(self.sees_addresses(other))];
+            other.seats.iter().for_each(|seat| out.send(seat, presence));
+        }
+        let own = form(occupant, self.sees_addresses(occupant), true);
+        occupant.seats.iter().for_each(|seat| out.send(seat, &own));
+        self.occupants.rename(&old, address);
+        self.takes_presence(nick, presence);
+        self.show(nick, &[], out);
+        Ok(())
+    }
+
+    /// §7.14: a session leaves, or is gone. `presence`: with which it says so. Whether its account stays without it is another matter.
+    pub fn leave(&mut self, jid: &FullJid, presence: &Stanza, statuses: &[Status], out: &mut impl Outside) {
+        let Some(occupant) = self.occupants.seated(jid) else { return };
+        let (address, id) = (occupant.address.clone(), occupant.id.clone());
+        let seat = occupant.seats.iter().find(|seat| seat.jid == *jid).cloned();
+        let presence = as_occupant(presence, &address, &id);
+        let removal = Removal { statuses, reason: None, actor: None, more: None };
+        match self.occupants.leave(jid) {
+            Some(gone) => {
+                self.say_gone(&gone, &presence, &removal, out);
+                self.after_leaving(out);
+            }
+            // The others of its account stay, and nobody else need know.
+            None => {
+                let item = Item { affiliation: Some(self.affiliation(&jid.to_bare())), role: Some(Role::None), ..Item::default() };
+                let own = presence.with_child(&muc::user(Some(&item), &[Status::Own]));
+                seat.iter().for_each(|seat| out.send(seat, &own));
+            }
+        }
+    }
+
+    /// §14.1: a client that answers the room with errors is not there any more.
+    pub fn answered_with_error(&mut self, jid: &FullJid, out: &mut impl Outside) {
+        let Some(occupant) = self.occupants.seated(jid) else { return };
+        let presence = unavailable(occupant).with(Attr::Id, None);
+        self.leave(jid, &presence, &[Status::Kicked, Status::ErrorReply], out);
+    }
+}

@@ -1,0 +1,157 @@
+//! XEP-0045 §7.8.2, §7.13, §8.6: invitations through the room, refusals of them, and voice that is asked for.
+
+use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
+use magpie_proto::xeps::muc::{self, Affiliation, Role};
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{FullJid, Jid, StanzaCondition, StanzaError, ns};
+
+use super::room::{Change, Outcome, Outside, Room, Standing};
+
+/// Invitations in one message.
+const INVITED_MAX: usize = 20;
+
+impl Room {
+    /// A message to the room itself that is not for everybody. `false`: it is none that a room knows.
+    pub fn asked_by_message(&mut self, from: &FullJid, message: &Stanza, out: &mut impl Outside) -> Outcome<bool> {
+        if let Some(x) = message.child("x", muc::NS_USER).map(|x| x.element()) {
+            let invitations: Vec<&Element> = x.children().filter(|child| child.is("invite", muc::NS_USER)).collect();
+            if !invitations.is_empty() {
+                self.invite(from, &invitations, out)?;
+                return Ok(true);
+            }
+            if let Some(decline) = x.child("decline", muc::NS_USER) {
+                self.decline(from, decline, out)?;
+                return Ok(true);
+            }
+        }
+        let form = message.children().find(|child| child.is("x", magpie_proto::xeps::data_forms::NS));
+        let form = form.and_then(|form| Form::parse(&form.element()));
+        match form.filter(|form| form.form_type() == Some(muc::REQUEST)) {
+            Some(form) => {
+                self.voice(from, &form, out)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn invite(&mut self, from: &FullJid, invitations: &[&Element], out: &mut impl Outside) -> Outcome {
+        let occupant = self.occupant(from)?;
+        let (affiliation, inviter) = (occupant.affiliation, from.to_bare());
+        let may = match self.config.members_only {
+            true => affiliation >= Affiliation::Admin || self.config.allow_invites && affiliation == Affiliation::Member,
+            false => occupant.role >= Role::Participant,
+        };
+        if !may {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        if invitations.len() > INVITED_MAX {
+            let text = format!("at most {INVITED_MAX} can be invited at once");
+            return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
+        }
+        let invited: Option<Vec<Jid>> =
+            invitations.iter().map(|invite| invite.attr("to").and_then(|to| Jid::parse(to).ok())).collect();
+        let invited = invited.ok_or(StanzaCondition::JidMalformed)?;
+        for (to, invite) in invited.iter().zip(invitations) {
+            // §7.8.2: in a members-only room who is invited becomes a member, unless it is banned.
+            let account = to.to_bare();
+            if self.config.members_only && self.affiliation(&account) == Affiliation::None {
+                self.set_standing(&account, Affiliation::Member, None, out);
+            }
+            let mut passed = Element::new("invite", muc::NS_USER).with_attr("from", from);
+            for kept in ["reason", "continue"] {
+                passed = passed.with_all(invite.child(kept, muc::NS_USER).cloned());
+            }
+            let password = self.config.password.as_deref().map(|password| Element::new("password", muc::NS_USER).with_text(password));
+            let reason = invite.child("reason", muc::NS_USER).map(Element::text);
+            let mut direct = Element::new("x", muc::NS_INVITE).with_attr("jid", &self.address);
+            if let Some(reason) = &reason {
+                direct.set_attr("reason", reason);
+            }
+            let text = format!("{inviter} invites you to the room {}", self.address);
+            let message = Element::new("message", ns::CLIENT)
+                .with_attr("from", &self.address)
+                .with_attr("to", to)
+                .with(Element::new("x", muc::NS_USER).with(passed).with_all(password))
+                .with(direct)
+                .with(Element::new("body", ns::CLIENT).with_text(text));
+            out.send_out(Stanza::new(&message));
+        }
+        Ok(())
+    }
+
+    fn decline(&mut self, from: &FullJid, decline: &Element, out: &mut impl Outside) -> Outcome {
+        let to = decline.attr("to").and_then(|to| Jid::parse(to).ok()).ok_or(StanzaCondition::JidMalformed)?;
+        // Only to who is in the room: a room is no way to write to others unseen.
+        let account = to.to_bare();
+        let inviter = match to.to_full() {
+            Some(full) if full.to_bare() == self.address => self.occupants.named(full.resource()),
+            Some(full) => self.occupants.seated(&full),
+            None => self.occupants.of_account(&account).next(),
+        };
+        let inviter = inviter.ok_or(StanzaCondition::ItemNotFound)?;
+        let declined = Element::new("decline", muc::NS_USER).with_attr("from", from.to_bare());
+        let declined = declined.with_all(decline.child("reason", muc::NS_USER).cloned());
+        let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
+        let message = Stanza::new(&message.with(Element::new("x", muc::NS_USER).with(declined)));
+        inviter.seats.iter().for_each(|seat| out.send(seat, &message));
+        Ok(())
+    }
+
+    /// §7.13 and §8.6: an occupant asks for voice, or a moderator answers.
+    fn voice(&mut self, from: &FullJid, form: &Form, out: &mut impl Outside) -> Outcome {
+        let occupant = self.occupant(from)?;
+        let allow = form.field("muc#request_allow").and_then(Field::boolean);
+        if occupant.role == Role::Moderator {
+            let actor = occupant.nick().to_owned();
+            let nick = form.value("muc#roomnick").ok_or(StanzaCondition::BadRequest)?.to_owned();
+            if allow == Some(true) {
+                self.set_role(from, &nick, Role::Participant, Some(&actor), None, out)?;
+            }
+            return Ok(());
+        }
+        if !self.config.voice_requests {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        if occupant.role != Role::Visitor {
+            return Err(StanzaError::new(StanzaCondition::NotAllowed, "only visitors need to ask for voice"));
+        }
+        let request = Form::typed(FormKind::Form, muc::REQUEST)
+            .with_title("Voice request")
+            .with_instructions("Somebody asks to be allowed to speak.")
+            .with(Field::new(FieldType::TextSingle, "muc#role").with_label("Requested role").with_value(Role::Participant.name()))
+            .with(Field::new(FieldType::JidSingle, "muc#jid").with_label("Address").with_value(from.as_str()))
+            .with(Field::new(FieldType::TextSingle, "muc#roomnick").with_label("Nickname").with_value(occupant.nick()))
+            .with(Field::new(FieldType::Boolean, "muc#request_allow").with_label("Allow to speak").with_bool(false));
+        let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address).with(request.element());
+        let message = Stanza::new(&message);
+        for moderator in self.occupants.iter().filter(|other| other.role == Role::Moderator) {
+            moderator.seats.iter().for_each(|seat| out.send(seat, &message));
+        }
+        Ok(())
+    }
+
+    /// Gives an account an affiliation; occupants are not told by this.
+    pub(super) fn set_standing(
+        &mut self,
+        account: &magpie_proto::BareJid,
+        affiliation: Affiliation,
+        reason: Option<&str>,
+        out: &mut impl Outside,
+    ) {
+        let nick = self.standings.get(account).and_then(|standing| standing.nick.clone());
+        // Who is banned, or no more than nothing, gives its nickname back.
+        let nick = nick.filter(|_| affiliation >= Affiliation::Member);
+        let standing = Standing { affiliation, nick, reason: reason.map(str::to_owned) };
+        match standing.is_nothing() {
+            true => drop(self.standings.remove(account)),
+            false => drop(self.standings.insert(account.clone(), standing)),
+        }
+        for occupant in self.occupants.iter_mut().filter(|occupant| occupant.account == *account) {
+            occupant.affiliation = affiliation;
+        }
+        out.change(Change::Standing(account.clone()));
+        let inside = self.stays.contains(account) || self.occupants.has_account(account);
+        self.stay(account, inside, out);
+    }
+}

@@ -1,0 +1,240 @@
+//! XEP-0045 §8 and §9: roles and affiliations, and the lists of who has them.
+
+use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
+
+use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
+use super::room::{Outcome, Outside, Removal, Room};
+
+/// Items of one request.
+const ITEMS_MAX: usize = 1000;
+
+impl Room {
+    /// `muc#admin` get: the list of those with a role or an affiliation.
+    pub fn list(&self, from: &Jid, query: &Element) -> Outcome<Element> {
+        let items = items(query)?;
+        let (affiliation, role) = self.rank_of(from);
+        let mut answer = Element::new("query", muc::NS_ADMIN);
+        for item in &items {
+            match (item.affiliation, item.role) {
+                (Some(wanted), None) => {
+                    let may = match wanted {
+                        // §9.5: members may know each other where addresses are no secret.
+                        Affiliation::Member | Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => {
+                            affiliation >= Affiliation::Member || role == Role::Moderator
+                        }
+                        Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin || role == Role::Moderator,
+                        Affiliation::Admin | Affiliation::Owner => affiliation >= Affiliation::Admin,
+                        Affiliation::None => return Err(StanzaCondition::BadRequest.into()),
+                    };
+                    if !may {
+                        return Err(StanzaCondition::Forbidden.into());
+                    }
+                    let mut found: Vec<_> =
+                        self.standings().filter(|(_, standing)| standing.affiliation == wanted).collect();
+                    found.sort_unstable_by_key(|(jid, _)| *jid);
+                    answer = answer.with_all(found.into_iter().map(|(jid, standing)| {
+                        let item = Item {
+                            affiliation: Some(wanted),
+                            jid: Some(jid.clone().into()),
+                            nick: standing.nick.clone(),
+                            reason: standing.reason.clone(),
+                            ..Item::default()
+                        };
+                        item.element(muc::NS_ADMIN)
+                    }));
+                }
+                (None, Some(wanted)) if wanted != Role::None => {
+                    if role != Role::Moderator && affiliation < Affiliation::Admin {
+                        return Err(StanzaCondition::Forbidden.into());
+                    }
+                    let found = self.occupants.iter().filter(|occupant| occupant.role == wanted);
+                    answer = answer.with_all(found.map(|occupant| {
+                        let item = Item { nick: Some(occupant.nick().to_owned()), ..Self::item(occupant, true) };
+                        item.element(muc::NS_ADMIN)
+                    }));
+                }
+                _ => return Err(StanzaCondition::BadRequest.into()),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// `muc#admin` set: changes roles and affiliations. All or nothing: what may not be is found out before anything is done.
+    pub fn moderate(&mut self, from: &Jid, query: &Element, out: &mut impl Outside) -> Outcome {
+        let items = items(query)?;
+        for item in &items {
+            self.check_change(from, item)?;
+        }
+        let actor = from.to_full().and_then(|jid| self.occupants.seated(&jid)).map(|actor| actor.nick().to_owned());
+        for item in items {
+            let reason = item.reason.as_deref();
+            match (item.role, item.affiliation) {
+                (Some(role), _) => {
+                    let nick = item.nick.as_deref().unwrap_or_default();
+                    self.change_role(nick, role, actor.as_deref(), reason, out);
+                }
+                (None, Some(affiliation)) => {
+                    if let Some(account) = self.meant(&item) {
+                        self.change_affiliation(&account, affiliation, actor.as_deref(), reason, out);
+                        self.reserve(&account, item.nick.as_deref().filter(|_| item.jid.is_some()), out);
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose affiliation an item is about: an address, or the account of who has a nickname.
+    fn meant(&self, item: &Item) -> Option<BareJid> {
+        let by_nick = || self.occupants.named(item.nick.as_deref()?).map(|occupant| occupant.account.clone());
+        item.jid.as_ref().map(Jid::to_bare).or_else(by_nick)
+    }
+
+    fn check_change(&self, from: &Jid, item: &Item) -> Outcome {
+        let (affiliation, role) = self.rank_of(from);
+        match (item.role, item.affiliation) {
+            (Some(to), None) => {
+                let nick = item.nick.as_deref().ok_or(StanzaCondition::BadRequest)?;
+                if role != Role::Moderator {
+                    return Err(StanzaCondition::Forbidden.into());
+                }
+                let target = self.occupants.named(nick).ok_or(StanzaCondition::ItemNotFound)?;
+                let target = Rank { affiliation: target.affiliation, role: target.role };
+                match target.role == to || may_change_role(Rank { affiliation, role }, target, to) {
+                    true => Ok(()),
+                    false => Err(StanzaCondition::NotAllowed.into()),
+                }
+            }
+            (None, Some(to)) => {
+                if affiliation < Affiliation::Admin {
+                    return Err(StanzaCondition::Forbidden.into());
+                }
+                let account = self.meant(item).ok_or(match &item.nick {
+                    Some(_) => StanzaCondition::ItemNotFound,
+                    None => StanzaCondition::BadRequest,
+                })?;
+                let before = self.affiliation(&account);
+                if before != to && !may_change_affiliation(affiliation, before, to) {
+                    return Err(StanzaCondition::NotAllowed.into());
+                }
+                // §9.1: nobody bans itself; §10.4: a room has an owner.
+                if account == from.to_bare() && to == Affiliation::Outcast {
+                    return Err(StanzaCondition::Conflict.into());
+                }
+                let mut owners = self.standings().filter(|(_, standing)| standing.affiliation == Affiliation::Owner);
+                if before == Affiliation::Owner && to != Affiliation::Owner && owners.all(|(jid, _)| *jid == account) {
+                    return Err(StanzaError::new(StanzaCondition::Conflict, "a room needs an owner"));
+                }
+                Ok(())
+            }
+            _ => Err(StanzaCondition::BadRequest.into()),
+        }
+    }
+
+    fn change_role(&mut self, nick: &str, role: Role, actor: Option<&str>, reason: Option<&str>, out: &mut impl Outside) {
+        if role == Role::None {
+            return self.remove(nick, &Removal { statuses: &[Status::Kicked], reason, actor, more: None }, out);
+        }
+        let Some(occupant) = self.occupants.named_mut(nick).filter(|occupant| occupant.role != role) else { return };
+        occupant.role = role;
+        self.refresh(nick);
+        self.show_acted(nick, actor, reason, &[], out);
+    }
+
+    /// A moderator gives an occupant another role.
+    pub(super) fn set_role(
+        &mut self,
+        from: &FullJid,
+        nick: &str,
+        role: Role,
+        actor: Option<&str>,
+        reason: Option<&str>,
+        out: &mut impl Outside,
+    ) -> Outcome {
+        let item = Item { role: Some(role), nick: Some(nick.to_owned()), ..Item::default() };
+        self.check_change(&from.clone().into(), &item)?;
+        self.change_role(nick, role, actor, reason, out);
+        Ok(())
+    }
+
+    /// Gives an account another affiliation, and its occupants what follows: a role, or the way out.
+    pub(super) fn change_affiliation(
+        &mut self,
+        account: &BareJid,
+        affiliation: Affiliation,
+        actor: Option<&str>,
+        reason: Option<&str>,
+        out: &mut impl Outside,
+    ) {
+        let before = self.affiliation(account);
+        if before == affiliation {
+            return;
+        }
+        self.set_standing(account, affiliation, reason, out);
+        let nicks: Vec<String> = self.occupants.of_account(account).map(|occupant| occupant.nick().to_owned()).collect();
+        let shut_out = match affiliation {
+            Affiliation::Outcast => Some(Status::Banned),
+            Affiliation::None if self.config.members_only => Some(Status::NoLongerMember),
+            _ => None,
+        };
+        for nick in &nicks {
+            if let Some(status) = shut_out {
+                self.remove(nick, &Removal { statuses: &[status], reason, actor, more: None }, out);
+                continue;
+            }
+            if let Some(occupant) = self.occupants.named_mut(nick) {
+                let usual = default_role(affiliation, self.config.moderated);
+                // What an affiliation gives is had at once; what another gave before stays, but for moderators who were that by theirs.
+                occupant.role = match before >= Affiliation::Admin {
+                    true => usual,
+                    false => occupant.role.max(usual),
+                };
+            }
+            self.refresh(nick);
+            self.show_acted(nick, actor, reason, &[], out);
+        }
+        if nicks.is_empty() && affiliation != Affiliation::Outcast {
+            self.tell_affiliation(account, affiliation, out);
+        }
+    }
+
+    /// §9.3: occupants hear of the affiliation of somebody who is not there, where they may see addresses.
+    fn tell_affiliation(&self, account: &BareJid, affiliation: Affiliation, out: &mut impl Outside) {
+        let item = Item {
+            affiliation: Some(affiliation),
+            role: Some(Role::None),
+            jid: Some(account.clone().into()),
+            ..Item::default()
+        };
+        let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
+        let message = Stanza::new(&message.with(muc::user(Some(&item), &[])));
+        for occupant in self.occupants.iter().filter(|occupant| self.sees_addresses(occupant)) {
+            occupant.seats.iter().for_each(|seat| out.send(seat, &message));
+        }
+    }
+
+    /// Reserves a nickname for a member (§9.5).
+    pub(super) fn reserve(&mut self, account: &BareJid, nick: Option<&str>, out: &mut impl Outside) {
+        let Some(nick) = nick.filter(|nick| self.address_of(nick).is_ok()) else { return };
+        if let Some(standing) = self.standings.get_mut(account) {
+            standing.nick = Some(nick.to_owned());
+            out.change(super::room::Change::Standing(account.clone()));
+        }
+    }
+}
+
+fn items(query: &Element) -> Outcome<Vec<Item>> {
+    let items: Vec<&Element> = query.children().filter(|child| child.is("item", muc::NS_ADMIN)).collect();
+    if items.is_empty() {
+        return Err(StanzaCondition::BadRequest.into());
+    }
+    if items.len() > ITEMS_MAX {
+        let text = format!("at most {ITEMS_MAX} items are changed at once");
+        return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
+    }
+    let parse = |item| Item::parse(item).map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()));
+    items.into_iter().map(parse).collect()
+}

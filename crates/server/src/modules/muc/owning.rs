@@ -1,0 +1,185 @@
+//! XEP-0045 §10: configuring and destroying a room.
+
+use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
+use magpie_proto::xeps::muc::{self, Affiliation, Role, Status};
+use magpie_proto::xeps::muc_config;
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
+
+use super::privileges::default_role;
+use super::room::{Change, Outcome, Outside, Removal, Room, unavailable};
+
+/// Characters of a reason.
+const REASON_MAX: usize = 1024;
+
+impl Room {
+    fn check_owner(&self, from: &Jid) -> Outcome {
+        match self.affiliation(&from.to_bare()) {
+            Affiliation::Owner => Ok(()),
+            _ => Err(StanzaCondition::Forbidden.into()),
+        }
+    }
+
+    /// `muc#owner` get: the form.
+    pub fn configuration(&self, from: &Jid) -> Outcome<Element> {
+        self.check_owner(from)?;
+        let list = |var: &str, label: &str, affiliation| {
+            let mut jids: Vec<&str> = self
+                .standings()
+                .filter(|(_, standing)| standing.affiliation == affiliation)
+                .map(|(jid, _)| jid.as_str())
+                .collect();
+            jids.sort_unstable();
+            Field::new(FieldType::JidMulti, format!("muc#roomconfig_{var}")).with_label(label).with_values(jids)
+        };
+        let form = self
+            .config
+            .form(FormKind::Form)
+            .with_title(format!("Configuration of {}", self.address))
+            .with(list("roomadmins", "Admins", Affiliation::Admin))
+            .with(list("roomowners", "Owners", Affiliation::Owner));
+        Ok(Element::new("query", muc::NS_OWNER).with(form.element()))
+    }
+
+    /// `muc#owner` set: configures, or destroys.
+    pub fn configure(&mut self, from: &Jid, query: &Element, out: &mut impl Outside) -> Outcome {
+        self.check_owner(from)?;
+        if let Some(destroy) = query.child("destroy", muc::NS_OWNER) {
+            return self.destroy(destroy, out);
+        }
+        let form = Form::of(query).ok_or(StanzaCondition::BadRequest)?;
+        match form.kind {
+            FormKind::Cancel => {
+                // §10.1.3: a room that was never configured is none.
+                if self.locked {
+                    return self.destroy(&Element::new("destroy", muc::NS_OWNER), out);
+                }
+                Ok(())
+            }
+            FormKind::Submit => self.submit(&form, out),
+            _ => Err(StanzaCondition::BadRequest.into()),
+        }
+    }
+
+    fn submit(&mut self, form: &Form, out: &mut impl Outside) -> Outcome {
+        let refuse = |error: muc_config::ConfigError| StanzaError::new(StanzaCondition::NotAcceptable, error.to_string());
+        let submitted = self.config.with(form).map_err(refuse)?;
+        let lists = [(submitted.owners, Affiliation::Owner), (submitted.admins, Affiliation::Admin)];
+        // §10.5: before anything is done.
+        if lists[0].0.as_ref().is_some_and(Vec::is_empty) {
+            return Err(StanzaError::new(StanzaCondition::Conflict, "a room needs an owner"));
+        }
+        let before = std::mem::replace(&mut self.config, submitted.config);
+        let was_locked = std::mem::replace(&mut self.locked, false);
+        out.change(Change::Record);
+        if was_locked || before.persistent != self.config.persistent {
+            // What was not kept so far is from now on.
+            let accounts: Vec<BareJid> = self.standings().map(|(jid, _)| jid.clone()).collect();
+            for account in accounts {
+                out.change(Change::Standing(account.clone()));
+                let inside = self.occupants.has_account(&account);
+                self.stay(&account, inside, out);
+            }
+        }
+        for (list, affiliation) in lists {
+            self.replace_list(list, affiliation, out);
+        }
+        self.after_configuration(&before, out);
+        Ok(())
+    }
+
+    /// The whole list of admins or owners stands in the form.
+    fn replace_list(&mut self, list: Option<Vec<Jid>>, affiliation: Affiliation, out: &mut impl Outside) {
+        let Some(list) = list else { return };
+        let wanted: Vec<BareJid> = list.iter().map(Jid::to_bare).collect();
+        let dropped: Vec<BareJid> = self
+            .standings()
+            .filter(|(jid, standing)| standing.affiliation == affiliation && !wanted.contains(jid))
+            .map(|(jid, _)| jid.clone())
+            .collect();
+        for account in &wanted {
+            // Who is an owner by the same form is no admin.
+            if !(affiliation == Affiliation::Admin && self.affiliation(account) == Affiliation::Owner) {
+                self.change_affiliation(account, affiliation, None, None, out);
+            }
+        }
+        for account in &dropped {
+            self.change_affiliation(account, Affiliation::None, None, None, out);
+        }
+    }
+
+    /// §10.2.1: what follows from another configuration for who is there.
+    fn after_configuration(&mut self, before: &muc_config::RoomConfig, out: &mut impl Outside) {
+        let now = &self.config;
+        let mut statuses = Vec::new();
+        if before.archived != now.archived {
+            statuses.push(if now.archived { Status::Logged } else { Status::NotLogged });
+        }
+        if before.whois != now.whois {
+            statuses.push(if now.non_anonymous() { Status::NowNonAnonymous } else { Status::NowSemiAnonymous });
+        }
+        let same = muc_config::RoomConfig { archived: before.archived, whois: before.whois, ..now.clone() };
+        if same != *before {
+            statuses.push(Status::ConfigurationChanged);
+        }
+        let shut_out = now.members_only && !before.members_only;
+        let voiced = before.moderated != now.moderated;
+        let moderated = now.moderated;
+        if shut_out {
+            let strangers = self.occupants.iter().filter(|occupant| occupant.affiliation < Affiliation::Member);
+            let strangers: Vec<String> = strangers.map(|occupant| occupant.nick().to_owned()).collect();
+            for nick in &strangers {
+                let removal = Removal { statuses: &[Status::MembersOnly], reason: None, actor: None, more: None };
+                self.remove(nick, &removal, out);
+            }
+        }
+        if voiced && !moderated {
+            // In a room that is moderated no more everybody may speak.
+            let visitors = self.occupants.iter().filter(|occupant| occupant.role == Role::Visitor);
+            let visitors: Vec<String> = visitors.map(|occupant| occupant.nick().to_owned()).collect();
+            for nick in &visitors {
+                if let Some(occupant) = self.occupants.named_mut(nick) {
+                    occupant.role = default_role(occupant.affiliation, false);
+                }
+                self.refresh(nick);
+                self.show(nick, &[], out);
+            }
+        }
+        if !statuses.is_empty() {
+            let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
+            let message = Stanza::new(&message.with_attr("type", "groupchat").with(muc::user(None, &statuses)));
+            self.broadcast(&message, out);
+        }
+    }
+
+    /// §10.9: everybody is told, with where to go instead.
+    pub fn destroy(&mut self, destroy: &Element, out: &mut impl Outside) -> Outcome {
+        let alternate = destroy.attr("jid").map(Jid::parse).transpose().map_err(|_| StanzaCondition::JidMalformed)?;
+        let mut said = Element::new("destroy", muc::NS_USER);
+        if let Some(alternate) = &alternate {
+            said.set_attr("jid", alternate);
+        }
+        for kept in ["password", "reason"] {
+            let text = destroy.child(kept, muc::NS_OWNER).map(Element::text);
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                let text: String = text.chars().take(REASON_MAX).collect();
+                said.push(Element::new(kept, muc::NS_USER).with_text(text));
+            }
+        }
+        let nicks: Vec<String> = self.occupants.iter().map(|occupant| occupant.nick().to_owned()).collect();
+        // Each is told of itself alone: that all go, all know.
+        for nick in &nicks {
+            if let Some(mut gone) = self.occupants.remove(nick) {
+                gone.affiliation = Affiliation::None;
+                let item = Self::item(&gone, false);
+                let item = muc::Item { role: Some(Role::None), ..item };
+                let presence = unavailable(&gone).with_child(&muc::user(Some(&item), &[Status::Own]).with(said.clone()));
+                gone.seats.iter().for_each(|seat| out.send(seat, &presence));
+            }
+        }
+        out.change(Change::Destroyed);
+        Ok(())
+    }
+}
+
+

@@ -1,0 +1,60 @@
+//! XEP-0045 §17.4: IQs between occupants, and XEP-0410: whether one still is one.
+//!
+//! The id of a request that is passed on is given a tag of the session that asked, so that the answer finds its way back to it and
+//! nothing need be remembered.
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use magpie_proto::xml::{Attr, Stanza};
+use magpie_proto::{FullJid, StanzaCondition};
+
+use super::occupants::Occupant;
+use super::room::{Outcome, Outside, Room, not_an_occupant};
+
+/// Characters of a tag.
+const TAG: usize = 8;
+
+/// What becomes of an IQ to an occupant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Relayed {
+    /// It went to the occupant's client.
+    Passed,
+    /// The room answers it: the occupant is there.
+    Here,
+}
+
+impl Room {
+    /// An IQ from an occupant to a nickname.
+    pub fn relay(&self, from: &FullJid, nick: &str, iq: &Stanza, out: &mut impl Outside) -> Outcome<Relayed> {
+        let sender = self.occupants.seated(from).ok_or_else(not_an_occupant)?;
+        let target = self.occupants.named(nick).filter(|target| target.nick() == nick);
+        let target = target.ok_or(StanzaCondition::ItemNotFound)?;
+        if matches!(iq.type_().as_deref(), Some("result" | "error")) {
+            self.relay_answer(sender, target, iq, out);
+            return Ok(Relayed::Passed);
+        }
+        if iq.child("ping", "urn:xmpp:ping").is_some() && target.address == sender.address {
+            return Ok(Relayed::Here);
+        }
+        let id = format!("{}{}", self.tag(from), iq.id().unwrap_or_default());
+        let passed = iq.with(Attr::From, Some(sender.address.as_str())).with(Attr::Id, Some(&id));
+        if let Some(seat) = target.seats.last() {
+            out.send(seat, &passed);
+        }
+        Ok(Relayed::Passed)
+    }
+
+    /// An answer that nobody asked for goes nowhere.
+    fn relay_answer(&self, sender: &Occupant, target: &Occupant, iq: &Stanza, out: &mut impl Outside) {
+        let Some(id) = iq.id() else { return };
+        let Some((tag, id)) = id.split_at_checked(TAG) else { return };
+        if let Some(seat) = target.seats.iter().find(|seat| self.tag(&seat.jid) == tag) {
+            out.send(seat, &iq.with(Attr::From, Some(sender.address.as_str())).with(Attr::Id, Some(id)));
+        }
+    }
+
+    fn tag(&self, jid: &FullJid) -> String {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.secret);
+        let tag = aws_lc_rs::hmac::sign(&key, jid.as_str().as_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..TAG * 3 / 4])
+    }
+}

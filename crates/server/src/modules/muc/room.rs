@@ -1,0 +1,378 @@
+//! A room as a value: what comes in changes it, and what follows goes to an [`Outside`]. No socket, no clock, no store.
+//!
+//! The parts of what it does are in files of their own: `entering.rs`, `talking.rs`, `inviting.rs`, `moderating.rs`, `owning.rs`,
+//! `registering.rs`, `asking.rs`.
+
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
+use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
+use magpie_proto::xeps::muc_config::RoomConfig;
+use magpie_proto::xml::{Attr, Element, Stanza};
+use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
+
+use super::occupants::{Occupant, Occupants, Seat};
+
+/// What is outside a room.
+pub trait Outside {
+    /// The time.
+    fn now(&self) -> DateTime;
+
+    /// To a session of an occupant: its address takes the place of the stanza's `to`.
+    fn send(&mut self, seat: &Seat, stanza: &Stanza);
+
+    /// To whom the stanza names, in the room or not.
+    fn send_out(&mut self, stanza: Stanza);
+
+    /// Puts a message into the room's archive, with what only the archive tells beside it, and gives it back with its id there (XEP-0359).
+    /// Where it cannot be kept it comes back as it is.
+    fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza;
+
+    /// A message was said, and this account is in the room though no session of it hears.
+    fn wake(&mut self, account: &BareJid, message: &Stanza);
+
+    /// Something of the room has changed that must last as long as it does.
+    fn change(&mut self, change: Change);
+}
+
+/// What has changed of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// What is in its one record: configuration, subject, whether it is locked.
+    Record,
+    /// What an account is to it.
+    Standing(BareJid),
+    /// Whether an account stays in it without a session.
+    Stay(BareJid),
+    /// It is no more.
+    Destroyed,
+}
+
+/// What an account is to a room, where it is more than nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The affiliation.
+    pub affiliation: Affiliation,
+    /// The nickname that is reserved for it.
+    pub nick: Option<String>,
+    /// Why it was made what it is.
+    pub reason: Option<String>,
+}
+
+impl Standing {
+    /// Whether it need not be kept.
+    pub fn is_nothing(&self) -> bool {
+        self.affiliation == Affiliation::None && self.nick.is_none()
+    }
+}
+
+/// The subject of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The message that set it: from the address in the room of who did, without `to`.
+    pub message: Stanza,
+    /// When.
+    pub at: DateTime,
+}
+
+/// A message that was said in a room.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// When.
+    pub at: DateTime,
+    /// The message, as occupants got it.
+    pub message: Stanza,
+}
+
+/// A room.
+#[derive(Debug)]
+pub struct Room {
+    /// Its address.
+    pub address: BareJid,
+    /// What it is configured with.
+    pub config: RoomConfig,
+    /// Its subject.
+    pub subject: Option<Subject>,
+    /// Whether its owner has still to configure it, so that nobody else may enter (§10.1.1).
+    pub locked: bool,
+    /// Whether it knows what was said in it before it woke.
+    pub remembers: bool,
+    /// Whether anything of it is in the store.
+    pub stored: bool,
+    /// With which the ids of its occupants are made (XEP-0421).
+    pub secret: [u8; 16],
+    pub(super) standings: HashMap<BareJid, Standing>,
+    /// The members who entered and did not leave: they are in the room while their clients sleep.
+    pub(super) stays: HashSet<BareJid>,
+    /// Who is in it.
+    pub occupants: Occupants,
+    pub(super) history: VecDeque<Said>,
+}
+
+/// Result of something that somebody wants of a room.
+pub type Outcome<T = ()> = Result<T, StanzaError>;
+
+/// A removal from a room.
+pub(super) struct Removal<'a> {
+    /// Why, for clients.
+    pub statuses: &'a [Status],
+    /// Why, for people.
+    pub reason: Option<&'a str>,
+    /// The nickname of who did it.
+    pub actor: Option<&'a str>,
+    /// What else stands beside the item.
+    pub more: Option<&'a Element>,
+}
+
+impl Room {
+    /// A room that nobody has entered, with defaults.
+    pub fn new(address: BareJid, config: RoomConfig, secret: [u8; 16]) -> Self {
+        Self {
+            address,
+            config,
+            subject: None,
+            locked: false,
+            remembers: false,
+            stored: false,
+            secret,
+            standings: HashMap::new(),
+            stays: HashSet::new(),
+            occupants: Occupants::default(),
+            history: VecDeque::new(),
+        }
+    }
+
+    /// What an account is to it.
+    pub fn affiliation(&self, account: &BareJid) -> Affiliation {
+        self.standings.get(account).map_or(Affiliation::None, |standing| standing.affiliation)
+    }
+
+    /// What an account is to it, whole, where it is more than nothing.
+    pub fn standing(&self, account: &BareJid) -> Option<&Standing> {
+        self.standings.get(account)
+    }
+
+    /// Sets what an account is to it, from the store.
+    pub fn restore(&mut self, account: BareJid, standing: Standing) {
+        self.standings.insert(account, standing);
+    }
+
+    /// An account is in it though its clients sleep, from the store.
+    pub fn restore_stay(&mut self, account: BareJid) {
+        self.stays.insert(account);
+    }
+
+    /// Who is in it though its clients may sleep.
+    pub fn stays(&self) -> impl Iterator<Item = &BareJid> {
+        self.stays.iter()
+    }
+
+    /// Whether an account is in it though its clients may sleep.
+    pub fn has_stay(&self, account: &BareJid) -> bool {
+        self.stays.contains(account)
+    }
+
+    /// The account stays where it should, and not where it should not: a member of a room that lasts, which entered it.
+    pub(super) fn stay(&mut self, account: &BareJid, wanted: bool, out: &mut impl Outside) {
+        let stays = wanted && self.lasts() && self.affiliation(account) >= Affiliation::Member;
+        let changed = match stays {
+            true => self.stays.insert(account.clone()),
+            false => self.stays.remove(account),
+        };
+        if changed {
+            out.change(Change::Stay(account.clone()));
+        }
+    }
+
+    /// Who is more than nothing to it.
+    pub fn standings(&self) -> impl Iterator<Item = (&BareJid, &Standing)> {
+        self.standings.iter()
+    }
+
+    /// Whether it is to be kept in the store.
+    pub fn lasts(&self) -> bool {
+        self.config.persistent && !self.locked
+    }
+
+    /// Whether an account may know what is said in it, or who is there.
+    pub fn admits(&self, account: &BareJid) -> bool {
+        match self.affiliation(account) {
+            Affiliation::Outcast => false,
+            Affiliation::None => !self.config.members_only && !self.locked && self.config.password.is_none(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn occupant(&self, jid: &FullJid) -> Outcome<&Occupant> {
+        self.occupants.seated(jid).ok_or_else(not_an_occupant)
+    }
+
+    /// The occupant of who acts, or, for an owner or admin who is not in the room, its affiliation alone.
+    pub(super) fn rank_of(&self, from: &Jid) -> (Affiliation, Role) {
+        let seated = from.to_full().and_then(|jid| self.occupants.seated(&jid).map(|o| (o.affiliation, o.role)));
+        seated.unwrap_or_else(|| (self.affiliation(&from.to_bare()), Role::None))
+    }
+
+    pub(super) fn address_of(&self, nick: &str) -> Outcome<FullJid> {
+        self.address.with_resource(nick).map_err(|_| StanzaCondition::JidMalformed.into())
+    }
+
+    /// Whether an occupant sees the addresses of others.
+    pub(super) fn sees_addresses(&self, viewer: &Occupant) -> bool {
+        viewer.role == Role::Moderator || self.config.non_anonymous()
+    }
+
+    /// The item that shows an occupant.
+    pub(super) fn item(occupant: &Occupant, with_address: bool) -> Item {
+        Item {
+            affiliation: Some(occupant.affiliation),
+            role: Some(occupant.role),
+            jid: occupant.seats.first().filter(|_| with_address).map(|seat| seat.jid.clone().into()),
+            ..Item::default()
+        }
+    }
+
+    /// The presence of an occupant, with what status codes say beside it.
+    pub(super) fn presence_of(occupant: &Occupant, with_address: bool, statuses: &[Status]) -> Stanza {
+        occupant.presence.with_child(&muc::user(Some(&Self::item(occupant, with_address)), statuses))
+    }
+
+    /// What an occupant shows has changed: the two forms in which others get it are made anew.
+    pub(super) fn refresh(&mut self, nick: &str) {
+        if let Some(occupant) = self.occupants.named_mut(nick) {
+            occupant.shown = [false, true].map(|with_address| Self::presence_of(occupant, with_address, &[]));
+        }
+    }
+
+    /// Shows an occupant to all: itself gets it with these status codes.
+    pub(super) fn show(&self, nick: &str, statuses: &[Status], out: &mut impl Outside) {
+        self.show_acted(nick, None, None, statuses, out);
+    }
+
+    /// The same, after somebody changed what it may do.
+    pub(super) fn show_acted(
+        &self,
+        nick: &str,
+        actor: Option<&str>,
+        reason: Option<&str>,
+        statuses: &[Status],
+        out: &mut impl Outside,
+    ) {
+        let Some(occupant) = self.occupants.named(nick) else { return };
+        let acted = actor.is_some() || reason.is_some();
+        let shown = match acted {
+            false => occupant.shown.clone(),
+            true => [false, true].map(|with_address| {
+                let item = Item {
+                    actor_nick: actor.map(str::to_owned),
+                    reason: reason.map(str::to_owned),
+                    ..Self::item(occupant, with_address)
+                };
+                occupant.presence.with_child(&muc::user(Some(&item), &[]))
+            }),
+        };
+        if self.config.broadcast.has(occupant.role) {
+            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
+                let presence = &shown[usize::from(self.sees_addresses(other))];
+                other.seats.iter().for_each(|seat| out.send(seat, presence));
+            }
+        }
+        let mut own = vec![Status::Own];
+        own.extend_from_slice(statuses);
+        let item = Item {
+            actor_nick: actor.map(str::to_owned),
+            reason: reason.map(str::to_owned),
+            ..Self::item(occupant, self.sees_addresses(occupant))
+        };
+        let presence = occupant.presence.with_child(&muc::user(Some(&item), &own));
+        occupant.seats.iter().for_each(|seat| out.send(seat, &presence));
+    }
+
+    /// Tells everybody, and itself, that an occupant, who is no longer among the others, has gone.
+    pub(super) fn say_gone(&self, gone: &Occupant, presence: &Stanza, removal: &Removal<'_>, out: &mut impl Outside) {
+        let Removal { statuses, reason, actor, more } = removal;
+        let form = |with_address: bool, own: bool| {
+            let item = Item {
+                role: Some(Role::None),
+                reason: reason.map(str::to_owned),
+                actor_nick: actor.map(str::to_owned),
+                ..Self::item(gone, with_address)
+            };
+            let mut all = if own { vec![Status::Own] } else { Vec::new() };
+            all.extend_from_slice(statuses);
+            presence.with_child(&muc::user(Some(&item), &all).with_all(more.cloned()))
+        };
+        if self.config.broadcast.has(gone.role) {
+            let shown = [false, true].map(|with_address| form(with_address, false));
+            for other in self.occupants.iter() {
+                let presence = &shown[usize::from(self.sees_addresses(other))];
+                other.seats.iter().for_each(|seat| out.send(seat, presence));
+            }
+        }
+        let own = form(self.sees_addresses(gone), true);
+        gone.seats.iter().for_each(|seat| out.send(seat, &own));
+    }
+
+    /// Takes an occupant out and tells everybody.
+    pub(super) fn remove(&mut self, nick: &str, removal: &Removal<'_>, out: &mut impl Outside) {
+        let Some(gone) = self.occupants.remove(nick) else { return };
+        let presence = unavailable(&gone);
+        self.say_gone(&gone, &presence, removal, out);
+        self.after_leaving(out);
+    }
+
+    /// A room that does not last ends with its last occupant (§10.1.1).
+    pub(super) fn after_leaving(&mut self, out: &mut impl Outside) {
+        if self.occupants.is_empty() && !self.lasts() {
+            out.change(Change::Destroyed);
+        }
+    }
+
+    /// To all occupants.
+    pub(super) fn broadcast(&self, stanza: &Stanza, out: &mut impl Outside) {
+        for occupant in self.occupants.iter() {
+            occupant.seats.iter().for_each(|seat| out.send(seat, stanza));
+        }
+    }
+
+    /// XEP-0421: the id of an account in this room.
+    pub(super) fn occupant_id(&self, account: &BareJid) -> Box<str> {
+        use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.secret);
+        let id = aws_lc_rs::hmac::sign(&key, account.as_str().as_bytes());
+        BASE64_URL_SAFE_NO_PAD.encode(&id.as_ref()[..18]).into()
+    }
+}
+
+/// XEP-0421: the namespace.
+pub const NS_OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
+
+/// XEP-0421: `<occupant-id/>`
+pub(super) fn occupant_id(id: &str) -> Element {
+    Element::new("occupant-id", NS_OCCUPANT_ID).with_attr("id", id)
+}
+
+/// A stanza as an occupant sent it, as others may see it: from its address in the room, to nobody yet, without what only the room says.
+pub(super) fn as_occupant(stanza: &Stanza, address: &FullJid, id: &str) -> Stanza {
+    let rooms_own = |name: &str, ns: &str| {
+        matches!(ns, muc::NS | muc::NS_USER | muc::NS_ADMIN | muc::NS_OWNER | NS_OCCUPANT_ID)
+            || name == "delay" && ns == magpie_proto::xeps::delay::NS
+    };
+    stanza
+        .without_children(|child| rooms_own(child.name, child.ns))
+        .with(Attr::From, Some(address.as_str()))
+        .with(Attr::To, None)
+        .with_child(&occupant_id(id))
+}
+
+/// The presence of somebody who is gone.
+pub(super) fn unavailable(occupant: &Occupant) -> Stanza {
+    let presence = Element::new("presence", ns::CLIENT).with_attr("from", &occupant.address).with_attr("type", "unavailable");
+    Stanza::new(&presence.with(occupant_id(&occupant.id)))
+}
+
+/// Who wants something that only occupants may.
+pub(super) fn not_an_occupant() -> StanzaError {
+    StanzaError::new(StanzaCondition::NotAcceptable, "only occupants of the room may do that")
+}

@@ -1,0 +1,217 @@
+//! Rooms in the store. Every row belongs to the room, but for the list of those that are shown, which is the service's.
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use magpie_proto::xeps::data_forms::{Form, FormKind};
+use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::muc::{Item, NS_ADMIN};
+use magpie_proto::xeps::muc_config::RoomConfig;
+use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::{BareJid, ns};
+use magpie_store::{Batch, Map, Record, Store, StoreError, Value};
+
+use super::room::{Change, Room, Standing, Subject};
+use crate::accounts;
+
+/// What is kept of a room in one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomRecord {
+    config: RoomConfig,
+    secret: [u8; 16],
+    subject: Option<Subject>,
+}
+
+impl RoomRecord {
+    fn of(room: &Room) -> Self {
+        Self { config: room.config.clone(), secret: room.secret, subject: room.subject.clone() }
+    }
+}
+
+impl Record for RoomRecord {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let secret = BASE64_URL_SAFE_NO_PAD.encode(self.secret);
+        let subject = self.subject.as_ref().map(|subject| {
+            let at = subject.at.unix_millis().to_string();
+            Element::new("subject", ns::CLIENT).with_attr("at", at).with(subject.message.element())
+        });
+        let room = Element::new("room", ns::CLIENT).with_attr("secret", secret);
+        room.with(self.config.form(FormKind::Submit).element()).with_all(subject).write(ns::CLIENT, out);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let room = Element::parse(bytes, ns::CLIENT).ok()?;
+        let subject = match room.child("subject", ns::CLIENT) {
+            None => None,
+            Some(subject) => Some(Subject {
+                at: DateTime::from_unix_millis(subject.attr("at")?.parse().ok()?),
+                message: Stanza::new(subject.children().next()?),
+            }),
+        };
+        Some(Self {
+            config: RoomConfig::default().with(&Form::of(&room)?).ok()?.config,
+            secret: BASE64_URL_SAFE_NO_PAD.decode(room.attr("secret")?).ok()?.try_into().ok()?,
+            subject,
+        })
+    }
+}
+
+impl Record for Standing {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Self { affiliation, nick, reason } = self.clone();
+        let item = Item { affiliation: Some(affiliation), nick, reason, ..Item::default() };
+        item.element(NS_ADMIN).write(ns::CLIENT, out);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let item = Item::parse(&Element::parse(bytes, ns::CLIENT).ok()?).ok()?;
+        Some(Self { affiliation: item.affiliation?, nick: item.nick, reason: item.reason })
+    }
+}
+
+/// The rows.
+pub struct Storage {
+    store: Store,
+    rooms: Value<RoomRecord>,
+    standings: Map<Standing>,
+    /// Who stays in a room without a session.
+    stays: Map<String>,
+    /// The rooms in which an account stays: the other side of it.
+    stays_of: Map<String>,
+    /// The rooms of a service that are listed, with their names.
+    listed: Map<String>,
+}
+
+impl Storage {
+    /// In this store.
+    pub fn new(store: &Store) -> Self {
+        Self {
+            store: store.clone(),
+            rooms: store.value("rooms"),
+            standings: store.map("room-standings"),
+            stays: store.map("room-stays"),
+            stays_of: store.map("rooms-of"),
+            listed: store.map("rooms-listed"),
+        }
+    }
+
+    /// Reads a room, after what was to be written before.
+    pub async fn read(&self, address: &BareJid) -> Result<Option<Room>, StoreError> {
+        // What became of it is said to whoever changed it.
+        let _ = self.store.settled().await;
+        let rows = self.store.read(&accounts::owner(address), &[self.rooms.wanted(), self.standings.wanted(), self.stays.wanted()]).await?;
+        let Some(RoomRecord { config, secret, subject }) = self.rooms.found(&rows)? else { return Ok(None) };
+        let mut room = Room::new(address.clone(), config, secret);
+        room.subject = subject;
+        room.stored = true;
+        for (account, standing) in self.standings.found(&rows)? {
+            if let Ok(account) = BareJid::parse(&account) {
+                room.restore(account, standing);
+            }
+        }
+        for (account, _) in self.stays.found(&rows)? {
+            if let Ok(account) = BareJid::parse(&account) {
+                room.restore_stay(account);
+            }
+        }
+        Ok(Some(room))
+    }
+
+    /// Adds what has changed of a room to a batch.
+    pub fn write(&self, batch: &mut Batch, room: &Room, change: &Change) {
+        let owner = accounts::owner(&room.address);
+        let (service, name) = (accounts::owner(&room.address.to_domain()), room.address.local().unwrap_or_default());
+        match change {
+            Change::Destroyed => {
+                self.listed.delete(batch, &service, name);
+                self.forget_stays(batch, room);
+                batch.erase(&owner);
+            }
+            // What ends with its last occupant is not kept, or not any more.
+            Change::Record if !room.lasts() => {
+                self.rooms.delete(batch, &owner);
+                self.standings.clear(batch, &owner);
+                self.forget_stays(batch, room);
+                self.listed.delete(batch, &service, name);
+            }
+            Change::Standing(_) | Change::Stay(_) if !room.lasts() => {}
+            Change::Record => {
+                self.rooms.put(batch, &owner, &RoomRecord::of(room));
+                match room.is_listed() {
+                    true => self.listed.put(batch, &service, name, &room.config.name),
+                    false => self.listed.delete(batch, &service, name),
+                }
+            }
+            Change::Standing(account) => match room.standing(account) {
+                Some(standing) => self.standings.put(batch, &owner, account.as_str(), standing),
+                None => self.standings.delete(batch, &owner, account.as_str()),
+            },
+            Change::Stay(account) => {
+                let of_account = accounts::owner(account);
+                match room.has_stay(account) {
+                    true => {
+                        self.stays.put(batch, &owner, account.as_str(), &String::new());
+                        self.stays_of.put(batch, &of_account, room.address.as_str(), &String::new());
+                    }
+                    false => {
+                        self.stays.delete(batch, &owner, account.as_str());
+                        self.stays_of.delete(batch, &of_account, room.address.as_str());
+                    }
+                }
+            }
+        }
+    }
+
+    fn forget_stays(&self, batch: &mut Batch, room: &Room) {
+        self.stays.clear(batch, &accounts::owner(&room.address));
+        for account in room.stays() {
+            self.stays_of.delete(batch, &accounts::owner(account), room.address.as_str());
+        }
+    }
+
+    /// The rooms in which an account stays.
+    pub async fn rooms_of(&self, account: &BareJid) -> Result<Vec<BareJid>, StoreError> {
+        let rooms = self.stays_of.list(&accounts::owner(account)).await?;
+        Ok(rooms.into_iter().filter_map(|(room, _)| BareJid::parse(&room).ok()).collect())
+    }
+
+    /// Listed rooms of a service: localparts with names, after this one.
+    pub async fn listed(&self, service: &BareJid, after: Option<&str>, limit: usize) -> Result<Vec<(String, String)>, StoreError> {
+        self.listed.range(&accounts::owner(service), "", after, limit).await
+    }
+
+    /// The same backwards, before this one.
+    pub async fn listed_back(&self, service: &BareJid, before: Option<&str>, limit: usize) -> Result<Vec<(String, String)>, StoreError> {
+        self.listed.range_back(&accounts::owner(service), "", before, limit).await
+    }
+
+    /// How many rooms are listed, and how many of them before this one.
+    pub async fn count_listed(&self, service: &BareJid, before: Option<&str>) -> Result<u64, StoreError> {
+        self.listed.count(&accounts::owner(service), "", before).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use magpie_proto::xeps::muc::Affiliation;
+
+    fn again<T: Record>(record: &T) -> T {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        T::decode(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_room_is_read_as_it_is_written() {
+        let message = "<message from='coven@chat.shakespeare.example/thirdwitch' type='groupchat'><subject>Fire &lt;Burn&gt;</subject></message>";
+        let subject = Subject { message: Stanza::parse(message.as_bytes()).unwrap(), at: DateTime::from_unix_millis(1_800_000_000_123) };
+        let config = RoomConfig { name: "A Dark Cave".into(), persistent: true, password: Some("x".into()), ..RoomConfig::default() };
+        for subject in [None, Some(subject)] {
+            let record = RoomRecord { config: config.clone(), secret: [7; 16], subject };
+            assert_eq!(again(&record), record);
+        }
+        let standing = Standing { affiliation: Affiliation::Outcast, nick: None, reason: Some("Treason & more".into()) };
+        assert_eq!(again(&standing), standing);
+        assert_eq!(RoomRecord::decode(b"<room/>"), None);
+    }
+}

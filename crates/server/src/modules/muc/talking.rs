@@ -1,0 +1,143 @@
+//! XEP-0045 §7.4, §7.5, §8.1: messages to everybody, to one occupant, and the subject.
+
+use magpie_proto::xeps::hints::Hints;
+use magpie_proto::xeps::muc::{self, Affiliation, Role};
+use magpie_proto::xeps::muc_config::AllowPm;
+use magpie_proto::xml::{Attr, Element, Stanza};
+use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
+
+use super::occupants::{Occupant, Seat};
+use super::room::{Outcome, Outside, Room, Said, Subject, as_occupant};
+use crate::modules::stanza_ids;
+
+/// Messages that a room remembers for who enters.
+pub const HISTORY_MAX: usize = 100;
+
+impl Room {
+    /// A message for everybody.
+    pub fn groupchat(&mut self, from: &FullJid, message: &Stanza, out: &mut impl Outside) -> Outcome {
+        let occupant = self.occupant(from)?;
+        let is_subject = message.child("subject", ns::CLIENT).is_some()
+            && message.child("body", ns::CLIENT).is_none()
+            && message.child("thread", ns::CLIENT).is_none();
+        if is_subject {
+            return self.set_subject(from, message, out);
+        }
+        // §7.4: visitors hear.
+        if occupant.role < Role::Participant {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        let (now, slow) = (out.now(), i64::from(self.config.slow_mode_seconds) * 1000);
+        if occupant.role < Role::Moderator && now.unix_millis() < occupant.spoke_at + slow {
+            return Err(StanzaError::new(StanzaCondition::PolicyViolation, "the room is in slow mode: wait before you write again"));
+        }
+        let said = self.as_said(occupant, message);
+        if let Some(occupant) = self.occupants.seated_mut(from) {
+            occupant.spoke_at = now.unix_millis();
+        }
+        let said = match self.config.archived && is_kept(&said) {
+            true => out.keep(said, self.who(from).as_ref()),
+            false => said,
+        };
+        self.broadcast(&said, out);
+        self.wake_sleepers(&said, out);
+        if said.child("body", ns::CLIENT).is_some() && !Hints::of(&said).no_store {
+            self.remember(Said { at: now, message: said });
+        }
+        Ok(())
+    }
+
+    /// Who sent a message, for the archive of a room where that is no secret (XEP-0313 §5.1.1).
+    fn who(&self, from: &FullJid) -> Option<Element> {
+        let sender = self.occupants.seated(from).filter(|_| self.config.non_anonymous())?;
+        let item = muc::Item { jid: Some(from.clone().into()), ..Self::item(sender, false) };
+        Some(muc::user(Some(&item), &[]))
+    }
+
+    /// Members whose clients sleep are in the room, too.
+    fn wake_sleepers(&self, said: &Stanza, out: &mut impl Outside) {
+        if self.stays.is_empty() || said.child("body", ns::CLIENT).is_none() {
+            return;
+        }
+        for account in self.stays.iter().filter(|account| !self.occupants.has_account(account)) {
+            out.wake(account, said);
+        }
+        for occupant in self.occupants.iter().filter(|occupant| occupant.seats.iter().all(Seat::sleeps)) {
+            out.wake(&occupant.account, said);
+        }
+    }
+
+    /// A message as everybody gets it: with no id in the room's name (XEP-0359 §3).
+    fn as_said(&self, occupant: &Occupant, message: &Stanza) -> Stanza {
+        let message = stanza_ids::without_claims(message, &self.address);
+        as_occupant(&message, &occupant.address, &occupant.id)
+    }
+
+    /// For who enters later.
+    pub fn remember(&mut self, said: Said) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(said);
+    }
+
+    /// §8.1: moderators may, and others where the room is configured so.
+    fn set_subject(&mut self, from: &FullJid, message: &Stanza, out: &mut impl Outside) -> Outcome {
+        let occupant = self.occupant(from)?;
+        let may = occupant.role == Role::Moderator || self.config.change_subject && occupant.role >= Role::Participant;
+        if !may {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        let said = self.as_said(occupant, message);
+        let said = if self.config.archived { out.keep(said, self.who(from).as_ref()) } else { said };
+        self.broadcast(&said, out);
+        let empty = said.children().all(|child| !child.is("subject", ns::CLIENT) || child.element().text().is_empty());
+        self.subject = Some(Subject { message: said.with(Attr::Id, None), at: out.now() }).filter(|_| !empty);
+        out.change(super::room::Change::Record);
+        Ok(())
+    }
+
+    /// §7.5: a private message.
+    pub fn private(&mut self, from: &FullJid, nick: &str, message: &Stanza, out: &mut impl Outside) -> Outcome {
+        let sender = self.occupant(from)?;
+        if message.type_().as_deref() == Some("groupchat") {
+            return Err(StanzaError::new(StanzaCondition::BadRequest, "messages for everybody go to the room itself"));
+        }
+        let may = match self.config.allow_pm {
+            AllowPm::Anyone => true,
+            AllowPm::Participants => sender.role >= Role::Participant,
+            AllowPm::Moderators => sender.role == Role::Moderator,
+            AllowPm::None => false,
+        };
+        // Whoever may not write to each other can always write to those who watch over the room.
+        let target = self.occupants.named(nick).filter(|target| target.nick() == nick);
+        let target = target.ok_or(StanzaCondition::ItemNotFound)?;
+        if !may && (self.config.allow_pm == AllowPm::None || target.role < Role::Moderator) {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        let message = as_occupant(message, &sender.address, &sender.id).with_child(&Element::new("x", muc::NS_USER));
+        for seat in &target.seats {
+            out.send_out(message.with(Attr::To, Some(seat.jid.as_str())));
+        }
+        Ok(())
+    }
+
+    /// Whether an account may read the room's archive.
+    pub fn may_read(&self, account: &magpie_proto::BareJid) -> bool {
+        self.occupants.has_account(account)
+            || self.admits(account) && (self.affiliation(account) >= Affiliation::Member || !self.config.members_only)
+    }
+}
+
+/// Whether a message is worth keeping: it says something, or changes what was said. Chat states alone are not.
+pub fn is_kept(message: &Stanza) -> bool {
+    let hints = Hints::of(message);
+    if hints.no_store || hints.no_permanent_store {
+        return false;
+    }
+    hints.store
+        || message.children().any(|child| {
+            !matches!(child.ns, ns::CHAT_STATES | magpie_proto::xeps::hints::NS | super::room::NS_OCCUPANT_ID | "urn:xmpp:sid:0")
+                && !child.is("thread", ns::CLIENT)
+        })
+}
