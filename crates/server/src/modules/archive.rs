@@ -190,10 +190,17 @@ impl MessageArchive {
         Some(Kept { place, of_sender: sender.is_some(), ticket })
     }
 
-    /// Puts a message into the archive of a room; `also` stands beside what was said in the archive alone.
+    /// Puts a message into the archive of a room; `also` stands beside what was said in the archive alone, `tombstones` take the place of what
+    /// it takes back.
     ///
     /// Called under the room's lock, so that ids have the order in which occupants get the messages.
-    pub fn keep_in_room(&self, message: &Stanza, also: Option<&Element>, room: &BareJid) -> Option<Kept> {
+    pub fn keep_in_room(
+        &self,
+        message: &Stanza,
+        also: Option<&Element>,
+        room: &BareJid,
+        tombstones: &Tombstones,
+    ) -> Option<Kept> {
         if !self.deps.archives() {
             return None;
         }
@@ -201,6 +208,9 @@ impl MessageArchive {
         let filing = Filing { owner: &owner, topic: room.as_str(), effect: Effect::None };
         let message = also.map_or_else(|| message.clone(), |also| message.with_child(also));
         self.archive.append(&mut batch, None, &[filing], &Archived(message));
+        for (owner, place, tombstone) in &tombstones.0 {
+            self.archive.replace(&mut batch, owner, *place, tombstone);
+        }
         let (place, ticket) = self.store.commit_placed(batch);
         Some(Kept { place, of_sender: false, ticket })
     }

@@ -112,6 +112,64 @@ impl Retraction {
     }
 }
 
+// In rooms.
+
+impl Retraction {
+    /// What a message that takes another one back does to the archive of a room. `said`: the message as the occupants get it. In rooms a
+    /// message is named by its id in the room's archive (§4.1); who wrote it is told by the id of the occupant.
+    pub async fn find_in_room(&self, server: &Server, said: &Stanza, room: &BareJid) -> Result<Tombstones, StoreError> {
+        let mut tombstones = Tombstones::default();
+        let Some(asked) = Asked::of(said) else { return Ok(tombstones) };
+        let archive = &server.modules.archive;
+        let Some(place) = archive.place(room, &asked.id) else { return Ok(tombstones) };
+        let is_authors = |message: &Stanza| occupant(message).is_some() && occupant(message) == occupant(said) && is_there(message);
+        let Some(original) = archive.at(room, place).await?.filter(is_authors) else { return Ok(tombstones) };
+        let id = original.id().map(|id| id.into_owned());
+        let corrects = |message: &Stanza| {
+            let replaced = message.child("replace", NS_CORRECTION).map(|replace| replace.element());
+            is_authors(message) && replaced.is_some_and(|replace| replace.attr("id") == id.as_deref())
+        };
+        let owner = accounts::owner(room);
+        tombstones.0.push((owner.clone(), place, asked.tombstone(&original)));
+        archive
+            .look_back(room, room, LOOKED_BACK, |at, message| {
+                if at > place && corrects(message) {
+                    tombstones.0.push((owner.clone(), at, asked.tombstone(message)));
+                }
+                at <= place
+            })
+            .await?;
+        Ok(tombstones)
+    }
+
+    /// What a moderator does to the archive of a room who takes a message back (XEP-0425 §4): `None` where there is no such message.
+    pub async fn find_moderated(
+        &self,
+        server: &Server,
+        room: &BareJid,
+        id: &str,
+        said: &Stanza,
+    ) -> Result<Option<Tombstones>, StoreError> {
+        let archive = &server.modules.archive;
+        let Some(place) = archive.place(room, id) else { return Ok(None) };
+        let Some(original) = archive.at(room, place).await?.filter(is_there) else { return Ok(None) };
+        let Some(asked) = Asked::of(said) else { return Ok(None) };
+        let Archived(tombstone) = asked.tombstone(&original);
+        // The tombstone says who did it and why, as the message does.
+        let retract = said.child("retract", NS).map(|retract| retract.element());
+        let why = retract.iter().flat_map(Element::children).cloned();
+        let mut retracted = tombstone.child("retracted", NS).map(|child| child.element()).unwrap_or_else(|| Element::new("retracted", NS));
+        why.for_each(|child| retracted.push(child));
+        let tombstone = tombstone.without_children(|child| child.is("retracted", NS)).with_child(&retracted);
+        Ok(Some(Tombstones(vec![(accounts::owner(room), place, Archived(tombstone))])))
+    }
+}
+
+/// Whether a message can be taken back: it is none that takes another back, and not taken back already.
+fn is_there(message: &Stanza) -> bool {
+    !takes_back(message) && message.child("retracted", NS).is_none()
+}
+
 /// What a retraction says.
 struct Asked<'a> {
     /// The message that is taken back.
@@ -136,7 +194,7 @@ impl<'a> Asked<'a> {
             true => from == self.from && occupant(message) == occupant(self.message),
             false => from.to_bare() == self.from.to_bare(),
         };
-        same && !takes_back(message) && message.child("retracted", NS).is_none()
+        same && is_there(message)
     }
 
     fn names(&self, message: &Stanza) -> bool {

@@ -7,7 +7,9 @@ use magpie_proto::xeps::{mam, result_sets};
 use magpie_proto::{Jid, StanzaCondition};
 
 use super::registering::NS_REGISTER;
+use super::retracting::NS_MODERATE;
 use super::room::{NS_OCCUPANT_ID, Outcome, Room};
+use crate::modules::retraction;
 
 impl Room {
     /// Service discovery's answer on the room.
@@ -43,7 +45,7 @@ impl Room {
             features.push(muc::REQUEST);
         }
         if config.archived {
-            features.extend([mam::NS, mam::NS_EXTENDED, result_sets::NS]);
+            features.extend([mam::NS, mam::NS_EXTENDED, result_sets::NS, NS_MODERATE, retraction::NS]);
         }
         let name = if config.name.is_empty() { self.address.local().unwrap_or_default() } else { &config.name };
         Ok(Info {

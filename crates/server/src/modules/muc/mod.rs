@@ -11,6 +11,7 @@ pub mod occupants;
 mod owning;
 pub mod privileges;
 pub mod registering;
+pub mod retracting;
 pub mod relaying;
 pub mod room;
 pub mod rooms;
@@ -37,7 +38,7 @@ use self::room::{Outcome, Room, Standing};
 use self::rooms::{Left, Rooms};
 use super::archive::MessageArchive;
 use super::offline::refusal;
-use super::{About, Module};
+use super::{About, Module, retraction};
 use crate::mailbox::{Addressee, Delivery};
 use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
 use crate::promise::Promise;
@@ -57,9 +58,11 @@ pub struct Muc {
 
 impl Module for Muc {
     const ABOUT: &'static [About] = &[
-        of_rooms(45, "Multi-User Chat", "1.35.3"),
+        of_rooms(45, "Multi-User Chat", "1.35.5"),
         of_rooms(249, "Direct MUC Invitations", "1.2"),
         of_rooms(410, "MUC Self-Ping (Schrödinger's Chat)", "1.1.0"),
+        of_rooms(425, "Moderated Message Retraction", "0.3.0"),
+        of_rooms(500, "MUC Slow Mode", "0.1.1"),
         of_rooms(421, "Occupant identifiers for semi-anonymous MUCs", "1.0.1"),
     ];
 
@@ -81,6 +84,7 @@ impl Module for Muc {
         requests.own(service, Verb::Set, ("query", mam::NS), self, Self::archive_query);
         requests.own(service, Verb::Get, ("query", mam::NS), self, Self::archive_form);
         requests.own(service, Verb::Get, ("metadata", mam::NS), self, Self::archive_metadata);
+        requests.own(service, Verb::Set, ("moderate", retracting::NS_MODERATE), self, Self::moderate);
         requests.own_now(service, Verb::Get, ("ping", "urn:xmpp:ping"), self, |_, _| Ok(None));
     }
 }
@@ -95,7 +99,8 @@ impl Muc {
     /// A message for everybody in a room that is awake, as nearly all are. `None`: it is for [`Muc::user_sends_message`], and nothing
     /// has been done to it.
     pub fn user_sends_now(&self, session: &Arc<SessionHandle>, to: &Jid, message: &Stanza) -> Option<Outcome<Promise>> {
-        if to.resource().is_some() || to.local().is_none() || message.type_().as_deref() != Some("groupchat") {
+        let is_groupchat = message.type_().as_deref() == Some("groupchat");
+        if to.resource().is_some() || to.local().is_none() || !is_groupchat || retraction::takes_back(message) {
             return None;
         }
         let (done, left) = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.groupchat(&session.jid, message, out))?;
@@ -110,6 +115,9 @@ impl Muc {
         }
         let (address, from) = (to.to_bare(), &session.jid);
         let kind = message.type_();
+        if to.resource().is_none() && kind.as_deref() == Some("groupchat") && retraction::takes_back(message) {
+            return Ok(promise(self.retract(server, &address, from, message).await?, message));
+        }
         let ((), left) = self
             .rooms
             .with(&address, |room, out| match (to.resource(), kind.as_deref()) {

@@ -22,6 +22,7 @@ use crate::accounts;
 use crate::mailbox::{Addressee, Delivery};
 use crate::modules::archive::{Kept, MessageArchive};
 use crate::modules::offline::refusal;
+use crate::modules::retraction::Tombstones;
 use crate::server::{Deps, now};
 
 /// Enough that two cores rarely meet at one lock.
@@ -69,6 +70,8 @@ pub struct Act<'a> {
     address: BareJid,
     now: DateTime,
     changes: Vec<Change>,
+    /// What takes the place of messages that are taken back, written with the one that does it.
+    pub tombstones: Tombstones,
     left: Left,
 }
 
@@ -88,7 +91,8 @@ impl Outside for Act<'_> {
     }
 
     fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza {
-        let Some(kept) = self.rooms.archive.keep_in_room(&message, also, &self.address) else { return message };
+        let kept = self.rooms.archive.keep_in_room(&message, also, &self.address, &std::mem::take(&mut self.tombstones));
+        let Some(kept) = kept else { return message };
         let stamped = self.rooms.archive.stamped(&message, &self.address, kept.place);
         self.left.kept = Some(kept);
         stamped
@@ -154,6 +158,7 @@ impl Rooms {
                 address: address.clone(),
                 now: now().into(),
                 changes: Vec::new(),
+                tombstones: Tombstones::default(),
                 left: Left::default(),
             };
             let done = act(&mut bed.room, &mut outside);

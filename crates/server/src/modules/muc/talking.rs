@@ -73,6 +73,20 @@ impl Room {
         as_occupant(&message, &occupant.address, &occupant.id)
     }
 
+    /// A message as everybody would get it.
+    pub fn said_by(&self, from: &FullJid, message: &Stanza) -> Outcome<Stanza> {
+        Ok(self.as_said(self.occupant(from)?, message))
+    }
+
+    /// Messages that were taken back, by their ids in the archive, are not told to who enters.
+    pub fn forget_said(&mut self, ids: &[String]) {
+        self.history.retain(|said| {
+            let id = said.message.children().find(|child| child.is("stanza-id", "urn:xmpp:sid:0")).map(|child| child.element());
+            let id = id.as_ref().and_then(|id| id.attr("id"));
+            !id.is_some_and(|id| ids.iter().any(|gone| gone == id))
+        });
+    }
+
     /// For who enters later.
     pub fn remember(&mut self, said: Said) {
         if self.history.len() == HISTORY_MAX {
