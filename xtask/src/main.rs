@@ -16,6 +16,7 @@ cargo xtask conversations [--against prosody] [NAME…]
 cargo xtask clients [--against prosody] [NAME…]
 cargo xtask migration             from Prosody to Magpie by a file of XEP-0227
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]
+cargo xtask kill-rooms [--rounds N] [--seed N]
 cargo xtask instructions SCENARIO what an operation costs the server, function by function
 cargo xtask tidy                  what the compiler does not check: arrows, names, licences
 cargo xtask generate              docs/xeps.md, docs/doap.xml and docs/configuration.toml from the code
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         "clients" => parts::clients(&workspace, rest),
         "migration" => parts::migration(&workspace),
         "kill" => parts::kill(&workspace, rest),
+        "kill-rooms" => parts::kill_rooms(&workspace, rest),
         "instructions" => instructions::instructions(&workspace, rest),
         "tidy" => tidy::tidy(&workspace),
         "generate" => generate(&workspace),

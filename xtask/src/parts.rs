@@ -35,6 +35,12 @@ const PARTS: &[Part] = &[
         needs_magpie: true,
         run: |w| kill(w, &[]),
     },
+    Part {
+        name: "kill-rooms",
+        about: "kill -9 loses no acknowledged message of a room, and no affiliation",
+        needs_magpie: true,
+        run: |w| kill_rooms(w, &[]),
+    },
 ];
 
 /// Runs all parts, or those that `--only` names.
@@ -154,6 +160,12 @@ pub(crate) fn migration(workspace: &Workspace) -> Result<(), String> {
 pub(crate) fn kill(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     needs::commands(&["openssl"])?;
     python_script(workspace, "tests/kill/run.py", arguments)
+}
+
+/// Kills the server while people talk in a room; the arguments go to `tests/kill/rooms.py`.
+pub(crate) fn kill_rooms(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
+    needs::commands(&["openssl"])?;
+    python_script(workspace, "tests/kill/rooms.py", arguments)
 }
 
 fn python_script(workspace: &Workspace, script: &str, arguments: &[String]) -> Result<(), String> {

@@ -124,7 +124,8 @@ const OCCUPANTS: &[u32] = &[10, 20, 30, 50, 100, 200, 500, 1000, 5000, 10_000];
 const SLOW_MODE_MAX: u32 = 86_400;
 
 impl Default for RoomConfig {
-    /// What a room is unless its owner says otherwise: open, listed, semi-anonymous, gone with its last occupant.
+    /// What a room is unless its owner says otherwise: open, listed, semi-anonymous, gone with its last occupant. Stored rooms are
+    /// differences from this, so it does not change.
     fn default() -> Self {
         Self {
             name: String::new(),
@@ -150,6 +151,18 @@ impl Default for RoomConfig {
 }
 
 impl RoomConfig {
+    /// What differs from the defaults, without what only people read: for who keeps many rooms. [`RoomConfig::with`] of the defaults gives
+    /// it back, for as long as the defaults stay what they are.
+    pub fn differences(&self) -> Form {
+        let usual = Self::default().form(FormKind::Submit);
+        let mut form = self.form(FormKind::Submit);
+        form.fields.retain(|field| field.var.as_deref().is_some_and(|var| usual.field(var).map(|usual| &usual.values) != Some(&field.values)));
+        for field in &mut form.fields {
+            *field = Field { var: field.var.take(), values: std::mem::take(&mut field.values), ..Field::default() };
+        }
+        form
+    }
+
     /// Whether everybody may see everybody's address.
     pub fn non_anonymous(&self) -> bool {
         self.whois == Whois::Anyone
@@ -317,6 +330,9 @@ mod tests {
             ..RoomConfig::default()
         };
         for config in [config, RoomConfig::default()] {
+            let short = config.differences();
+            assert_eq!(RoomConfig::default().with(&short).unwrap().config, config);
+            assert!(short.fields.iter().all(|field| field.label.is_none() && field.options.is_empty()));
             let read = RoomConfig::default().with(&config.form(FormKind::Submit)).unwrap();
             assert_eq!(read, Submitted { config, admins: None, owners: None });
         }

@@ -1,7 +1,7 @@
 //! Rooms in the store. Every row belongs to the room, but for the list of those that are shown, which is the service's.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use magpie_proto::xeps::data_forms::{Form, FormKind};
+use magpie_proto::xeps::data_forms::Form;
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::muc::{Item, NS_ADMIN};
 use magpie_proto::xeps::muc_config::RoomConfig;
@@ -34,7 +34,7 @@ impl Record for RoomRecord {
             Element::new("subject", ns::CLIENT).with_attr("at", at).with(subject.message.element())
         });
         let room = Element::new("room", ns::CLIENT).with_attr("secret", secret);
-        room.with(self.config.form(FormKind::Submit).element()).with_all(subject).write(ns::CLIENT, out);
+        room.with(self.config.differences().element()).with_all(subject).write(ns::CLIENT, out);
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -210,6 +210,11 @@ mod tests {
             let record = RoomRecord { config: config.clone(), secret: [7; 16], subject };
             assert_eq!(again(&record), record);
         }
+        // A million rooms are a million of these.
+        let mut bytes = Vec::new();
+        let usual = RoomConfig { persistent: true, name: "coven".into(), ..RoomConfig::default() };
+        RoomRecord { config: usual, secret: [7; 16], subject: None }.encode(&mut bytes);
+        assert!(bytes.len() < 300, "{}", String::from_utf8_lossy(&bytes));
         let standing = Standing { affiliation: Affiliation::Outcast, nick: None, reason: Some("Treason & more".into()) };
         assert_eq!(again(&standing), standing);
         assert_eq!(RoomRecord::decode(b"<room/>"), None);
