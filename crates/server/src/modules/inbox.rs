@@ -17,6 +17,7 @@ use super::offline::refusal;
 use super::{About, Module};
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
+use crate::services::Service;
 
 const NS: &str = "urn:xmpp:inbox:1";
 const NS_MARKERS: &str = "urn:xmpp:chat-markers:0";
@@ -135,23 +136,31 @@ impl Inbox {
         }
         let wanted = Wanted::parse(&request.payload())?;
         let (account, archive) = (&session.account, &request.server.modules.archive);
-        let all = archive.conversations(account).await.map_err(refusal)?;
+        let mut all = archive.conversations(account).await.map_err(refusal)?;
+        // Rooms have archives of their own.
+        let rooms = request.server.modules.muc.conversations(account).await.map_err(refusal)?;
+        if !rooms.is_empty() {
+            all.extend(rooms.into_iter().map(|(room, topic)| (room.to_string(), topic)));
+            all.sort_by_key(|(_, topic)| std::cmp::Reverse(topic.last));
+        }
         let totals = Totals::of(&all);
         let listed: Vec<&(String, Topic)> = all.iter().filter(|(_, topic)| !wanted.unread_only || topic.new > 0).collect();
         let page = wanted.page(&listed, |id| archive.place(account, id))?;
         let queryid = request.stanza.id();
         let (mut sent, mut bytes) = (0, 0);
         for (contact, topic) in &listed[page.clone()] {
-            let id = archive.id(account, topic.last);
+            let room = BareJid::parse(contact).ok().filter(|contact| request.server.service_at(contact.domain()) == Some(Service::Muc));
+            let owner = room.as_ref().unwrap_or(account);
+            let id = archive.id(owner, topic.last);
             let entry = Element::new("entry", NS)
                 .with_attr("jid", contact)
                 .with_attr("unread", topic.new.to_string())
                 .with_attr("id", &id);
             let last = match wanted.messages {
-                true => last_message(archive, account, contact).await.map_err(refusal)?,
+                true => last_message(archive, owner, contact).await.map_err(refusal)?,
                 false => None,
             };
-            let result = last.map(|(place, message)| archive.result(account, queryid.as_deref(), place, &message));
+            let result = last.map(|(place, message)| archive.result(owner, queryid.as_deref(), place, &message));
             let message = Element::new("message", ns::CLIENT).with_attr("from", account).with_attr("to", &session.jid);
             let message = Stanza::new(&message.with(entry).with_all(result));
             bytes += message.bytes().len();

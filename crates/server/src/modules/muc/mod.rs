@@ -17,6 +17,7 @@ pub mod room;
 pub mod rooms;
 pub mod storage;
 pub mod talking;
+mod unread;
 
 #[cfg(test)]
 mod tests;
@@ -100,7 +101,8 @@ impl Muc {
     /// has been done to it.
     pub fn user_sends_now(&self, session: &Arc<SessionHandle>, to: &Jid, message: &Stanza) -> Option<Outcome<Promise>> {
         let is_groupchat = message.type_().as_deref() == Some("groupchat");
-        if to.resource().is_some() || to.local().is_none() || !is_groupchat || retraction::takes_back(message) {
+        let asks_store = retraction::takes_back(message) || unread::is_marker(message);
+        if to.resource().is_some() || to.local().is_none() || !is_groupchat || asks_store {
             return None;
         }
         let (done, left) = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.groupchat(&session.jid, message, out))?;
@@ -135,6 +137,10 @@ impl Muc {
             .await?;
         for stanza in &left.out {
             deliver(server, stanza, *acknowledged).await?;
+        }
+        if to.resource().is_none() && unread::is_marker(message) {
+            let read = self.displayed(&session.account, &address, message).await.map_err(refusal)?;
+            return Ok(promise(Left { ticket: read, ..left }, message));
         }
         Ok(promise(left, message))
     }

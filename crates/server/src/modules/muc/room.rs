@@ -338,11 +338,16 @@ impl Room {
 
     /// XEP-0421: the id of an account in this room.
     pub(super) fn occupant_id(&self, account: &BareJid) -> Box<str> {
-        use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.secret);
-        let id = aws_lc_rs::hmac::sign(&key, account.as_str().as_bytes());
-        BASE64_URL_SAFE_NO_PAD.encode(&id.as_ref()[..18]).into()
+        occupant_id_in(&self.secret, account)
     }
+}
+
+/// XEP-0421: the id of an account in the room with this secret.
+pub(super) fn occupant_id_in(secret: &[u8; 16], account: &BareJid) -> Box<str> {
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+    let id = aws_lc_rs::hmac::sign(&key, account.as_str().as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&id.as_ref()[..18]).into()
 }
 
 /// XEP-0421: the namespace.

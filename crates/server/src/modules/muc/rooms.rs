@@ -132,6 +132,11 @@ impl Rooms {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
+    /// Writes.
+    pub fn commit(&self, batch: Batch) -> Ticket {
+        self.deps.store.commit(batch)
+    }
+
     fn bed(&self, address: &BareJid) -> Option<Arc<Mutex<Bed>>> {
         self.shards[self.index(address)].lock().get(address).cloned()
     }

@@ -7,7 +7,7 @@ use magpie_proto::xeps::muc::{Item, NS_ADMIN};
 use magpie_proto::xeps::muc_config::RoomConfig;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, ns};
-use magpie_store::{Batch, Map, Record, Store, StoreError, Value};
+use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
 
 use super::room::{Change, Room, Standing, Subject};
 use crate::accounts;
@@ -74,7 +74,7 @@ pub struct Storage {
     standings: Map<Standing>,
     /// Who stays in a room without a session.
     stays: Map<String>,
-    /// The rooms in which an account stays: the other side of it.
+    /// The rooms in which an account stays, and how far it has read each: the other side of it.
     stays_of: Map<String>,
     /// The rooms of a service that are listed, with their names.
     listed: Map<String>,
@@ -149,7 +149,8 @@ impl Storage {
                 match room.has_stay(account) {
                     true => {
                         self.stays.put(batch, &owner, account.as_str(), &String::new());
-                        self.stays_of.put(batch, &of_account, room.address.as_str(), &String::new());
+                        // What was said before it came is not unread.
+                        self.put_read(batch, account, &room.address, self.store.next_id());
                     }
                     false => {
                         self.stays.delete(batch, &owner, account.as_str());
@@ -167,10 +168,26 @@ impl Storage {
         }
     }
 
-    /// The rooms in which an account stays.
-    pub async fn rooms_of(&self, account: &BareJid) -> Result<Vec<BareJid>, StoreError> {
+    /// The rooms in which an account stays, and how far it has read them.
+    pub async fn rooms_of(&self, account: &BareJid) -> Result<Vec<(BareJid, LogId)>, StoreError> {
         let rooms = self.stays_of.list(&accounts::owner(account)).await?;
-        Ok(rooms.into_iter().filter_map(|(room, _)| BareJid::parse(&room).ok()).collect())
+        Ok(rooms.into_iter().filter_map(|(room, read)| Some((BareJid::parse(&room).ok()?, place(&read)))).collect())
+    }
+
+    /// How far an account has read a room, if it stays there.
+    pub async fn read_up_to(&self, account: &BareJid, room: &BareJid) -> Result<Option<LogId>, StoreError> {
+        let read = self.stays_of.get(&accounts::owner(account), room.as_str()).await?;
+        Ok(read.map(|read| place(&read)))
+    }
+
+    /// Writes how far an account that stays in a room has read it.
+    pub fn put_read(&self, batch: &mut Batch, account: &BareJid, room: &BareJid, read: LogId) {
+        self.stays_of.put(batch, &accounts::owner(account), room.as_str(), &read.0.to_string());
+    }
+
+    /// With which the ids of occupants of a room are made.
+    pub async fn secret(&self, room: &BareJid) -> Result<Option<[u8; 16]>, StoreError> {
+        Ok(self.rooms.get(&accounts::owner(room)).await?.map(|room| room.secret))
     }
 
     /// Listed rooms of a service: localparts with names, after this one.
@@ -187,6 +204,11 @@ impl Storage {
     pub async fn count_listed(&self, service: &BareJid, before: Option<&str>) -> Result<u64, StoreError> {
         self.listed.count(&accounts::owner(service), "", before).await
     }
+}
+
+/// A place in a room's archive, as it is written.
+fn place(text: &str) -> LogId {
+    LogId(text.parse().unwrap_or(0))
 }
 
 #[cfg(test)]

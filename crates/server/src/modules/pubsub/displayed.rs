@@ -12,6 +12,7 @@ use super::Pubsub;
 use super::storage::Place;
 use crate::pipeline::Outgoing;
 use crate::server::Server;
+use crate::services::Service;
 
 /// The node, and the namespace of its items.
 pub(super) const NODE: &str = "urn:xmpp:mds:displayed:0";
@@ -48,19 +49,36 @@ impl Pubsub {
     }
 }
 
-/// The account's inbox counts as read what these items say (XEP-0430). Of rooms it has no messages.
+/// The account's inbox counts as read what these items say (XEP-0430); of a room by the room's own ids.
 pub(super) async fn read(server: &Server, account: &BareJid, items: &[&Element]) {
     for item in items {
         let stanza_id = item.child("displayed", NODE).and_then(|displayed| displayed.child("stanza-id", NS_STANZA_IDS));
         let by = |id: &&Element| id.attr("by").and_then(|by| Jid::parse(by).ok());
-        let own = stanza_id.filter(|id| by(id) == Some(account.clone().into()));
         let chat = item.attr("id").and_then(|id| Jid::parse(id).ok());
+        if let (Some(id), Some(room)) = (stanza_id, chat.as_ref().filter(|chat| server.service_at(chat.domain()) == Some(Service::Muc))) {
+            if by(&id) == Some(room.to_bare().into()) {
+                read_room(server, account, &room.to_bare(), id.attr("id").unwrap_or_default()).await;
+            }
+            continue;
+        }
+        let own = stanza_id.filter(|id| by(id) == Some(account.clone().into()));
         let (Some(id), Some(chat)) = (own.and_then(|own| own.attr("id")), chat) else { continue };
         if let Some(ticket) = server.modules.inbox.read(server, account, &chat.to_bare(), id)
             && let Err(error) = ticket.await
         {
             tracing::warn!(%error, %account, "a chat that was read is not counted as read");
         }
+    }
+}
+
+async fn read_room(server: &Server, account: &BareJid, room: &BareJid, id: &str) {
+    let read = match server.modules.muc.read(account, room, id).await {
+        Ok(Some(ticket)) => ticket.await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = read {
+        tracing::warn!(%error, %account, %room, "a room that was read is not counted as read");
     }
 }
 
