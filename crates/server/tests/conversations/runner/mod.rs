@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod pattern;
 pub(crate) mod perform;
+mod rooms;
 pub(crate) mod sasl;
 pub(crate) mod script;
 pub(crate) mod servers;

@@ -28,12 +28,12 @@ pub(crate) fn perform(script: &Script, server: &Server, domain: &str) -> Result<
     stage.nothing_is_left()
 }
 
-struct Stage<'a> {
+pub(super) struct Stage<'a> {
     script: &'a Script,
     server: &'a Server,
-    domain: &'a str,
+    pub(super) domain: &'a str,
     variables: Variables,
-    connections: BTreeMap<String, Connection>,
+    pub(super) connections: BTreeMap<String, Connection>,
     /// What may come at any time, by who may receive it.
     allowed: BTreeMap<String, Vec<Node>>,
 }
@@ -77,6 +77,8 @@ impl Stage<'_> {
             }
             Action::SeeEachOther(one, other) => self.see_each_other(one, other)?,
             Action::ComesOnline => self.come_online(actor)?,
+            Action::CreatesRoom(place, settings) => self.create_room(actor, place, settings)?,
+            Action::EntersRoom(place, seen_by) => self.enter_room(actor, place, seen_by)?,
             Action::Sends(text) => {
                 let text = substitute(text, &self.variables)?;
                 let connection = self.connection(actor)?;
@@ -134,12 +136,12 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn connection(&mut self, actor: &str) -> Result<&mut Connection, String> {
+    pub(super) fn connection(&mut self, actor: &str) -> Result<&mut Connection, String> {
         self.connections.get_mut(actor).ok_or_else(|| format!("{actor} is not connected"))
     }
 
     /// RFC 6121 §4.2.2: initial presence also goes to the resource that sent it.
-    fn come_online(&mut self, actor: &str) -> Result<(), String> {
+    pub(super) fn come_online(&mut self, actor: &str) -> Result<(), String> {
         if !self.connections.contains_key(actor) {
             self.act(&Step { line: 0, actor: actor.to_owned(), action: Action::Connects(Default::default()) })?;
         }
@@ -232,7 +234,7 @@ impl Stage<'_> {
     /// The next thing that does not come by the way: a server may ask for an acknowledgement at any time (XEP-0198 §4), say
     /// of an account that it has no presence (RFC 6121 §4.3.2 leaves that open), and send what the conversation has allowed.
     /// All of them count where they are expected.
-    fn next(&mut self, actor: &str, deadline: Instant, expected: &[&Node]) -> Result<Option<Incoming>, String> {
+    pub(super) fn next(&mut self, actor: &str, deadline: Instant, expected: &[&Node]) -> Result<Option<Incoming>, String> {
         loop {
             let incoming = self.connection(actor)?.next(deadline)?;
             let Some(Incoming::Element(node)) = &incoming else { return Ok(incoming) };

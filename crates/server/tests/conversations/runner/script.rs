@@ -19,6 +19,8 @@ pub(crate) struct Script {
     pub(crate) prosody_modules: Vec<String>,
     /// The local parts that must be accounts when the conversation begins.
     pub(crate) accounts: Vec<String>,
+    /// It speaks of `conference.{host}`: Magpie serves that by itself, other servers must be told to.
+    pub(crate) has_rooms: bool,
     pub(crate) actors: BTreeMap<String, Actor>,
     pub(crate) steps: Vec<Step>,
 }
@@ -67,6 +69,10 @@ pub(crate) enum Action {
     AsksForTheRoster,
     /// Two accounts, by their local parts, that have no sessions now.
     SeeEachOther(String, String),
+    /// XEP-0045 §10.1: the room exists and is open when this is done.
+    CreatesRoom(RoomNick, Vec<RoomSetting>),
+    /// XEP-0045 §7.2: everything up to the room's subject is read; the others receive the presence.
+    EntersRoom(RoomNick, Vec<String>),
     Sends(String),
     Receives(Order, String),
     /// From now on these may come at any time.
@@ -91,6 +97,15 @@ pub(crate) struct Login {
     pub(crate) mechanism: Option<String>,
 }
 
+/// A room of `conference.{host}`, by its local part, and a nickname there.
+pub(crate) struct RoomNick {
+    pub(crate) room: String,
+    pub(crate) nick: String,
+}
+
+/// The end of a field's name, after `muc#roomconfig_`, and its value.
+pub(crate) type RoomSetting = (String, String);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     AsWritten,
@@ -107,6 +122,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
         settings: BTreeMap::new(),
         prosody_modules: Vec::new(),
         accounts: Vec::new(),
+        has_rooms: text.contains("conference.{host}"),
         actors: BTreeMap::new(),
         steps: Vec::new(),
     };
@@ -237,6 +253,10 @@ fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>
                 Action::ReceivesNothing(duration(time)?)
             } else if let Some(condition) = words.strip_prefix("receives stream error ") {
                 Action::ReceivesStreamError(condition.to_owned())
+            } else if let Some(what) = words.strip_prefix("creates ") {
+                creates_room(what)?
+            } else if let Some(what) = words.strip_prefix("enters ") {
+                enters_room(what, actors)?
             } else if let Some(how) = words.strip_prefix("connects") {
                 Action::Connects(login(how)?)
             } else if let Some(how) = words.strip_prefix("logs in") {
@@ -247,6 +267,31 @@ fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>
         }
     };
     Ok(Step { line, actor: actor.to_owned(), action })
+}
+
+/// `coven as Romeo with whois = anyone, membersonly = 1`
+fn creates_room(what: &str) -> Result<Action, String> {
+    let (place, settings) = what.split_once(" with ").unwrap_or((what, ""));
+    let settings = settings.split(", ").filter(|setting| !setting.is_empty()).map(|setting| {
+        let (name, value) = setting.split_once(" = ").ok_or("expected `creates ROOM as NICK with field = value`")?;
+        Ok((name.to_owned(), value.to_owned()))
+    });
+    Ok(Action::CreatesRoom(room_nick(place)?, settings.collect::<Result<_, String>>()?))
+}
+
+/// `coven as Juliet, seen by romeo, nurse`
+fn enters_room(what: &str, actors: &BTreeMap<String, Actor>) -> Result<Action, String> {
+    let (place, seen_by) = what.split_once(", seen by ").unwrap_or((what, ""));
+    let seen_by: Vec<String> = seen_by.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    if let Some(unknown) = seen_by.iter().find(|name| !actors.contains_key(*name)) {
+        return Err(format!("who is {unknown}?"));
+    }
+    Ok(Action::EntersRoom(room_nick(place)?, seen_by))
+}
+
+fn room_nick(place: &str) -> Result<RoomNick, String> {
+    let (room, nick) = place.split_once(" as ").ok_or("expected `ROOM as NICK`")?;
+    Ok(RoomNick { room: room.to_owned(), nick: nick.to_owned() })
 }
 
 /// `` or `with STARTTLS, SCRAM-SHA-256`

@@ -261,6 +261,9 @@ contact_info = {{ abuse = {{ "mailto:abuse@shakespeare.example" }} }}
         if !script.prosody_modules.is_empty() {
             let _ = writeln!(config, "modules_enabled = {{ \"{}\" }}", script.prosody_modules.join("\"; \""));
         }
+        if script.has_rooms {
+            let _ = writeln!(config, "Component \"conference.{domain}\" \"muc\"\nmodules_enabled = {{ \"muc_mam\" }}");
+        }
         let accounts = data.join(prosody_file_name(&domain)).join("accounts");
         fs::create_dir_all(&accounts).map_err(|error| error.to_string())?;
         for local in &script.accounts {
