@@ -7,17 +7,21 @@ use crate::client::splitter::attribute;
 use crate::engine::World;
 use crate::plan::Plan;
 
-/// A field of a room's form, and the values that it is to have. Servers differ in what they call some of them.
-pub type Wish = (&'static str, &'static [&'static str]);
+/// A field of a room's form, and the value that it is to have. Servers differ in what they call some of them: the first that the
+/// form has is meant.
+pub type Wish = (&'static [&'static str], &'static str);
 
 /// The room stays when nobody is in it (§10.2).
-pub const PERSISTENT: Wish = ("muc#roomconfig_persistentroom", &["1"]);
+pub const PERSISTENT: Wish = (&["muc#roomconfig_persistentroom"], "1");
 
 /// Presence of others than moderators is shown to nobody, so that a join costs one presence and not one for each occupant.
-pub const PRESENCE_OF_MODERATORS: Wish = ("muc#roomconfig_presencebroadcast", &["moderator"]);
+pub const PRESENCE_OF_MODERATORS: Wish = (&["muc#roomconfig_presencebroadcast"], "moderator");
 
-/// The room has an archive: as most servers call it, and as ejabberd does.
-pub const ARCHIVE: [Wish; 2] = [("muc#roomconfig_enablearchiving", &["1"]), ("mam", &["1"])];
+/// Whether the room has an archive: as Prosody calls it, as ejabberd does, and the name in XEP-0045's own registry, which some take
+/// for a log that is shown to everybody.
+pub fn archive(is_on: bool) -> Wish {
+    (&["muc#roomconfig_enablearchiving", "mam", "muc#roomconfig_enablelogging"], if is_on { "1" } else { "0" })
+}
 
 /// What an owner waits for while a room becomes what it is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,9 +72,10 @@ pub fn ask_form(world: &mut World, who: u32, room: &str) {
 /// Submits the form that came, with those of the wishes that it has a field for.
 pub fn submit_form(world: &mut World, who: u32, room: &str, form: &[u8], wishes: &[Wish]) {
     let mut fields = String::new();
-    for (name, values) in wishes.iter().filter(|(name, _)| has_field(form, name)) {
-        let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
-        fields += &format!("<field var='{name}'>{values}</field>");
+    for (names, value) in wishes {
+        if let Some(name) = names.iter().find(|name| has_field(form, name)) {
+            fields += &format!("<field var='{name}'><value>{value}</value></field>");
+        }
     }
     let stanza = format!(
         "<iq type='set' id='{SUBMITTED}' to='{room}'><query xmlns='{OWNER}'><x xmlns='jabber:x:data' type='submit'>\
@@ -191,7 +196,9 @@ mod tests {
     #[test]
     fn only_what_a_form_asks_is_answered() {
         let form = b"<iq><field type='boolean' var=\"mam\"/><field var='muc#roomconfig_persistentroom'/></iq>";
-        assert!(has_field(form, "mam") && has_field(form, PERSISTENT.0) && !has_field(form, PRESENCE_OF_MODERATORS.0));
+        assert!(
+            has_field(form, "mam") && has_field(form, PERSISTENT.0[0]) && !has_field(form, PRESENCE_OF_MODERATORS.0[0])
+        );
     }
 
     #[test]

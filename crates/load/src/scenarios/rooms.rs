@@ -9,7 +9,7 @@ mod order;
 use serde::{Deserialize, Serialize};
 
 use self::order::{Came, Id, Order};
-use super::groupchat::{self, ARCHIVE, Founding, PERSISTENT, PRESENCE_OF_MODERATORS, Wish};
+use super::groupchat::{self, Founding, PERSISTENT, PRESENCE_OF_MODERATORS, Wish};
 use super::{Scenario, time};
 use crate::client::splitter::{attribute, name};
 use crate::crew::{Crew, CrewError};
@@ -169,12 +169,9 @@ impl Worker {
     }
 
     fn wishes(&self) -> Vec<Wish> {
-        let mut wishes = vec![PERSISTENT];
+        let mut wishes = vec![PERSISTENT, groupchat::archive(self.work.archive)];
         if self.work.presence_of_moderators {
             wishes.push(PRESENCE_OF_MODERATORS);
-        }
-        if self.work.archive {
-            wishes.extend(ARCHIVE);
         }
         wishes
     }
