@@ -35,7 +35,7 @@ network_settings = { nagle = false, tcp_backlog = 4096 }
 storage = "internal"
 authentication = "internal_hashed"
 
--- What all servers here have: roster, presence, ping, carbons, stream management, offline messages; an archive in its rows.
+-- What all servers here have: roster, presence, ping, carbons, stream management, offline messages; an archive and rooms in theirs.
 modules_enabled = {
   "roster"; "saslauth"; "tls"; "disco"; "ping"; "carbons"; "smacks"; "offline"; @archive@
 }
@@ -43,3 +43,5 @@ modules_enabled = {
 archive_expires_after = "never"
 
 VirtualHost "localhost"
+
+@rooms@

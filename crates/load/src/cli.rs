@@ -14,7 +14,9 @@ use crate::client::sasl::Mechanism;
 use crate::crew::{Crew, Order};
 use crate::plan::{Accounts, Plan, Protocol, Trust};
 use crate::result::Run;
-use crate::scenarios::{Work, history, idle, login, offline, pairs, ping, presence, storm};
+use crate::scenarios::{
+    Work, history, idle, login, offline, pairs, ping, presence, room_fill, rooms, rooms_idle, storm,
+};
 use crate::worker;
 
 /// Measures XMPP servers.
@@ -85,12 +87,35 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Occupants of rooms say something, and all others hear it
+    Rooms {
+        #[command(flatten)]
+        work: rooms::Rooms,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Everybody enters an empty room at the same moment
+    RoomFill {
+        #[command(flatten)]
+        work: room_fill::RoomFill,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Persistent rooms are made and left: how fast, and what they take of the server's memory
+    RoomsIdle {
+        #[command(flatten)]
+        work: rooms_idle::RoomsIdle,
+        #[command(flatten)]
+        options: Options,
+    },
     /// One page with plots, of results that were kept as JSON
     Report(crate::report::Args),
     /// Compares Magpie with other servers and the floor
     Compare(crate::compare::CompareOptions),
     /// Holds up to a million idle sessions on this machine, by many processes of Magpie
     Many(crate::many::ManyOptions),
+    /// Makes a hundred thousand rooms, or millions, and starts Magpie on them
+    ManyRooms(crate::many::rooms::ManyRoomsOptions),
     /// Runs the phases of a scenario file
     Run {
         /// The file, in TOML
@@ -214,6 +239,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(options) => crate::compare::compare(&options).map_err(|error| error.to_string()),
         Command::Many(options) => crate::many::many(&options).map_err(|error| error.to_string()),
+        Command::ManyRooms(options) => crate::many::rooms::many_rooms(&options).map_err(|error| error.to_string()),
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Report(options) => crate::report::run(&options),
         Command::Run { file, json } => crate::file::run(&file).and_then(|runs| show(&runs, &runs, json.as_deref())),
@@ -227,6 +253,9 @@ pub fn main() -> ExitCode {
         Command::Storm { work, options } => run(Work::Storm(work), &options),
         Command::Offline { work, options } => run(Work::Offline(work), &options),
         Command::History { work, options } => run(Work::History(work), &options),
+        Command::Rooms { work, options } => run(Work::Rooms(work), &options),
+        Command::RoomFill { work, options } => run(Work::RoomFill(work), &options),
+        Command::RoomsIdle { work, options } => run(Work::RoomsIdle(work), &options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -294,7 +323,8 @@ impl Options {
             let found = address.to_socket_addrs().map_err(|error| format!("--address {address}: {error}"))?;
             addresses.extend(found.take(1));
         }
-        let sessions = self.connections.div_ceil(work.group()) * work.group();
+        let work = work.with_rooms_called(&format!("load{}-", std::process::id()));
+        let sessions = work.sessions(self.connections);
         let login = match &work {
             Work::Login(login) => login.clone(),
             _ => login::Login::default(),
@@ -393,6 +423,9 @@ pub(crate) fn asked(words: &[String]) -> (String, BTreeMap<String, serde_json::V
         Command::Storm { work, options } => (Work::Storm(work), options),
         Command::Offline { work, options } => (Work::Offline(work), options),
         Command::History { work, options } => (Work::History(work), options),
+        Command::Rooms { work, options } => (Work::Rooms(work), options),
+        Command::RoomFill { work, options } => (Work::RoomFill(work), options),
+        Command::RoomsIdle { work, options } => (Work::RoomsIdle(work), options),
         other => panic!("{other:?} is no scenario"),
     };
     (words[0].clone(), options.order(work).expect("the words of a row are right").parameters)
@@ -405,8 +438,10 @@ pub fn line(run: &Run) -> String {
         let bytes = run.bytes_per_session().unwrap_or_default();
         return line + &format!("{} sessions, {bytes:.0} bytes each", memory.sessions);
     }
-    let units = if run.unit == "delivery" { "deliveries".to_owned() } else { format!("{}s", run.unit) };
-    line += &format!("{:.0} {units}/s", run.rate());
+    line += &format!("{:.0} {}/s", run.rate(), crate::report::units::plural(&run.unit));
+    if let Some(bytes) = run.figures.get(rooms_idle::BYTES) {
+        line += &format!(", {bytes:.0} bytes of memory each");
+    }
     if let Some(latency) = &run.latency {
         line += &format!(", p50 {:.2} ms, p99 {:.2} ms", latency.at(50.0) / 1e3, latency.at(99.0) / 1e3);
     }

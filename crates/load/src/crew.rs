@@ -146,6 +146,14 @@ impl Crew {
         Ok(seconds)
     }
 
+    /// Takes away what the scenario has made at the server, and ends all sessions. All is measured by then: a server that does not
+    /// get it done is no reason to throw that away.
+    pub fn leave(&mut self) {
+        if let Err(error) = self.disconnect(false) {
+            eprintln!("after it was measured: {error}");
+        }
+    }
+
     /// Ends all sessions; `abruptly` without a word.
     pub fn disconnect(&mut self, abruptly: bool) -> Result<(), CrewError> {
         self.say(&Command::Disconnect { abruptly })?;
@@ -396,6 +404,7 @@ pub(crate) fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
     let seconds = all.iter().map(|one| one.seconds).fold(0.0, f64::max);
     let mut run = Run { seconds, ..Run::default() };
     let (mut latencies, mut acks) = (histogram(), histogram());
+    let mut others: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
     for one in all {
         run.operations += one.operations;
         run.client_cpu.user += one.cpu.user;
@@ -408,6 +417,15 @@ pub(crate) fn put_together(all: &[Measured]) -> Result<Run, CrewError> {
         }
         latencies.add(decoded(&one.histogram)?).map_err(|_| CrewError::Histogram)?;
         acks.add(decoded(&one.acks)?).map_err(|_| CrewError::Histogram)?;
+        for (name, more) in &one.others {
+            let all = others.entry(name).or_insert_with(histogram);
+            all.add(decoded(more)?).map_err(|_| CrewError::Histogram)?;
+        }
+    }
+    for (name, all) in others {
+        for (percentile, value) in [("p50", 50.0), ("p99", 99.0)] {
+            run.figures.insert(format!("{name}_{percentile}_us"), all.value_at_percentile(value) as f64);
+        }
     }
     run.latency = (!latencies.is_empty()).then(|| latency(&latencies));
     run.ack_latency = (!acks.is_empty()).then(|| latency(&acks));

@@ -6,6 +6,7 @@
 mod clients;
 mod course;
 pub mod layout;
+pub mod rooms;
 mod servers;
 mod system;
 mod table;
@@ -241,6 +242,7 @@ fn hold(options: &ManyOptions, magpie: &Magpie, shares: &[Share], guard: &Guard)
         number: shares.first().map_or(1, |share| share.sessions),
         contacts: !options.no_contacts,
         archive: Archive::Off,
+        rooms: false,
     };
     eprintln!("making {} accounts, unless they are there", accounts.number);
     let template = Template::make(magpie, &home, accounts, &guard.interrupt)?;
@@ -407,13 +409,17 @@ fn result(options: &ManyOptions, per_process: u32, done: &Done) -> Run {
 }
 
 fn append(run: &Run, file: &Path) -> Result<(), ManyError> {
-    let at = |source: io::Error| ManyError::File { path: file.to_owned(), source };
-    let line = serde_json::to_string(run).map_err(|error| at(error.into()))? + "\n";
+    let line = serde_json::to_string(run).map_err(|error| at(file)(error.into()))? + "\n";
     if file.as_os_str() == "-" {
-        return io::stdout().write_all(line.as_bytes()).map_err(at);
+        return io::stdout().write_all(line.as_bytes()).map_err(at(file));
     }
-    let mut out = File::options().create(true).append(true).open(file).map_err(at)?;
-    out.write_all(line.as_bytes()).map_err(at)
+    let mut out = File::options().create(true).append(true).open(file).map_err(at(file))?;
+    out.write_all(line.as_bytes()).map_err(at(file))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ManyError {
+    let path = path.to_owned();
+    move |source| ManyError::File { path, source }
 }
 
 /// A bar with the time that is left; without a terminal a line says that it has begun.

@@ -2,6 +2,7 @@
 //! how the parent leads the workers through it.
 
 pub mod contacts;
+pub mod groupchat;
 pub mod history;
 pub mod idle;
 pub mod login;
@@ -10,6 +11,9 @@ pub mod pace;
 pub mod pairs;
 pub mod ping;
 pub mod presence;
+pub mod room_fill;
+pub mod rooms;
+pub mod rooms_idle;
 pub mod storm;
 pub mod time;
 
@@ -44,7 +48,7 @@ pub trait Scenario {
         let _ = (world, who);
     }
 
-    /// Does what has to be done before anything is measured: no session is there.
+    /// Does what has to be done before anything is measured, with the sessions that the parent has brought up, or none.
     fn prepare(&mut self, world: &mut World) {
         let _ = world;
     }
@@ -79,6 +83,22 @@ pub trait Scenario {
     fn is_waiting(&self, world: &World) -> bool {
         let _ = world;
         false
+    }
+
+    /// All that was begun has ended, or was waited for long enough.
+    fn end(&mut self, world: &mut World) {
+        let _ = world;
+    }
+
+    /// Takes away what it has made at the server, before its sessions end.
+    fn leave(&mut self, world: &mut World) {
+        let _ = world;
+    }
+
+    /// Whether that is done.
+    fn has_left(&self, world: &World) -> bool {
+        let _ = world;
+        true
     }
 
     /// Figures of this scenario, sums over the workers.
@@ -118,6 +138,14 @@ pub enum Work {
     Offline(offline::Offline),
     /// See [`history`].
     History(history::History),
+    /// See [`rooms`].
+    Rooms(rooms::Rooms),
+    /// See [`room_fill`].
+    #[serde(rename = "room-fill")]
+    RoomFill(room_fill::RoomFill),
+    /// See [`rooms_idle`].
+    #[serde(rename = "rooms-idle")]
+    RoomsIdle(rooms_idle::RoomsIdle),
 }
 
 impl Work {
@@ -132,6 +160,9 @@ impl Work {
             Self::Storm(_) => "storm",
             Self::Offline(_) => "offline",
             Self::History(_) => "history",
+            Self::Rooms(_) => "rooms",
+            Self::RoomFill(_) => "room-fill",
+            Self::RoomsIdle(_) => "rooms-idle",
         }
     }
 
@@ -146,6 +177,9 @@ impl Work {
             Self::Storm(_) => "login",
             Self::Offline(_) => "message",
             Self::History(_) => "page",
+            Self::Rooms(_) => "delivery",
+            Self::RoomFill(_) => "presence",
+            Self::RoomsIdle(_) => "room",
         }
     }
 
@@ -160,6 +194,9 @@ impl Work {
             Self::Storm(work) => Box::new(storm::Worker::new(work.clone(), plan.seed)),
             Self::Offline(work) => Box::new(offline::Worker::new(work.clone(), plan.sessions)),
             Self::History(work) => Box::new(history::Worker::new(work.clone(), plan.sessions)),
+            Self::Rooms(work) => Box::new(rooms::Worker::new(work.clone(), plan)),
+            Self::RoomFill(work) => Box::new(room_fill::Worker::new(work, plan)),
+            Self::RoomsIdle(work) => Box::new(rooms_idle::Worker::new(work, plan)),
         }
     }
 
@@ -172,6 +209,9 @@ impl Work {
             Self::Presence(work) => work.lead(crew),
             Self::Storm(work) => work.lead(crew),
             Self::Offline(work) => work.lead(crew),
+            Self::Rooms(work) => work.lead(crew),
+            Self::RoomFill(work) => work.lead(crew),
+            Self::RoomsIdle(work) => work.lead(crew),
         }
     }
 
@@ -179,10 +219,35 @@ impl Work {
     pub fn group(&self) -> u32 {
         match self {
             Self::Pairs(_) | Self::Storm(_) | Self::Offline(_) => 2,
-            Self::Ping(_) | Self::Login(_) | Self::History(_) => 1,
+            Self::Ping(_) | Self::Login(_) | Self::History(_) | Self::RoomsIdle(_) => 1,
             Self::Idle(work) => work.contacts + 1,
             Self::Presence(work) => work.contacts + 1,
+            Self::Rooms(work) => work.occupants,
+            Self::RoomFill(work) => work.occupants,
         }
+    }
+
+    /// Sessions of a run that is asked for so many: those that belong together are whole, and a scenario of rooms has those that
+    /// its rooms take.
+    pub fn sessions(&self, asked: u32) -> u32 {
+        match self {
+            Self::Rooms(work) => work.rooms.saturating_mul(work.occupants),
+            Self::RoomFill(work) => work.occupants,
+            _ => asked.div_ceil(self.group()) * self.group(),
+        }
+    }
+
+    /// With a name for its rooms, where it has rooms and they have none.
+    #[must_use]
+    pub fn with_rooms_called(mut self, name: &str) -> Self {
+        let called = match &mut self {
+            Self::Rooms(work) => &mut work.called,
+            Self::RoomFill(work) => &mut work.called,
+            Self::RoomsIdle(work) => &mut work.called,
+            _ => return self,
+        };
+        called.get_or_insert_with(|| name.to_owned());
+        self
     }
 
     /// Whether its sessions become available (RFC 6121 §4.2) after they asked for their roster.

@@ -30,7 +30,7 @@ pub enum Command {
         /// Contacts of each user.
         count: u32,
     },
-    /// Do what the scenario needs before it can begin, with no session there; answered by [`Event::PreparedScenario`].
+    /// Do what the scenario needs before it can begin; answered by [`Event::PreparedScenario`].
     PrepareScenario,
     /// Let them do what the scenario says; answered by [`Event::Measured`].
     Measure {
@@ -39,7 +39,7 @@ pub enum Command {
         /// Seconds that count.
         seconds: f64,
     },
-    /// End all sessions; answered by [`Event::Disconnected`].
+    /// Take away what the scenario has made at the server, and end all sessions; answered by [`Event::Disconnected`].
     Disconnect {
         /// Without a word.
         abruptly: bool,
@@ -105,6 +105,9 @@ pub struct Measured {
     pub histogram: String,
     /// The same of how long acknowledgements took.
     pub acks: String,
+    /// The same of what else the scenario measures, by its name.
+    #[serde(default)]
+    pub others: std::collections::BTreeMap<String, String>,
     /// What went wrong.
     pub errors: std::collections::BTreeMap<String, u64>,
     /// What the worker itself took while it counted.
@@ -115,6 +118,9 @@ pub struct Measured {
 
 /// How often a worker says how far it is, microseconds.
 const PROGRESS_US: u64 = 250_000;
+
+/// How long a server may take to take away what a scenario has made, microseconds.
+const LEAVE_US_MAX: u64 = 20_000_000;
 
 /// Runs until the parent is done.
 pub fn run() -> io::Result<()> {
@@ -262,6 +268,7 @@ fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
             return Ok(());
         }
     }
+    engine.scenario.end(&mut engine.world);
     engine.world.recorder.roll(u64::MAX);
     let figures = engine.scenario.figures(&engine.world);
     let recorder = &engine.world.recorder;
@@ -270,6 +277,7 @@ fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
         seconds,
         histogram: encoded(&recorder.total),
         acks: encoded(&recorder.acks),
+        others: recorder.others.iter().map(|(name, histogram)| ((*name).to_owned(), encoded(histogram))).collect(),
         errors: recorder.errors.clone(),
         cpu,
         figures,
@@ -278,6 +286,16 @@ fn measure(engine: &mut Engine, warmup: f64, seconds: f64) -> io::Result<()> {
 
 fn disconnect(engine: &mut Engine, abruptly: bool) -> io::Result<()> {
     engine.world.now = engine.world.micros();
+    if !abruptly {
+        engine.scenario.leave(&mut engine.world);
+        engine.settle();
+        let patience = engine.world.micros() + LEAVE_US_MAX;
+        while !engine.scenario.has_left(&engine.world) && engine.world.micros() < patience {
+            if engine.turn(patience)? {
+                return Ok(());
+            }
+        }
+    }
     for who in 0..engine.world.len() {
         if abruptly {
             engine.world.drop_connection(who);

@@ -85,6 +85,58 @@ fn archives_are_paged_through_again_and_again() {
 }
 
 #[test]
+fn what_is_said_in_a_room_comes_to_all_who_are_in_it() {
+    let asked =
+        ["rooms", "--rooms", "2", "--occupants", "5", "--senders", "2", "--archive", "--presence-of-moderators"];
+    let run = run(&server::start(), &asked);
+    let (messages, latency) = (run.figures["messages_sent"], run.latency.as_ref().unwrap());
+    assert!(run.operations > 50 && messages > 10.0, "{}", run.operations);
+    // Those of the warm-up and of the end do not count as operations, but none of them is missing.
+    assert!(run.operations as f64 <= messages * 5.0 && latency.count as f64 <= messages);
+    assert_eq!((run.figures["deliveries_missing"], run.figures["occupants_there"]), (0.0, 10.0));
+    assert!(run.figures["reflection_p99_us"] >= run.figures["reflection_p50_us"], "{:?}", run.figures);
+    assert_eq!((run.unit.as_str(), &run.parameters["connections"]), ("delivery", &10.into()));
+    assert!(run.parameters["called"].as_str().unwrap().starts_with("load"), "{:?}", run.parameters);
+}
+
+#[test]
+fn a_sender_in_a_room_waits_for_acknowledgements() {
+    let asked = ["rooms", "--occupants", "3", "--senders", "3", "--acks", "--unacknowledged-max", "5"];
+    let run = run(&server::start(), &asked);
+    assert!(run.operations > 20 && run.ack_latency.unwrap().count > 2, "{}", run.operations);
+}
+
+#[test]
+fn what_a_room_loses_or_says_twice_is_an_error() {
+    let asked = ["rooms", "--occupants", "3", "--warmup", "0", "--seconds", "0.5", "--json", "-"];
+    let (good, json, errors) = output(&[&asked[..], &["--address", &server::start_faulty()]].concat());
+    assert!(good, "{errors}");
+    let run: Run = serde_json::from_str(&json).unwrap();
+    let of =
+        |what: &str| run.errors.iter().filter(|(error, _)| error.contains(what)).map(|(_, count)| count).sum::<u64>();
+    assert!(of("missing") > 0 && of("twice") > 0 && of("did not come to all") == 1, "{:?}", run.errors);
+    assert!(run.figures["deliveries_missing"] > 0.0);
+}
+
+#[test]
+fn a_room_is_filled_until_each_has_seen_each() {
+    let run = run(&server::start(), &["room-fill", "--occupants", "12"]);
+    assert_eq!((run.operations, run.figures["occupants_who_saw_all"], run.latency.unwrap().count), (144, 12.0, 12));
+    assert_eq!((run.figures["presences_missing"], run.figures["presences_twice"]), (0.0, 0.0));
+    assert!(run.figures["filled_seconds"] > 0.0 && run.seconds < 30.0, "{:?}", run.figures);
+}
+
+#[test]
+fn rooms_are_made_and_left_and_their_memory_looked_at() {
+    let pid = std::process::id().to_string();
+    let asked = ["rooms-idle", "-c", "3", "--rooms", "50", "--settle", "0.1", "--server-pid", &pid, "--seconds", "30"];
+    let run = run(&server::start(), &asked);
+    // The first tenth of each session's share is made before.
+    assert_eq!((run.figures["rooms_made"], run.figures["rooms_not_finished"], run.operations), (50.0, 0.0, 45));
+    assert!(run.figures.contains_key("bytes_per_room") && run.seconds < 30.0, "{:?}", run.figures);
+}
+
+#[test]
 fn pings_are_answered() {
     let run = run(&server::start(), &["ping", "-c", "3", "--in-flight", "2"]);
     assert!(run.operations > 10);

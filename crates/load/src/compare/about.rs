@@ -109,10 +109,10 @@ fn command(rows: &[&Row], versions: &[(String, String)], pace: Pace) -> String {
     command + &format!(" --rounds {} --warmup {} --seconds {}", pace.rounds, pace.warmup, pace.seconds)
 }
 
-/// That of the latest runs in which sessions do something: those that are idle have one of their own.
+/// That of the latest runs in which sessions do something: those that are idle, or make rooms, have one of their own.
 fn pace(runs: &[&Run]) -> Pace {
     let number = |run: &Run, name: &str| run.parameters.get(name).and_then(Value::as_f64);
-    let latest = runs.iter().max_by_key(|run| (run.scenario != "idle", run.started));
+    let latest = runs.iter().max_by_key(|run| (!["idle", "rooms-idle"].contains(&run.scenario.as_str()), run.started));
     let of_latest = |name: &str| latest.and_then(|run| number(run, name)).unwrap_or_default();
     let rounds = runs.iter().filter_map(|run| number(run, "round")).fold(1.0, f64::max);
     Pace { rounds: rounds as u32, warmup: of_latest("warmup"), seconds: of_latest("seconds") }

@@ -60,6 +60,18 @@ impl Client {
         self.until_one_of(&["id='settled'", "id=\"settled\""]).map(drop)
     }
 
+    /// Enters a room (XEP-0045 §7.2): whether it was there before. One that a server makes for whoever enters says so (§10.1).
+    pub fn enter(&mut self, room: &str) -> io::Result<bool> {
+        self.send(&format!("<presence to='{room}/again'><x xmlns='http://jabber.org/protocol/muc'/></presence>"))?;
+        let own = "/again";
+        self.until(own)?;
+        let answer = self.until("</presence>")?;
+        if answer.contains("<error") {
+            return Err(io::Error::other(format!("the room refused: {answer}")));
+        }
+        Ok(!["code='201'", "code=\"201\""].iter().any(|created| answer.contains(created)))
+    }
+
     fn until(&mut self, what: &str) -> io::Result<String> {
         self.until_one_of(&[what])
     }

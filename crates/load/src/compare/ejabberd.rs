@@ -18,6 +18,18 @@ const ARGUMENTS: &str = include_str!("../../../../bench/profiles/ejabberd/vm.arg
 /// SQLite gives more pages (a hundred times): each row has the better one.
 const SCHEMA: &str = "/usr/share/ejabberd/sql/lite.sql";
 
+/// Rooms, in the rows about them. Its defaults hold back none who speaks or enters, and keep no more than 200 occupants. Of one
+/// with more than 1 000 it shows no presence any more, which is left as it is.
+const ROOMS: &str = "mod_muc:
+    max_users: 20000
+    min_message_interval: 0
+    min_presence_interval: 0
+    room_shaper: none
+    user_message_shaper: none
+    user_presence_shaper: none
+    default_room_options:
+      max_users: 20000";
+
 /// See the profile for how it is set.
 pub struct Ejabberd;
 
@@ -44,7 +56,12 @@ impl Server for Ejabberd {
                 database.display()
             ),
         };
-        place.write_profile("ejabberd.yml", PROFILE, &[("archive", &archive)])?;
+        let rooms = match (accounts.rooms, accounts.archive) {
+            (false, _) => String::new(),
+            (true, Archive::Off) => ROOMS.to_owned(),
+            (true, _) => format!("{ROOMS}\n      mam: true"),
+        };
+        place.write_profile("ejabberd.yml", PROFILE, &[("archive", &archive), ("rooms", &rooms)])?;
         if let Archive::Filled(each) = accounts.archive {
             let sql = place.folder.join("archive.sql");
             write(&sql, &format!(".read {SCHEMA}\n{}", archived(each)))?;
@@ -140,7 +157,13 @@ mod tests {
 
     #[test]
     fn rosters_are_written_for_full_groups_alone() {
-        assert!(import(Accounts { number: 45, contacts: true, archive: Archive::Off }).contains("lists:seq(1, 42), J"));
-        assert!(import(Accounts { number: 45, contacts: false, archive: Archive::Off }).contains("lists:seq(1, 0), J"));
+        assert!(
+            import(Accounts { number: 45, contacts: true, archive: Archive::Off, rooms: false })
+                .contains("lists:seq(1, 42), J")
+        );
+        assert!(
+            import(Accounts { number: 45, contacts: false, archive: Archive::Off, rooms: false })
+                .contains("lists:seq(1, 0), J")
+        );
     }
 }

@@ -105,10 +105,13 @@ mod tests {
 
     #[test]
     fn every_account_has_its_rows() {
-        let sql = rows(Accounts { number: 22, contacts: true, archive: Archive::Off });
+        let sql = rows(Accounts { number: 22, contacts: true, archive: Archive::Off, rooms: false });
         assert_eq!(sql.matches("INTO authreg").count(), 22);
         assert_eq!(sql.matches("INTO active").count(), 22);
         assert_eq!(sql.matches("roster-items").count(), 21 * 20);
-        assert!(!rows(Accounts { number: 22, contacts: false, archive: Archive::Off }).contains("roster-items"));
+        assert!(
+            !rows(Accounts { number: 22, contacts: false, archive: Archive::Off, rooms: false })
+                .contains("roster-items")
+        );
     }
 }

@@ -18,7 +18,7 @@ use crate::result::Run;
 /// The file in the folder of results.
 pub(super) const FILE: &str = "many.jsonl";
 
-/// The latest runs in the file, one of each number of sessions, fewest first; none where there is no file.
+/// The latest runs in the file, one of each number of sessions or rooms, fewest first; none where there is no file.
 pub(super) fn latest(folder: &Path) -> Result<Vec<Run>, CompareError> {
     let file = folder.join(FILE);
     if !file.exists() {
@@ -36,10 +36,12 @@ pub(super) fn latest(folder: &Path) -> Result<Vec<Run>, CompareError> {
     Ok(latest)
 }
 
-/// What was asked for: sessions, contacts of each, and how they connect.
-fn kind(run: &Run) -> (u64, u64, String) {
-    let number = |name: &str| run.parameters.get(name).and_then(Value::as_u64).unwrap_or_default();
-    (number("connections_wanted"), number("contacts"), text(run, "security").to_owned())
+/// What was asked for: sessions (or rooms), contacts of each, how they connect, and what they do.
+fn kind(run: &Run) -> (u64, u64, String, String) {
+    let number = |name: &str| run.parameters.get(name).and_then(Value::as_u64);
+    let wanted = number("connections_wanted").or_else(|| number("rooms")).unwrap_or_default();
+    let contacts = number("contacts").unwrap_or_default();
+    (wanted, contacts, text(run, "security").to_owned(), run.scenario.clone())
 }
 
 fn text<'a>(run: &'a Run, name: &str) -> &'a str {
@@ -48,7 +50,7 @@ fn text<'a>(run: &'a Run, name: &str) -> &'a str {
 
 /// The section of `RESULTS.md`; empty where there are no such runs.
 pub(super) fn section(runs: &[Run]) -> String {
-    let many: Vec<&Run> = runs.iter().filter(|run| goals::is_of_many(run)).collect();
+    let many: Vec<&Run> = runs.iter().filter(|run| goals::is_of_many(run) && run.scenario == "idle").collect();
     if many.is_empty() {
         return String::new();
     }

@@ -17,7 +17,9 @@ mod many;
 pub mod place;
 pub mod process;
 pub mod prosody;
+pub mod restart;
 pub mod results;
+pub mod rooms;
 pub mod rows;
 pub mod runner;
 pub mod server;
@@ -126,7 +128,7 @@ const QUICK_SECONDS: f64 = 2.0;
 pub fn compare(options: &CompareOptions) -> Result<(), CompareError> {
     if options.list {
         for row in ROWS {
-            println!("{:<16} {}", row.name, row.about);
+            println!("{:<18} {}", row.name, row.about);
         }
         return Ok(());
     }

@@ -16,6 +16,9 @@ const PROFILE: &str = include_str!("../../../../bench/profiles/prosody/prosody.c
 /// Rounds of PBKDF2, the same for all servers.
 const ITERATIONS: u32 = 4096;
 
+/// Rooms, in the rows about them: what is destroyed leaves nothing behind.
+const ROOMS: &str = "Component \"conference.localhost\" \"muc\"\n  muc_tombstones = false";
+
 /// See the profile for how it is set.
 pub struct Prosody;
 
@@ -34,7 +37,12 @@ impl Server for Prosody {
 
     fn prepare(&self, place: &Place, accounts: Accounts, _interrupt: &Interrupt) -> Result<(), CompareError> {
         let archive = if accounts.archive == Archive::Off { "" } else { "\"mam\";" };
-        place.write_profile("prosody.cfg.lua", PROFILE, &[("archive", archive)])?;
+        let rooms = match (accounts.rooms, accounts.archive) {
+            (false, _) => String::new(),
+            (true, Archive::Off) => ROOMS.to_owned(),
+            (true, _) => format!("{ROOMS}\n  modules_enabled = {{ \"muc_mam\" }}\n  muc_log_expires_after = \"never\""),
+        };
+        place.write_profile("prosody.cfg.lua", PROFILE, &[("archive", archive), ("rooms", &rooms)])?;
         let data = place.folder.join("data").join(DOMAIN);
         let (keys, rosters) = (data.join("accounts"), data.join("roster"));
         for folder in [&keys, &rosters] {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::about::About;
 use super::rows::ROWS;
-use super::{CompareError, many};
+use super::{CompareError, many, rooms};
 use crate::report::goals::{is_of_many, judge, too_many_errors};
 use crate::report::html::{Machine, Page};
 use crate::report::plots::{self, Colours};
@@ -94,6 +94,7 @@ fn page(runs: &[Run], plots: &[String]) -> String {
     let _ = writeln!(out, "\n## Goals\n\n{GOALS_EXPLAINED}\n\n{}", table::goals(&judge(runs)).markdown());
     let _ = writeln!(out, "## Row by row\n\n{COLUMNS_EXPLAINED}\n\n{}", rows_table(runs).markdown());
     out += &about.what_rows_are();
+    out += &rooms::section(runs);
     out += &many::section(runs);
     let plots: Vec<&String> = plots.iter().filter(|plot| *plot != OVERVIEW).collect();
     if !plots.is_empty() {
@@ -114,9 +115,10 @@ const GOALS_EXPLAINED: &str = "A figure is the median of its runs, with the leas
 
 const COLUMNS_EXPLAINED: &str = "Client and server share the processors, so *a second* depends on what the client leaves: CPU \
     time is the figure to compare.\n\n\
-    - *a second*: messages, pings, deliveries of presence or logins that were done, by the second.\n\
+    - *a second*: messages, pings, deliveries (of presence, and of messages in rooms), logins or rooms that were done, by the second.\n\
     - *CPU each*: user and system time of all processes of the server for one of them, µs.\n\
-    - *p99*: what 99 % of them took at most, ms; in the open loop from the moment at which each was due.\n\
+    - *p99*: what 99 % of them took at most, ms; in the open loop from the moment at which each was due; in rooms until the last \
+    occupant\n  had a message, or all presences.\n\
     - *acks p99*: the same of the answers to `<r/>`, ms: of Magpie when everything before it is synced to disk, which no peer waits for.\n\
     - *session*: memory of the server's processes (proportional set size) with the sessions less that of a server that \
     nobody has\n  used, by their number, KiB.\n\
@@ -216,6 +218,32 @@ mod tests {
         assert_eq!(crate::report::units::day(0), "1970-01-01");
         assert_eq!(crate::report::units::day(951_782_400), "2000-02-29");
         assert_eq!(crate::report::units::day(1_795_500_000), "2026-11-24");
+    }
+
+    #[test]
+    fn rooms_have_rows_and_a_section_and_a_failed_run_says_why() {
+        let run = |row: &str, scenario: &str, figures: &[(&str, f64)]| Run {
+            scenario: scenario.into(),
+            server: "Magpie".into(),
+            parameters: BTreeMap::from([("row".to_owned(), row.into())]),
+            figures: figures.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            operations: 600_000,
+            seconds: 6.0,
+            ..Run::default()
+        };
+        let mut failed = Run { server: "Prosody".into(), operations: 0, ..run("room-5000", "rooms", &[]) };
+        failed.errors.insert(crate::scenarios::rooms::NOT_JOINED.into(), 1);
+        let runs = [
+            run("room-200-archive", "rooms", &[("reflection_p50_us", 750.0)]),
+            run("rooms-idle", "rooms-idle", &[("bytes_per_room", 64.0)]),
+            failed,
+        ];
+        let page = page(&runs, &[]);
+        for part in ["| room-200-archive |", "100000 |", "\n## Rooms\n", "750 µs", "64 B", "`rooms-idle`: persistent"]
+        {
+            assert!(page.contains(part), "{part} is not in\n{page}");
+        }
+        assert!(page.contains("invalid: 1 errors, most of them: not all were in the room in time"), "{page}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is compared: the rows, each one scenario with its parameters, and the order of their runs.
 
+mod rooms;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -39,6 +41,8 @@ pub enum Special {
     Cores,
     /// Ten rounds of connect and disconnect, for Magpie.
     Churn,
+    /// The server is started again on what the run has left, and both its starts are timed.
+    Restart,
 }
 
 /// One row.
@@ -300,6 +304,14 @@ pub const ROWS: &[Row] = &[
         without: &[("Prosody", OWN_GOAL), ("ejabberd", OWN_GOAL), ("jabberd2", OWN_GOAL)],
         ..IDLE
     },
+    rooms::ROOM_200,
+    rooms::ROOM_1000,
+    rooms::ROOM_5000,
+    rooms::ROOM_200_ARCHIVE,
+    rooms::ROOM_1000_ARCHIVE,
+    rooms::ROOM_5000_ARCHIVE,
+    rooms::ROOM_FILL,
+    rooms::ROOMS_IDLE,
 ];
 
 /// One run.
@@ -350,13 +362,24 @@ impl Row {
     /// What must be in a server's storage.
     pub fn accounts(&self) -> Accounts {
         // Rows share a folder of accounts where they can, so that rosters are made once.
-        let least = if self.contacts { IDLE.connections } else { 2_000 };
-        Accounts { number: self.connections.max(least), contacts: self.contacts, archive: self.archive }
+        let rooms = self.has_rooms();
+        let least = match (self.contacts, rooms) {
+            (true, _) => IDLE.connections,
+            (false, true) => rooms::OCCUPANTS_MAX,
+            (false, false) => 2_000,
+        };
+        let number = self.connections.max(least);
+        Accounts { number, contacts: self.contacts, archive: self.archive, rooms }
+    }
+
+    /// Whether it is about group chat.
+    pub fn has_rooms(&self) -> bool {
+        self.scenario.starts_with("room")
     }
 
     /// Whether a run wants a server that has just started: memory is measured.
     pub fn wants_fresh_server(&self) -> bool {
-        self.scenario == "idle" || self.special == Special::Cores
+        self.scenario == "idle" || [Special::Cores, Special::Restart].contains(&self.special)
     }
 
     /// How often a server runs it.
@@ -368,14 +391,22 @@ impl Row {
         }
     }
 
-    /// Seconds of warm-up and seconds that count; sessions that do nothing need no long look.
+    /// Seconds of warm-up and seconds that count; sessions that do nothing need no long look, and rooms are made as long as it
+    /// takes to have some.
     pub fn pace(&self, pace: Pace) -> Pace {
-        if self.scenario == "idle" { Pace { warmup: 0.0, seconds: 1.0, ..pace } } else { pace }
+        match self.scenario {
+            "idle" => Pace { warmup: 0.0, seconds: 1.0, ..pace },
+            "rooms-idle" => Pace { warmup: 0.0, seconds: 3.0 * pace.seconds, ..pace },
+            _ => pace,
+        }
     }
 
     /// How long a run takes, about, on a machine of two processors.
     pub fn run_seconds(&self, server: &str, pace: Pace) -> f64 {
         let pace = self.pace(pace);
+        if let Some(seconds) = rooms::run_seconds(self, server, pace) {
+            return seconds;
+        }
         if self.scenario == "offline" {
             // Written, and fetched.
             return match server {
@@ -452,9 +483,9 @@ pub fn plan(steps: &[Step], pace: Pace) -> String {
     for of_row in steps.chunk_by(|one, other| one.row == other.row) {
         let (name, runs) = (of_row[0].row, of_row.len());
         plan +=
-            &format!("{name:<16} {runs:>3} {}, {:.1} min\n", if runs == 1 { "run" } else { "runs" }, minutes(of_row));
+            &format!("{name:<18} {runs:>3} {}, {:.1} min\n", if runs == 1 { "run" } else { "runs" }, minutes(of_row));
     }
-    plan + &format!("{:<16} {:>3} runs, about {:.1} min with all accounts\n", "together", steps.len(), minutes(steps))
+    plan + &format!("{:<18} {:>3} runs, about {:.1} min with all accounts\n", "together", steps.len(), minutes(steps))
 }
 
 #[cfg(test)]
@@ -508,11 +539,20 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_plan_fits_in_35_minutes() {
+    fn the_rows_of_rooms_take_no_more_than_12_minutes() {
+        let rows: Vec<&Row> = ROWS.iter().filter(|row| row.has_rooms()).collect();
+        let steps = steps(&rows, &SERVERS, PACE);
+        let rooms = duration(&steps, PACE);
+        assert!(rooms < Duration::from_secs(12 * 60), "{rooms:?}\n{}", plan(&steps, PACE));
+        assert_eq!(rows.len(), 8);
+    }
+
+    #[test]
+    fn the_whole_plan_fits_in_47_minutes() {
         let all: Vec<&Row> = ROWS.iter().collect();
         let steps = steps(&all, &SERVERS, PACE);
         let whole = duration(&steps, PACE);
-        assert!(whole < Duration::from_secs(35 * 60), "{whole:?}\n{}", plan(&steps, PACE));
+        assert!(whole < Duration::from_secs(47 * 60), "{whole:?}\n{}", plan(&steps, PACE));
         let least: f64 = steps.iter().map(|step| Row::named(step.row).map_or(0.0, |row| row.pace(PACE).seconds)).sum();
         assert!(whole > Duration::from_secs_f64(least));
         let plan = plan(&steps, PACE);

@@ -60,6 +60,8 @@ pub struct Accounts {
     pub contacts: bool,
     /// Whether the server keeps archives of messages.
     pub archive: Archive,
+    /// Whether it has rooms, at `conference.` and the domain.
+    pub rooms: bool,
 }
 
 /// What of archives there is.

@@ -27,6 +27,8 @@ pub struct Recorder {
     pub total: Histogram<u64>,
     /// How long the server took to say that it has stanzas (XEP-0198), of those that were asked about in the window.
     pub acks: Histogram<u64>,
+    /// Latencies of what else a scenario measures, of what began in the window, by name.
+    pub others: BTreeMap<&'static str, Histogram<u64>>,
     /// Operations that ended within the window.
     pub operations: u64,
     /// What went wrong.
@@ -43,6 +45,7 @@ impl Recorder {
             counts_from: 0,
             total: histogram(),
             acks: histogram(),
+            others: BTreeMap::new(),
             operations: 0,
             errors: BTreeMap::new(),
         }
@@ -80,6 +83,14 @@ impl Recorder {
     pub fn acknowledged(&mut self, asked: u64, now: u64) {
         if asked >= self.window.0 && asked < self.window.1 {
             self.acks.saturating_record(now.saturating_sub(asked).max(1));
+        }
+    }
+
+    /// Something that is no operation by itself has ended.
+    pub fn also(&mut self, what: &'static str, began: u64, now: u64) {
+        if began >= self.window.0 && began < self.window.1 {
+            let latencies = self.others.entry(what).or_insert_with(histogram);
+            latencies.saturating_record(now.saturating_sub(began).max(1));
         }
     }
 
@@ -136,8 +147,11 @@ mod tests {
         recorder.roll(500);
         for (asked, now) in [(90, 110), (120, 150), (190, 450), (200, 201)] {
             recorder.acknowledged(asked, now);
+            recorder.also("reflection", asked, now);
         }
-        assert_eq!((recorder.acks.len(), recorder.acks.min(), recorder.acks.max()), (2, 30, 260));
+        for latencies in [&recorder.acks, &recorder.others["reflection"]] {
+            assert_eq!((latencies.len(), latencies.min(), latencies.max()), (2, 30, 260));
+        }
         assert_eq!(recorder.operations, 2);
         assert_eq!((recorder.total.len(), recorder.total.max()), (2, 210));
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::ManyError;
+use super::{ManyError, at};
 use crate::compare::magpie::{Magpie, PROFILE};
 use crate::compare::place::{Certificate, Folder, Place};
 use crate::compare::process::{Interrupt, Started};
@@ -150,11 +150,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> ManyError {
-    let path = path.to_owned();
-    move |source| ManyError::File { path, source }
 }
 
 /// Files and folders; sockets of a server that does not run any more are none.

@@ -17,7 +17,9 @@
 //! | `rounds` | rounds of connect and disconnect | 1 |
 //! | `contacts` | contacts of each user | no case that asks for them |
 //! | `cores` | processors that the server may use | all |
-//! | `measured_by` | `many`: several servers with a client each; `scenario`: one server | `scenario` |
+//! | `measured_by` | `many`: by `magpie-load many` or `many-rooms`; `scenario`: by a row of the comparison | `scenario` |
+//! | `occupants` | those of each room | no case that asks for them |
+//! | `rooms` | rooms that were asked for | no case that asks for them |
 //! | `connections_wanted` | sessions that were asked for, of which `connections` are there | `connections` |
 //!
 //! Every figure is the median over the runs of a case, with the least and the greatest beside it. The floor is the runs of the server `relay`
@@ -30,11 +32,14 @@
 //!
 //! Figures (`Run::figures`) that cases read: `login_seconds` (else `connect_seconds`): until all sessions were there;
 //! `round_NN_bytes_per_session`, NN from 01 to `rounds`: what the server holds in that round more than before the first session, for
-//! each session; `tls_resumed`, `logins_all`: handshakes that were, of so many; `random_message_us`: a message to a random one of the sessions.
+//! each session; `filled_seconds`, `bytes_per_room`, `rooms_made`, `start_seconds`, `start_empty_seconds`: see the scenarios of rooms;
+//! `tls_resumed`, `logins_all`: handshakes that were, of so many; `random_message_us`: a message to a random one of the sessions.
 
 mod judge;
+mod rooms;
 
 pub use judge::{Judged, Spread, Verdict, judge, too_many_errors};
+pub use rooms::{START_EMPTY, START_WITH_ROOMS};
 
 use crate::result::Run;
 
@@ -429,6 +434,11 @@ pub const GOALS: &[Goal] = &[
             },
         ],
     },
+    rooms::SAID,
+    rooms::ARCHIVED,
+    rooms::FILL,
+    rooms::AT_REST,
+    rooms::MILLION,
 ];
 
 /// Sessions of one server, each with twenty contacts.
@@ -447,7 +457,7 @@ const MANY_FEWER: Selection = idle(&[("connections", Number(19_000.0)), CONTACTS
 const MANY: Selection = idle(&[("connections", Number(100_000.0)), CONTACTS, UNPROTECTED, SEVERAL]);
 const MILLION: Selection = idle(&[("connections_wanted", Want::AtLeast(1_000_000.0))]);
 
-/// Whether `magpie-load many` measured it.
+/// Whether `magpie-load many` or `many-rooms` measured it.
 pub fn is_of_many(run: &Run) -> bool {
     run.parameters.get("measured_by").and_then(serde_json::Value::as_str) == Some("many")
 }
@@ -516,6 +526,9 @@ fn cores(run: &Run) -> Option<f64> {
 pub fn elsewhere(what: &str, case: &str) -> Option<&'static str> {
     match (what, case) {
         ("A million idle sessions", _) => Some("takes `magpie-load many -c 1000000 --out bench/many.jsonl`"),
+        ("A million persistent rooms", _) => {
+            Some("takes `magpie-load many-rooms --rooms 1000000 --out bench/many.jsonl`")
+        }
         (_, case) if case.ends_with("100 000 by 19 000") => {
             Some("takes `magpie-load many --out bench/many.jsonl` with `-c 100000` and with `-c 19000`")
         }

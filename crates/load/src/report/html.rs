@@ -204,7 +204,7 @@ fn cards(groups: &[Group<'_>]) -> String {
         let rate = median(&|run| (run.operations > 0).then(|| run.rate()));
         let memory = median(&Run::bytes_per_session);
         let headline = match (rate, memory) {
-            (Some(rate), _) => format!("{} {}s/s", units::short(rate), escaped(unit)),
+            (Some(rate), _) => format!("{} {}/s", units::short(rate), escaped(&units::plural(unit))),
             (None, Some(memory)) => format!("{}/session", units::bytes(memory)),
             _ => "nothing done".to_owned(),
         };

@@ -88,7 +88,7 @@ pub fn over_time(
         return Ok(None);
     }
     let unit = groups.first().and_then(|group| group.runs.first()).map_or("operation", |run| run.unit.as_str());
-    let per_second = format!("{unit}s a second");
+    let per_second = format!("{} a second", units::plural(unit));
     let y = match figure {
         OverTime::Throughput => Axis::new(&per_second, units::short),
         OverTime::Cpu => Axis::new("CPU of the server, cores", units::short),

@@ -272,7 +272,7 @@ pub fn goals(judged: &[Judged]) -> Table {
 }
 
 /// `12.3 µs (11.9–13)`: the median, and where there are several, the least and the greatest.
-fn ranged(spread: Spread, write: fn(f64) -> String) -> String {
+pub fn ranged(spread: Spread, write: fn(f64) -> String) -> String {
     let median = write(spread.median);
     if spread.runs < 2 || spread.min == spread.max {
         return median;

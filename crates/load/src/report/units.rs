@@ -76,6 +76,11 @@ pub fn day(seconds: u64) -> String {
     format!("{year}-{month:02}-{day:02}")
 }
 
+/// What is counted, where there are several.
+pub fn plural(unit: &str) -> String {
+    unit.strip_suffix('y').map_or_else(|| format!("{unit}s"), |stem| format!("{stem}ies"))
+}
+
 fn trimmed(text: String) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -92,6 +97,7 @@ mod tests {
         let shorts = [0.0, 0.012_34, 1.5, 9.999, 99.96, 12_345.0, -0.25].map(|number| plain(short(number)));
         assert_eq!(shorts, ["0", "0.0123", "1.5", "10", "100", "12 345", "-0.25"]);
         assert_eq!([12.34, 999.6, 4_560.0, 7.89e6].map(micros), ["12.3 µs", "1 ms", "4.56 ms", "7.89 s"]);
+        assert_eq!(["delivery", "message"].map(plural), ["deliveries", "messages"]);
         assert_eq!([512.0, 4_004.0, 8.3e9].map(bytes), ["512 B", "3.91 KiB", "7.73 GiB"]);
     }
 

@@ -1,5 +1,8 @@
 //! RFC 6120 as far as a load generator can tell: one thread per connection, all users know each other.
 
+#[path = "rooms.rs"]
+mod rooms;
+
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,12 +20,27 @@ type Sessions = Arc<Mutex<HashMap<String, TcpStream>>>;
 /// What waits for whom, by user.
 type Offline = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
+/// What sessions of one server share.
+#[derive(Clone, Default)]
+struct Shared {
+    sessions: Sessions,
+    offline: Offline,
+    rooms: Arc<Mutex<rooms::Rooms>>,
+}
+
 /// Messages in everybody's archive.
 const ARCHIVED: u32 = 5;
 
 /// Its address. It runs as long as the test.
 pub(crate) fn start() -> String {
-    start_with("")
+    start_with("", Shared::default())
+}
+
+/// One whose rooms lose messages and send some twice.
+pub(crate) fn start_faulty() -> String {
+    let shared = Shared::default();
+    shared.rooms.lock().unwrap().is_faulty = true;
+    start_with("", shared)
 }
 
 /// One that knows SASL2, Bind 2 and tokens (XEP-0388, 0386, 0484).
@@ -30,17 +48,17 @@ pub(crate) fn start_inline() -> String {
     start_with(
         "<authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'/>\
          <fast xmlns='urn:xmpp:fast:0'><mechanism>HT-SHA-256-NONE</mechanism></fast></inline></authentication>",
+        Shared::default(),
     )
 }
 
-fn start_with(inline: &'static str) -> String {
+fn start_with(inline: &'static str, shared: Shared) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (sessions, offline) = (Sessions::default(), Offline::default());
     std::thread::spawn(move || {
         for socket in listener.incoming() {
-            let (socket, sessions, offline) = (socket.unwrap(), Arc::clone(&sessions), Arc::clone(&offline));
-            std::thread::spawn(move || Connection::new(socket, sessions, offline, inline).run());
+            let (socket, shared) = (socket.unwrap(), shared.clone());
+            std::thread::spawn(move || Connection::new(socket, shared, inline).run());
         }
     });
     address
@@ -48,8 +66,7 @@ fn start_with(inline: &'static str) -> String {
 
 struct Connection {
     socket: TcpStream,
-    sessions: Sessions,
-    offline: Offline,
+    shared: Shared,
     inline: &'static str,
     user: String,
     jid: String,
@@ -57,8 +74,8 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(socket: TcpStream, sessions: Sessions, offline: Offline, inline: &'static str) -> Self {
-        Self { socket, sessions, offline, inline, user: String::new(), jid: String::new(), received: 0 }
+    fn new(socket: TcpStream, shared: Shared, inline: &'static str) -> Self {
+        Self { socket, shared, inline, user: String::new(), jid: String::new(), received: 0 }
     }
 
     fn run(mut self) {
@@ -79,7 +96,7 @@ impl Connection {
             }
             left.drain(..at);
         }
-        let mut sessions = self.sessions.lock().unwrap();
+        let mut sessions = self.shared.sessions.lock().unwrap();
         if sessions.get(&self.jid).is_some_and(|socket| socket.peer_addr().ok() == self.socket.peer_addr().ok()) {
             sessions.remove(&self.jid);
         }
@@ -110,7 +127,9 @@ impl Connection {
         let value = |name: &[u8]| String::from_utf8_lossy(attribute(element, name).unwrap_or_default()).into_owned();
         let has = |what: &str| memchr::memmem::find(element, what.as_bytes()).is_some();
         self.received += u32::from(matches!(name(element), b"message" | b"presence" | b"iq"));
+        let to = value(b"to");
         match name(element) {
+            _ if to.contains("@conference.") => self.to_room(element, &to),
             b"auth" => self.login(text_of(element, "auth").unwrap()),
             b"authenticate" => self.log_in_inline(&value(b"mechanism"), element),
             b"enable" => {
@@ -118,7 +137,7 @@ impl Connection {
                 self.say("<enabled xmlns='urn:xmpp:sm:3'/>");
             }
             b"r" => self.say(&format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.received)),
-            b"message" => self.pass_on(element, &value(b"to")),
+            b"message" => self.pass_on(element, &to),
             b"presence" => self.tell_all(&value(b"type")),
             b"iq" if has("xmpp-bind") => self.bind(text_of(element, "resource").unwrap()),
             b"iq" if has("jabber:iq:roster") => {
@@ -186,7 +205,7 @@ impl Connection {
     fn bind(&mut self, resource: &[u8]) {
         self.jid = format!("{}@localhost/{}", self.user, String::from_utf8_lossy(resource));
         let jid = self.jid.clone();
-        let sessions = Arc::clone(&self.sessions);
+        let sessions = Arc::clone(&self.shared.sessions);
         // Nobody finds the session before its client knows of it.
         let mut sessions = sessions.lock().unwrap();
         self.say(&format!(
@@ -209,22 +228,36 @@ impl Connection {
 
     fn pass_on(&mut self, message: &[u8], to: &str) {
         let user = to.split('@').next().unwrap_or_default();
-        if !to.contains('/') && !self.sessions.lock().unwrap().keys().any(|jid| jid.starts_with(&format!("{user}@"))) {
-            self.offline.lock().unwrap().entry(user.to_owned()).or_default().extend_from_slice(message);
+        if !to.contains('/')
+            && !self.shared.sessions.lock().unwrap().keys().any(|jid| jid.starts_with(&format!("{user}@")))
+        {
+            self.shared.offline.lock().unwrap().entry(user.to_owned()).or_default().extend_from_slice(message);
             return;
         }
-        for (jid, socket) in self.sessions.lock().unwrap().iter_mut() {
+        for (jid, socket) in self.shared.sessions.lock().unwrap().iter_mut() {
             if jid == to || jid.split('/').next() == Some(to) {
                 let _ = socket.write_all(message);
             }
         }
     }
 
+    fn to_room(&mut self, element: &[u8], to: &str) {
+        // Held until all is said.
+        let shared = self.shared.clone();
+        let mut rooms = shared.rooms.lock().unwrap();
+        let mut sessions = shared.sessions.lock().unwrap();
+        for (jid, stanza) in rooms.take(&self.jid, to, element) {
+            if let Some(socket) = sessions.get_mut(&jid) {
+                let _ = socket.write_all(stanza.as_bytes());
+            }
+        }
+    }
+
     fn tell_all(&mut self, kind: &str) {
-        let waiting = self.offline.lock().unwrap().remove(&self.user).unwrap_or_default();
+        let waiting = self.shared.offline.lock().unwrap().remove(&self.user).unwrap_or_default();
         let _ = self.socket.write_all(&waiting);
         let kind = if kind.is_empty() { String::new() } else { format!(" type='{kind}'") };
-        for socket in self.sessions.lock().unwrap().values_mut() {
+        for socket in self.shared.sessions.lock().unwrap().values_mut() {
             let _ = socket.write_all(format!("<presence from='{}'{kind}/>", self.jid).as_bytes());
         }
     }

@@ -117,7 +117,8 @@ fn judge_case(what: &'static str, case: &Case, runs: &[Run]) -> Judged {
     }
     let many = selected(&case.measure, &own).filter(|run| is_of_many(run)).map(|run| run.started).max();
     if let Some(started) = many.filter(|_| measured.is_some()) {
-        why.push(format!("by `magpie-load many`, {}", units::day(started)));
+        let command = if measures_rooms(&case.measure) { "many-rooms" } else { "many" };
+        why.push(format!("by `magpie-load {command}`, {}", units::day(started)));
     }
     Judged { what, case: *case, measured, peer, floor, verdict, why: why.join("; ") }
 }
@@ -195,6 +196,10 @@ fn selected<'a>(measure: &Measure, runs: &'a [&'a Run]) -> impl Iterator<Item = 
     };
     let among = |run: &Run, (scenario, wants): Selection| run.scenario == scenario && fits(run, wants);
     runs.iter().copied().filter(move |run| among(run, first) || among(run, second))
+}
+
+fn measures_rooms(measure: &Measure) -> bool {
+    matches!(measure, Measure::Of(("rooms-idle", _), _))
 }
 
 fn figures(runs: &[&Run], (scenario, wants): Selection, figure: Figure) -> Option<Spread> {

@@ -32,6 +32,21 @@ fn bars_carry_their_values_and_the_floor_its_name() {
 }
 
 #[test]
+fn rooms_are_drawn_by_deliveries_and_by_the_last_who_had_a_message() {
+    let room = |server: &str, us: f64| Run {
+        scenario: "rooms".into(),
+        unit: "delivery".into(),
+        ..pairs(server, us, json!({"occupants": 200, "archive": true}))
+    };
+    let plots = all(&[room("Magpie", 3.5), room("ejabberd", 29.0)]);
+    let of = |kind: &str| {
+        &plots.iter().find(|(name, _)| name == &format!("rooms-200-connections-archive-{kind}")).unwrap().1
+    };
+    assert!(of("cpu-each").contains("CPU of the server for each delivery") && of("latency").contains("ejabberd"));
+    assert!(of("throughput").contains("deliveries a second"));
+}
+
+#[test]
 fn memory_is_stacked_with_the_kernel_above() {
     let plots = all(&[idle("Magpie", 1_000, 4_096, json!({}))]);
     let (_, svg) = plots.iter().find(|(name, _)| name.ends_with("memory-each")).unwrap();

@@ -71,6 +71,25 @@ fn the_relay_stands_beside_the_row_in_which_it_ran() {
 }
 
 #[test]
+fn rooms_stand_apart_by_their_occupants_and_their_archive() {
+    let room = |occupants: u32, archive: bool| {
+        let extra = json!({"connections": occupants, "occupants": occupants, "archive": archive, "called": "load7-"});
+        Run { scenario: "rooms".into(), unit: "delivery".into(), ..pairs("Magpie", 3.5, extra) }
+    };
+    let runs = [room(200, false), room(200, true), room(5_000, false)];
+    let text = spaced(&super::runs(&runs).text());
+    let lines: Vec<&str> = text.lines().skip(2).collect();
+    assert!(lines[0].starts_with("rooms, 200 connections  ") && lines[0].contains("3.5 µs"), "{text}");
+    assert!(lines[1].starts_with("rooms, 200 connections, archive"), "{text}");
+    assert!(lines[2].starts_with("rooms, 5 000 connections"), "{text}");
+    let goals = spaced(&goals(&judge(&runs)).text());
+    let line = |start: &str| goals.lines().find(|line| line.contains(start)).unwrap().to_owned();
+    assert!(
+        line("CPU per delivery in a room").contains("≤ 4 µs") && line("A million persistent").contains("many-rooms")
+    );
+}
+
+#[test]
 fn a_column_is_as_wide_as_its_widest_cell_and_numbers_stand_right() {
     let mut table = Table::new(&["name", ">number", "nothing"]);
     table.row(vec!["a".into(), "12".into()]);
