@@ -20,7 +20,8 @@ use crate::registry::{Registry, SessionHandle};
 use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
 
-const NS: &str = "vcard-temp";
+/// The namespace.
+pub const NS: &str = "vcard-temp";
 const NS_UPDATE: &str = "vcard-temp:x:update";
 
 /// XEP-0153 §4.5: base64 as people write it, spaces removed.
@@ -102,14 +103,29 @@ impl Record for Vcard {
     }
 }
 
-/// The picture of a vCard. What is no base64 is no picture.
+/// The picture of a vCard.
 fn picture(vcard: &Element) -> Option<Picture> {
+    pictures(vcard).next()
+}
+
+/// The pictures of a vCard, each of which shows the same in another form. What is no base64 is no picture.
+pub fn pictures(vcard: &Element) -> impl Iterator<Item = Picture> {
     let photos = vcard.children().filter(|child| child.is("PHOTO", NS));
-    let mut pictures = photos.filter_map(|photo| {
+    photos.filter_map(|photo| {
         let kind = photo.child("TYPE", NS).map(Element::text).filter(|kind| !kind.is_empty());
         Picture::parse(&photo.child("BINVAL", NS)?.text(), kind.as_deref().unwrap_or("image/png"))
-    });
-    pictures.next()
+    })
+}
+
+/// Whether a vCard may be kept.
+///
+/// # Errors
+/// `policy-violation` where it has too many bytes.
+pub fn check_size(vcard: &Element, bytes_max: usize) -> Result<(), StanzaError> {
+    match vcard.to_xml(ns::CLIENT).len() > bytes_max {
+        true => Err(StanzaError::new(StanzaCondition::PolicyViolation, format!("a vCard may have {bytes_max} bytes"))),
+        false => Ok(()),
+    }
 }
 
 /// The module.
@@ -236,11 +252,7 @@ impl VcardTemp {
         vcard: Element,
         answer: impl FnOnce(),
     ) -> Result<(), StanzaError> {
-        let bytes_max = self.deps.config.load().limits.stored_bytes_max;
-        if vcard.to_xml(ns::CLIENT).len() > bytes_max {
-            let text = format!("a vCard may have {bytes_max} bytes");
-            return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
-        }
+        check_size(&vcard, self.deps.config.load().limits.stored_bytes_max)?;
         let picture = picture(&vcard);
         if self.store(server, account, &Vcard::new(vcard), answer).await? {
             server.modules.pubsub.publish_avatar(server, account, picture.as_ref()).await;

@@ -9,15 +9,13 @@ use magpie_proto::{Jid, StanzaCondition};
 use super::registering::NS_REGISTER;
 use super::retracting::NS_MODERATE;
 use super::room::{NS_OCCUPANT_ID, Outcome, Room};
-use crate::modules::retraction;
+use crate::modules::{retraction, vcard};
 
 impl Room {
     /// Service discovery's answer on the room.
     pub fn info(&self, from: &Jid, node: Option<&str>) -> Outcome<Info> {
         // §6.4: a room that is still being made is none.
-        if self.locked && self.affiliation(&from.to_bare()) != Affiliation::Owner {
-            return Err(StanzaCondition::ItemNotFound.into());
-        }
+        self.check_seen(from)?;
         match node {
             None => {}
             Some(muc::RESERVED_NICK_NODE) => return Ok(self.reserved_nick(from)),
@@ -34,6 +32,7 @@ impl Room {
             "http://jabber.org/protocol/muc#stable_id",
             "http://jabber.org/protocol/muc#self-ping-optimization",
             "urn:xmpp:sid:0",
+            vcard::NS,
             either(config.persistent, "muc_persistent", "muc_temporary"),
             either(config.public, "muc_public", "muc_hidden"),
             either(config.members_only, "muc_membersonly", "muc_open"),
@@ -77,6 +76,10 @@ impl Room {
             .with(history);
         if let Some(subject) = subject {
             form = form.with(text("subject", "Subject", &subject));
+        }
+        if !self.avatars.is_empty() {
+            let hashes = self.avatars.iter().map(|hash| &**hash);
+            form = form.with(field(FieldType::TextMulti, "avatarhash", "Hashes of the avatar").with_values(hashes));
         }
         if self.config.slow_mode_seconds > 0 {
             let seconds = self.config.slow_mode_seconds.to_string();

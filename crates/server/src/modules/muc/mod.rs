@@ -4,6 +4,7 @@
 //! `storage.rs` their rows. A room that nobody is in takes no memory.
 
 mod asking;
+pub mod avatars;
 mod entering;
 mod inviting;
 mod moderating;
@@ -39,7 +40,7 @@ use self::room::{Outcome, Room, Standing};
 use self::rooms::{Left, Rooms};
 use super::archive::MessageArchive;
 use super::offline::refusal;
-use super::{About, Module, retraction};
+use super::{About, Module, retraction, vcard};
 use crate::mailbox::{Addressee, Delivery};
 use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
 use crate::promise::Promise;
@@ -64,6 +65,7 @@ impl Module for Muc {
         of_rooms(410, "MUC Self-Ping (Schrödinger's Chat)", "1.1.0"),
         of_rooms(425, "Moderated Message Retraction", "0.3.0"),
         of_rooms(500, "MUC Slow Mode", "0.1.1"),
+        of_rooms(486, "MUC Avatars", "0.1.0"),
         of_rooms(421, "Occupant identifiers for semi-anonymous MUCs", "1.0.1"),
     ];
 
@@ -86,6 +88,8 @@ impl Module for Muc {
         requests.own(service, Verb::Get, ("query", mam::NS), self, Self::archive_form);
         requests.own(service, Verb::Get, ("metadata", mam::NS), self, Self::archive_metadata);
         requests.own(service, Verb::Set, ("moderate", retracting::NS_MODERATE), self, Self::moderate);
+        requests.own(service, Verb::Get, ("vCard", vcard::NS), self, Self::vcard_get);
+        requests.own(service, Verb::Set, ("vCard", vcard::NS), self, Self::vcard_set);
         requests.own_now(service, Verb::Get, ("ping", "urn:xmpp:ping"), self, |_, _| Ok(None));
     }
 }
@@ -211,6 +215,7 @@ impl Muc {
                 session.send(crate::requests::result(iq, None));
                 Ok(true)
             }
+            Some((Ok(Relayed::ByServer), _)) => Ok(false),
             Some((Err(error), _)) => Err(error),
             None => Err(room::not_an_occupant()),
         }
@@ -385,7 +390,7 @@ async fn durable(left: Left) -> Reply {
 
 /// §6.2: what the service is.
 fn info_of_service() -> Info {
-    let features = [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, "urn:xmpp:ping"];
+    let features = [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, "urn:xmpp:ping"];
     Info {
         identities: vec![Identity::new("conference", "text").with_name(Service::Muc.title())],
         features: features.into_iter().map(str::to_owned).collect(),

@@ -7,6 +7,7 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::xml::{Attr, Stanza};
 use magpie_proto::{FullJid, StanzaCondition};
 
+use super::avatars::asks_for_vcard;
 use super::occupants::Occupant;
 use super::room::{Outcome, Outside, Room, not_an_occupant};
 
@@ -20,6 +21,8 @@ pub enum Relayed {
     Passed,
     /// The room answers it: the occupant is there.
     Here,
+    /// The server answers it for the occupant's account.
+    ByServer,
 }
 
 impl Room {
@@ -34,6 +37,9 @@ impl Room {
         }
         if iq.child("ping", "urn:xmpp:ping").is_some() && target.address == sender.address {
             return Ok(Relayed::Here);
+        }
+        if asks_for_vcard(iq) {
+            return Ok(Relayed::ByServer);
         }
         let id = format!("{}{}", self.tag(from), iq.id().unwrap_or_default());
         let passed = iq.with(Attr::From, Some(sender.address.as_str())).with(Attr::Id, Some(&id));

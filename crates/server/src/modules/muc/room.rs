@@ -45,6 +45,8 @@ pub enum Change {
     Standing(BareJid),
     /// Whether an account stays in it without a session.
     Stay(BareJid),
+    /// Its vCard is this one, or none.
+    Vcard(Option<Box<Element>>),
     /// It is no more.
     Destroyed,
 }
@@ -94,6 +96,8 @@ pub struct Room {
     pub config: RoomConfig,
     /// Its subject.
     pub subject: Option<Subject>,
+    /// The hashes of its pictures (XEP-0486).
+    pub avatars: Vec<Box<str>>,
     /// Whether its owner has still to configure it, so that nobody else may enter (§10.1.1).
     pub locked: bool,
     /// Whether it knows what was said in it before it woke.
@@ -132,6 +136,7 @@ impl Room {
             address,
             config,
             subject: None,
+            avatars: Vec::new(),
             locked: false,
             remembers: false,
             stored: false,

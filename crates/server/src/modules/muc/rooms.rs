@@ -255,9 +255,11 @@ impl Rooms {
         }
     }
 
-    /// A room that did not last can have left an archive where the server was killed: it is not for those who come later.
+    /// A room that did not last can have left an archive or a vCard where the server was killed: they are not for those who come later.
     async fn forget_namesake(&self, address: &BareJid) -> Outcome {
-        if self.archive.has_any(address).await.map_err(refusal)? {
+        let left = self.archive.has_any(address).await.map_err(refusal)?
+            || self.storage.vcard(address).await.map_err(refusal)?.is_some();
+        if left {
             let mut batch = Batch::new();
             batch.erase(&accounts::owner(address));
             self.deps.store.commit(batch).await.map_err(refusal)?;

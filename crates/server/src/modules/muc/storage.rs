@@ -11,6 +11,7 @@ use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
 
 use super::room::{Change, Room, Standing, Subject};
 use crate::accounts;
+use crate::modules::vcard::Vcard;
 
 /// What is kept of a room in one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,9 @@ pub struct Storage {
     stays_of: Map<String>,
     /// The rooms of a service that are listed, with their names.
     listed: Map<String>,
+    /// The vCards of rooms, and apart from them the hashes of their pictures (XEP-0486).
+    vcards: Value<Vcard>,
+    avatars: Value<String>,
 }
 
 impl Storage {
@@ -90,6 +94,8 @@ impl Storage {
             stays: store.map("room-stays"),
             stays_of: store.map("rooms-of"),
             listed: store.map("rooms-listed"),
+            vcards: store.value("room-vcards"),
+            avatars: store.value("room-avatars"),
         }
     }
 
@@ -97,11 +103,14 @@ impl Storage {
     pub async fn read(&self, address: &BareJid) -> Result<Option<Room>, StoreError> {
         // What became of it is said to whoever changed it.
         let _ = self.store.settled().await;
-        let rows = self.store.read(&accounts::owner(address), &[self.rooms.wanted(), self.standings.wanted(), self.stays.wanted()]).await?;
+        let wanted = [self.rooms.wanted(), self.standings.wanted(), self.stays.wanted(), self.avatars.wanted()];
+        let rows = self.store.read(&accounts::owner(address), &wanted).await?;
         let Some(RoomRecord { config, secret, subject }) = self.rooms.found(&rows)? else { return Ok(None) };
         let mut room = Room::new(address.clone(), config, secret);
         room.subject = subject;
         room.stored = true;
+        let avatars = self.avatars.found(&rows)?.unwrap_or_default();
+        room.avatars = avatars.split_ascii_whitespace().map(Into::into).collect();
         for (account, standing) in self.standings.found(&rows)? {
             if let Ok(account) = BareJid::parse(&account) {
                 room.restore(account, standing);
@@ -140,6 +149,14 @@ impl Storage {
                     false => self.listed.delete(batch, &service, name),
                 }
             }
+            Change::Vcard(Some(vcard)) => {
+                self.vcards.put(batch, &owner, &Vcard::new(vcard.as_ref().clone()));
+                self.avatars.put(batch, &owner, &room.avatars.join(" "));
+            }
+            Change::Vcard(None) => {
+                self.vcards.delete(batch, &owner);
+                self.avatars.delete(batch, &owner);
+            }
             Change::Standing(account) => match room.standing(account) {
                 Some(standing) => self.standings.put(batch, &owner, account.as_str(), standing),
                 None => self.standings.delete(batch, &owner, account.as_str()),
@@ -159,6 +176,11 @@ impl Storage {
                 }
             }
         }
+    }
+
+    /// The vCard of a room.
+    pub async fn vcard(&self, address: &BareJid) -> Result<Option<Element>, StoreError> {
+        Ok(self.vcards.get(&accounts::owner(address)).await?.map(Vcard::into_element))
     }
 
     fn forget_stays(&self, batch: &mut Batch, room: &Room) {

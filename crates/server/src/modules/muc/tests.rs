@@ -15,13 +15,13 @@ use super::relaying::Relayed;
 use super::room::{Change, Outcome, Outside, Room, Standing};
 
 /// Writes down what a room does.
-struct Written {
-    now: i64,
-    sent: Vec<(String, Stanza)>,
-    out: Vec<Stanza>,
-    kept: Vec<String>,
-    changes: Vec<Change>,
-    woken: Vec<BareJid>,
+pub(super) struct Written {
+    pub now: i64,
+    pub sent: Vec<(String, Stanza)>,
+    pub out: Vec<Stanza>,
+    pub kept: Vec<String>,
+    pub changes: Vec<Change>,
+    pub woken: Vec<BareJid>,
 }
 
 impl Outside for Written {
@@ -51,28 +51,28 @@ impl Outside for Written {
     }
 }
 
-struct Scene {
-    room: Room,
-    written: Written,
+pub(super) struct Scene {
+    pub room: Room,
+    pub written: Written,
 }
 
 const ROOM: &str = "coven@chat.shakespeare.example";
 
-fn full(who: &str) -> FullJid {
+pub(super) fn full(who: &str) -> FullJid {
     FullJid::parse(&format!("{who}@shakespeare.example/desktop")).unwrap()
 }
 
-fn bare(who: &str) -> BareJid {
+pub(super) fn bare(who: &str) -> BareJid {
     full(who).to_bare()
 }
 
-fn stanza(xml: &str) -> Stanza {
+pub(super) fn stanza(xml: &str) -> Stanza {
     Stanza::parse(xml.as_bytes()).unwrap()
 }
 
 impl Scene {
     /// A room of crone's.
-    fn new(config: RoomConfig) -> Self {
+    pub(super) fn new(config: RoomConfig) -> Self {
         let mut room = Room::new(BareJid::parse(ROOM).unwrap(), config, [1; 16]);
         room.restore(bare("crone"), Standing { affiliation: Affiliation::Owner, ..Standing::default() });
         let written = Written { now: 1_800_000_000_000, sent: vec![], out: vec![], kept: vec![], changes: vec![], woken: vec![] };
@@ -80,35 +80,35 @@ impl Scene {
     }
 
     /// A room in which these are, with their names for nicknames.
-    fn with(config: RoomConfig, names: &[&str]) -> Self {
+    pub(super) fn with(config: RoomConfig, names: &[&str]) -> Self {
         let mut scene = Self::new(config);
         names.iter().for_each(|name| scene.enters(name, name).unwrap());
         scene.written.sent.clear();
         scene
     }
 
-    fn presence(&mut self, who: &str, nick: &str, xml: &str) -> Outcome {
+    pub(super) fn presence(&mut self, who: &str, nick: &str, xml: &str) -> Outcome {
         let seat = Seat { jid: full(who), session: None };
         self.room.presence(seat, Some(nick), &stanza(xml), &mut self.written)
     }
 
-    fn enters(&mut self, who: &str, nick: &str) -> Outcome {
+    pub(super) fn enters(&mut self, who: &str, nick: &str) -> Outcome {
         self.presence(who, nick, "<presence><x xmlns='http://jabber.org/protocol/muc'/></presence>")
     }
 
-    fn says(&mut self, who: &str, body: &str) -> Outcome {
+    pub(super) fn says(&mut self, who: &str, body: &str) -> Outcome {
         let message = stanza(&format!("<message type='groupchat' id='1' to='{ROOM}'><body>{body}</body></message>"));
         self.room.groupchat(&full(who), &message, &mut self.written)
     }
 
-    fn admin(&mut self, who: &str, item: &str) -> Outcome {
+    pub(super) fn admin(&mut self, who: &str, item: &str) -> Outcome {
         let query = format!("<query xmlns='http://jabber.org/protocol/muc#admin'>{item}</query>");
         let query = Element::parse(query.as_bytes(), "jabber:client").unwrap();
         self.room.moderate(&full(who).into(), &query, &mut self.written)
     }
 
     /// What was sent since the last look: for each stanza to whom, from which nickname, and what says what it is.
-    fn sent(&mut self) -> Vec<String> {
+    pub(super) fn sent(&mut self) -> Vec<String> {
         std::mem::take(&mut self.written.sent).iter().map(|(to, stanza)| summary(to, stanza)).collect()
     }
 }
@@ -146,7 +146,7 @@ fn summary(to: &str, stanza: &Stanza) -> String {
     line
 }
 
-fn condition(outcome: Outcome) -> StanzaCondition {
+pub(super) fn condition(outcome: Outcome) -> StanzaCondition {
     outcome.unwrap_err().condition
 }
 
