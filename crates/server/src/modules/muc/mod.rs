@@ -217,7 +217,7 @@ impl Muc {
             }
             Some((Ok(Relayed::ByServer), _)) => Ok(false),
             Some((Err(error), _)) => Err(error),
-            None => Err(room::not_an_occupant()),
+            None => Err(relaying::is_not_there()),
         }
     }
 }

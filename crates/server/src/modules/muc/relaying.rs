@@ -5,7 +5,8 @@
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::xml::{Attr, Stanza};
-use magpie_proto::{FullJid, StanzaCondition};
+use magpie_proto::error::ErrorType;
+use magpie_proto::{FullJid, StanzaCondition, StanzaError};
 
 use super::avatars::asks_for_vcard;
 use super::occupants::Occupant;
@@ -25,10 +26,15 @@ pub enum Relayed {
     ByServer,
 }
 
+/// XEP-0410 §3.3: to who asks whether it is there and is not.
+pub(super) fn is_not_there() -> StanzaError {
+    not_an_occupant().with_type(ErrorType::Cancel)
+}
+
 impl Room {
     /// An IQ from an occupant to a nickname.
     pub fn relay(&self, from: &FullJid, nick: &str, iq: &Stanza, out: &mut impl Outside) -> Outcome<Relayed> {
-        let sender = self.occupants.seated(from).ok_or_else(not_an_occupant)?;
+        let sender = self.occupants.seated(from).ok_or_else(is_not_there)?;
         let target = self.occupants.named(nick).filter(|target| target.nick() == nick);
         let target = target.ok_or(StanzaCondition::ItemNotFound)?;
         if matches!(iq.type_().as_deref(), Some("result" | "error")) {
