@@ -4,7 +4,9 @@ Pairs talk. Juliet of the pair `away` is offline, so that her messages are kept 
 a session with XEP-0198 that acknowledges late or never: only what she acknowledged counts as received, as if her device had
 died as well. At a random moment under load the server gets SIGKILL or, in other rounds, SIGTERM, and is started again on the same data;
 Romeo sends again what was not acknowledged; Juliet logs in. Every message must arrive at least once; arriving twice is allowed. In the
-archives of both every message that was acknowledged is once, and one that was sent again at most twice.
+archives of both every message that was acknowledged is once, and one that was sent again at most twice; a search finds there what is there.
+Juliet of the pair `online` says how far she has read, in markers that nobody stores: what she was told was taken is read afterwards, and
+what she did not say is not.
 
 In the rounds with SIGTERM there is a pair `resumed` too: both resume their sessions on the server that has come back. Every message must
 arrive exactly once, and be in both archives exactly once.
@@ -37,6 +39,15 @@ QUIET_SECONDS_MAX = 5
 PAIRS = ["away", "online", "resumed"]
 # Romeo does not run further ahead of the acknowledgements, as no client would.
 UNACKED_MAX = 400
+# Juliet says of one in so many messages that she has read it.
+MARKED_EVERY = 25
+# Messages of a pair that are searched for in each round.
+SEARCHED = 5
+RSM = "{http://jabber.org/protocol/rsm}"
+SEARCH = """<query xmlns='urn:xmpp:mam:2'><x xmlns='jabber:x:data' type='submit'>
+    <field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>
+    <field var='{{urn:xmpp:fulltext:0}}fulltext'><value>"this is {}"</value></field>
+</x></query>"""
 
 
 class Person(slixmpp.ClientXMPP):
@@ -127,15 +138,63 @@ class Person(slixmpp.ClientXMPP):
         return [id for id in self.sent if id not in self.acked]
 
 
+    async def searched(self, ids):
+        """Of how many of these messages a search in the archive (XEP-0431) does not find just one."""
+        wrong = 0
+        for id in ids:
+            query = self.make_iq_set()
+            query.append(ET.fromstring(SEARCH.format(id)))
+            fin = (await query.send(timeout=SECONDS_MAX)).xml.find("{urn:xmpp:mam:2}fin")
+            first, last = (fin.findtext(f"{RSM}set/{RSM}{end}") for end in ["first", "last"])
+            wrong += first is None or first != last
+        return wrong
+
+    async def unread_is_off_by(self, since, sent, read, perhaps_read):
+        """By how many the inbox has more unread than came after what was read for sure, or fewer than came after what was read at most."""
+        inbox = self.make_iq_get()
+        inbox.append(ET.fromstring("<inbox xmlns='urn:xmpp:inbox:1' messages='false'/>"))
+        unread = int((await inbox.send(timeout=SECONDS_MAX)).xml.find("{urn:xmpp:inbox:1}fin").get("all-unread"))
+        archived = [id for id in await self.archived(since) if id in sent]
+
+        def after(id):
+            return len(archived) - 1 - archived.index(id)
+
+        too_many = unread - after(read) if read in archived else 0
+        too_few = (after(perhaps_read) if perhaps_read in archived else len(archived)) - unread
+        return max(too_many, 0) + max(too_few, 0)
+
+
 class AcksLate(Person):
-    """Answers a request after a while, and remembers what it had received then."""
+    """Answers a request after a while, and remembers what it had received then. Says now and then how far it has read."""
 
     def __init__(self, server, name, delay):
         super().__init__(server, name)
         self.delay, self.acknowledged = delay, []
+        # The newest message of which the server has taken that it was read, and the newest of which it was told.
+        self.read, self.perhaps_read = None, None
         name = "Stream Management Request Ack"
         self.remove_handler(name)
         self.register_handler(Callback(name, MatchXPath(RequestAck.tag_name()), self.on_request, instream=True))
+
+    def take(self, stanza):
+        super().take(stanza)
+        if isinstance(stanza, slixmpp.Message) and stanza["body"] and len(self.received) % MARKED_EVERY == 0:
+            asyncio.get_running_loop().call_soon(self.says_read, stanza["from"].bare, stanza["id"])
+        return stanza
+
+    def says_read(self, whom, id):
+        if self.transport and not self.gone.is_set():
+            marker = self.make_message(whom, mtype="chat")
+            marker["id"] = f"read-{id}"
+            marker.append(ET.fromstring(f"<displayed xmlns='urn:xmpp:chat-markers:0' id='{id}'/>"))
+            marker.append(ET.fromstring("<no-store xmlns='urn:xmpp:hints'/>"))
+            self.perhaps_read = id
+            marker.send()
+            self.acks.request_ack()
+
+    def on_acked(self, stanza):
+        if stanza["id"].startswith("read-"):
+            self.read = stanza["id"].removeprefix("read-")
 
     def on_request(self, _):
         asyncio.get_running_loop().call_later(self.delay(), self.acknowledge)
@@ -174,7 +233,7 @@ class Row:
     def __init__(self, number, how, moment, pair, before, resent, arrived):
         self.head = f"{number:>5} {how:<5} {moment * 1000:>5.0f} ms  {pair:<8}"
         self.sent, self.acked, self.resent, self.arrived = before.sent, before.acked, resent, arrived
-        self.absent, self.twice, self.inbox = 0, 0, 0
+        self.absent, self.twice, self.inbox, self.unfound = 0, 0, 0, 0
 
     def look_at(self, kept, times_max):
         for counts in kept.values():
@@ -190,8 +249,10 @@ class Row:
         print(
             f"{self.head} {len(self.sent):>6} {len(self.acked):>6} {len(self.resent):>6} {len(set(ours)):>8} {again:>6}"
             f" {lost_acked:>10} {lost_resent:>11} {self.absent:>14} {self.twice:>8} {self.inbox:>9}"
+            f" {self.unfound:>9}"
         )
-        return lost_acked + lost_resent + self.absent + self.twice + self.inbox + (again if once else 0)
+        wrong = lost_acked + lost_resent + self.absent + self.twice + self.inbox + self.unfound
+        return wrong + (again if once else 0)
 
 
 async def play_round(number, how, server, randomness, pairs, archives):
@@ -239,15 +300,27 @@ async def play_round(number, how, server, randomness, pairs, archives):
         arrived = list(juliets[pair].acknowledged) if pair == "online" else []
         await all_arrived(juliet, lambda: set(before.sent) - set(arrived) - set(juliet.received))
         kept += [await what_is_kept(juliet, began, before.sent)] if archives else []
-        inbox = await juliet.inbox_is_off_by() if archives else 0
+        inbox, unfound = 0, 0
+        if archives:
+            unfound = await juliet.searched(some(randomness, before.acked))
+            if pair == "online":
+                marks = juliets[pair].read, juliets[pair].perhaps_read
+                inbox = await juliet.unread_is_off_by(began, before.sent, *marks)
+            else:
+                inbox = await juliet.inbox_is_off_by()
         # Gone only if she has it: what she does not acknowledge now would come again in the next round.
         await juliet.log_out()
         row = Row(number, how, moment, pair, before, resent, arrived + juliet.received)
-        row.inbox = inbox
+        row.inbox, row.unfound = inbox, unfound
         for each in kept:
             row.look_at(each, lambda id: 1 if id in before.acked else 2)
         wrong += row.tell()
     return wrong
+
+
+def some(randomness, ids):
+    """A few of them."""
+    return randomness.sample(sorted(ids), min(SEARCHED, len(ids)))
 
 
 async def resumed(number, how, moment, romeo, juliet, began, archives):
@@ -265,6 +338,7 @@ async def resumed(number, how, moment, romeo, juliet, began, archives):
         for person in [romeo, juliet]:
             row.look_at(await what_is_kept(person, began, romeo.sent), lambda _: 1)
         row.inbox = await juliet.inbox_is_off_by()
+        row.unfound = await juliet.searched(some(random.Random(number), romeo.acked))
     await romeo.log_out()
     await juliet.log_out()
     return row.tell(once=True)
@@ -287,7 +361,7 @@ async def play(arguments):
         server = servers.start(arguments.against, folder, accounts)
         try:
             print(f"seed {arguments.seed}")
-            print("round how      moment  pair        sent  acked resent  arrived  twice lost acked lost resent not in archive  too often inbox off")
+            print("round how      moment  pair        sent  acked resent  arrived  twice lost acked lost resent not in archive  too often inbox off not found")
             for number in range(arguments.rounds):
                 how = arguments.how or randomness.choice(["kill", "stop"])
                 talking = [pair for pair in pairs if pair != "resumed" or how == "stop"]

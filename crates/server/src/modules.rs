@@ -2,6 +2,7 @@
 
 mod elsewhere;
 pub mod listing;
+mod push_devices;
 
 use std::future::Future;
 use std::sync::Arc;

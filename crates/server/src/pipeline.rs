@@ -248,9 +248,9 @@ fn receive_message(
     // Before it is stored or copied: so is an id in the recipient's name (XEP-0359 §3).
     let message = &*stanza_ids::without_claims(message, &account);
     let storable = Offline::is_storable(message);
-    if asked.is_none() && storable {
+    if asked.is_none() {
         let prefers = |account| server.modules.archive_preferences.has(account);
-        if changes_archive(message) || prefers(&account) || sender.is_some_and(prefers) {
+        if changes_archive(message) || storable && (prefers(&account) || sender.is_some_and(prefers)) {
             return Err(Stop::AskStore);
         }
     }
@@ -315,6 +315,11 @@ impl Incoming<'_> {
                 server.deps.metrics.routed_refused();
                 Err(condition.into())
             }
+            Route::Drop | Route::Server if !asked.changes.is_empty() => {
+                // What it says of older messages holds though nobody gets it.
+                let (kept, _) = self.archive(server, entry, asked);
+                Ok(Promise::kept().archived(kept, message))
+            }
             Route::Drop | Route::Server => Ok(Promise::kept()),
         }
     }
@@ -335,7 +340,7 @@ impl<'a> Incoming<'a> {
             server.modules.offline.take_back(self.account, entry, &places);
         }
         let stamped = match &kept {
-            Some(kept) if recipient.is_some() => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
+            Some(kept) if kept.of_recipient => Cow::Owned(archive.stamped(self.message, self.account, kept.place)),
             _ => Cow::Borrowed(self.message),
         };
         (kept, stamped)

@@ -94,6 +94,11 @@ impl<T: Record> Archive<T> {
         batch.replace_in_archive(self.name, owner, id, record);
     }
 
+    /// As [`Archive::replace`], and the entry does not count as new any more.
+    pub fn take_back(&self, batch: &mut Batch, owner: &str, id: LogId, record: &T) {
+        batch.take_back_in_archive(self.name, owner, id, record);
+    }
+
     /// Nothing of the topic up to this id is new any more.
     pub fn read(&self, batch: &mut Batch, owner: &str, topic: &str, up_to: LogId) {
         batch.read_in_archive(self.name, owner, topic, up_to);

@@ -67,7 +67,7 @@ enum Kind {
     LogDelete,
     LogClear,
     ArchiveAppend(Effect),
-    ArchiveReplace,
+    ArchiveReplace { counts: bool },
     ArchiveRead,
     ArchiveForget,
     ArchiveTrim,
@@ -78,19 +78,75 @@ enum Kind {
 /// One operation of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation<'a> {
-    Value { name: &'static str, owner: &'a str, change: Change<'a> },
-    Map { name: &'static str, owner: &'a str, key: &'a str, change: Change<'a> },
-    MapClear { name: &'static str, owner: &'a str },
-    LogAppend { name: &'static str, owner: &'a str, id: LogId, record: &'a [u8] },
-    LogDelete { name: &'static str, owner: &'a str, id: LogId },
-    LogClear { name: &'static str, owner: &'a str },
-    ArchiveAppend { name: &'static str, owner: &'a str, topic: &'a str, id: LogId, effect: Effect, record: &'a [u8] },
-    ArchiveReplace { name: &'static str, owner: &'a str, id: LogId, record: &'a [u8] },
-    ArchiveRead { name: &'static str, owner: &'a str, topic: &'a str, id: LogId },
-    ArchiveForget { name: &'static str, space: &'a str, id: LogId },
-    ArchiveTrim { name: &'static str, owner: &'a str, id: LogId, limit: usize },
-    ArchiveRemovalsSeen { up_to: u64 },
-    Erase { owner: &'a str },
+    Value {
+        name: &'static str,
+        owner: &'a str,
+        change: Change<'a>,
+    },
+    Map {
+        name: &'static str,
+        owner: &'a str,
+        key: &'a str,
+        change: Change<'a>,
+    },
+    MapClear {
+        name: &'static str,
+        owner: &'a str,
+    },
+    LogAppend {
+        name: &'static str,
+        owner: &'a str,
+        id: LogId,
+        record: &'a [u8],
+    },
+    LogDelete {
+        name: &'static str,
+        owner: &'a str,
+        id: LogId,
+    },
+    LogClear {
+        name: &'static str,
+        owner: &'a str,
+    },
+    ArchiveAppend {
+        name: &'static str,
+        owner: &'a str,
+        topic: &'a str,
+        id: LogId,
+        effect: Effect,
+        record: &'a [u8],
+    },
+    /// `counts`: it stays as new as it was.
+    ArchiveReplace {
+        name: &'static str,
+        owner: &'a str,
+        id: LogId,
+        counts: bool,
+        record: &'a [u8],
+    },
+    ArchiveRead {
+        name: &'static str,
+        owner: &'a str,
+        topic: &'a str,
+        id: LogId,
+    },
+    ArchiveForget {
+        name: &'static str,
+        space: &'a str,
+        id: LogId,
+    },
+    ArchiveTrim {
+        name: &'static str,
+        owner: &'a str,
+        id: LogId,
+        limit: usize,
+    },
+    ArchiveRemovalsSeen {
+        up_to: u64,
+    },
+    Erase {
+        owner: &'a str,
+    },
 }
 
 /// What is done to a single record.
@@ -181,7 +237,7 @@ impl Batch {
             Kind::LogDelete => Operation::LogDelete { name, owner, id },
             Kind::LogClear => Operation::LogClear { name, owner },
             Kind::ArchiveAppend(effect) => Operation::ArchiveAppend { name, owner, topic: key(), id, effect, record },
-            Kind::ArchiveReplace => Operation::ArchiveReplace { name, owner, id, record },
+            Kind::ArchiveReplace { counts } => Operation::ArchiveReplace { name, owner, id, counts, record },
             Kind::ArchiveRead => Operation::ArchiveRead { name, owner, topic: key(), id },
             Kind::ArchiveForget => Operation::ArchiveForget { name, space: owner, id },
             Kind::ArchiveTrim => {
@@ -291,7 +347,12 @@ impl Batch {
     }
 
     pub(crate) fn replace_in_archive<T: Record>(&mut self, name: &'static str, owner: &str, id: LogId, record: &T) {
-        self.add(Kind::ArchiveReplace, name, owner, "").id = id;
+        self.add(Kind::ArchiveReplace { counts: true }, name, owner, "").id = id;
+        self.encode(record);
+    }
+
+    pub(crate) fn take_back_in_archive<T: Record>(&mut self, name: &'static str, owner: &str, id: LogId, record: &T) {
+        self.add(Kind::ArchiveReplace { counts: false }, name, owner, "").id = id;
         self.encode(record);
     }
 

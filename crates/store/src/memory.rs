@@ -320,6 +320,19 @@ impl Archived {
         after.filter(|(_, filed)| filed.new && filed.topic == topic).count() as u64
     }
 
+    fn replace(&mut self, id: LogId, counts: bool, record: &[u8]) {
+        let Some(filed) = self.entries.get_mut(&id) else { return };
+        filed.record = record.to_vec();
+        if !counts && std::mem::take(&mut filed.new) {
+            let topic = filed.topic.clone();
+            // Of those that ever were new the newest are.
+            let after = self.new_after(&topic, id);
+            if let Some(known) = self.topics.get_mut(&topic).filter(|known| after < known.new) {
+                known.new -= 1;
+            }
+        }
+    }
+
     fn forget(&mut self, before: i64) {
         self.entries.retain(|id, _| month(*id) >= before);
         let (entries, topics) = (&self.entries, &mut self.topics);
@@ -428,11 +441,9 @@ impl Tables {
                 let known = archive.topics.get(topic).copied();
                 archive.topics.insert(topic.to_string(), Topic::appended(known, id, effect));
             }
-            Operation::ArchiveReplace { name, owner, id, record } => {
-                if let Some(filed) =
-                    self.rows(owner).archives.get_mut(name).and_then(|archive| archive.entries.get_mut(&id))
-                {
-                    filed.record = record.to_vec();
+            Operation::ArchiveReplace { name, owner, id, counts, record } => {
+                if let Some(archive) = self.rows(owner).archives.get_mut(name) {
+                    archive.replace(id, counts, record);
                 }
             }
             Operation::ArchiveRead { name, owner, topic, id } => {

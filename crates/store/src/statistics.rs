@@ -38,6 +38,8 @@ pub struct Statistics {
     pub search_behind: u64,
     /// entries that were looked at for the search index
     pub search_indexed: u64,
+    /// how often a part of an archive, which is a month of a domain, was looked at for entries that its search index has not got
+    pub search_looked: u64,
     /// for each group: from the moment its first batch was queued until all were durable
     pub commits: Histogram,
 }
@@ -127,6 +129,7 @@ impl Counters {
             reads: self.reads.0.load(Relaxed),
             search_behind: 0,
             search_indexed: 0,
+            search_looked: 0,
             commits: Histogram { buckets, sum_micros: self.sum_micros.load(Relaxed) },
         }
     }

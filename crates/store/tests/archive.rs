@@ -29,9 +29,10 @@ enum Step {
     /// With the id that the store gives; the place's moment says nothing.
     Arrive(Place, Option<(usize, usize)>, u8, Bytes),
     /// Of one that has arrived, counted from the newest.
-    ReplaceArrived(Place, usize, Bytes),
+    ReplaceArrived(Place, usize, bool, Bytes),
     ReadArrived(Place, usize),
-    Replace(Place, Bytes),
+    /// Or takes it back.
+    Replace(Place, bool, Bytes),
     Read(Place),
     Forget(Place),
     Trim(Place, usize),
@@ -61,9 +62,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (place(), second(), 0..3u8, bytes()).prop_map(|(place, second, effect, bytes)| Step::Append(place, second, effect, bytes)),
         20 => (place(), second(), 0..3u8, bytes()).prop_map(|(place, second, effect, bytes)| Step::Arrive(place, second, effect, bytes)),
-        2 => (place(), 0..9usize, bytes()).prop_map(|(place, back, bytes)| Step::ReplaceArrived(place, back, bytes)),
+        3 => (place(), 0..9usize, any::<bool>(), bytes()).prop_map(|(place, back, counts, bytes)| Step::ReplaceArrived(place, back, counts, bytes)),
         2 => (place(), 0..9usize).prop_map(|(place, back)| Step::ReadArrived(place, back)),
-        2 => (place(), bytes()).prop_map(|(place, bytes)| Step::Replace(place, bytes)),
+        3 => (place(), any::<bool>(), bytes()).prop_map(|(place, counts, bytes)| Step::Replace(place, counts, bytes)),
         2 => place().prop_map(Step::Read),
         1 => place().prop_map(Step::Forget),
         2 => (place(), 0..4usize).prop_map(|(place, limit)| Step::Trim(place, limit)),
@@ -83,6 +84,14 @@ fn commit(store: &Store, fill: impl FnOnce(&Archive<Bytes>, &mut Batch)) {
     let mut batch = Batch::new();
     fill(&store.archive("archive"), &mut batch);
     store.commit(batch).wait().unwrap();
+}
+
+/// `counts`: it is not taken back.
+fn replace(store: &Store, owner: &str, id: LogId, counts: bool, record: &Bytes) {
+    commit(store, |archive, batch| match counts {
+        true => archive.replace(batch, owner, id, record),
+        false => archive.take_back(batch, owner, id, record),
+    });
 }
 
 /// Entries, topics, and entries by their ids.
@@ -138,14 +147,14 @@ proptest! {
                     commit(&memory, |archive, batch| archive.append(batch, Some(id), &filings(place, second, effect(done)), &bytes));
                     arrived.push(id);
                 }
-                Step::ReplaceArrived((owner, ..), count, bytes) => if let Some(id) = back(&arrived, count) {
-                    both.iter().for_each(|store| commit(store, |archive, batch| archive.replace(batch, OWNERS[owner], id, &bytes)));
+                Step::ReplaceArrived((owner, ..), count, counts, bytes) => if let Some(id) = back(&arrived, count) {
+                    both.iter().for_each(|store| replace(store, OWNERS[owner], id, counts, &bytes));
                 },
                 Step::ReadArrived((owner, topic, _), count) => if let Some(id) = back(&arrived, count) {
                     both.iter().for_each(|store| commit(store, |archive, batch| archive.read(batch, OWNERS[owner], TOPICS[topic], id)));
                 },
-                Step::Replace((owner, _, day), bytes) => {
-                    both.iter().for_each(|store| commit(store, |archive, batch| archive.replace(batch, OWNERS[owner], id(day), &bytes)));
+                Step::Replace((owner, _, day), counts, bytes) => {
+                    both.iter().for_each(|store| replace(store, OWNERS[owner], id(day), counts, &bytes));
                 }
                 Step::Read((owner, topic, day)) => {
                     both.iter().for_each(|store| commit(store, |archive, batch| archive.read(batch, OWNERS[owner], TOPICS[topic], id(day))));
@@ -213,6 +222,41 @@ fn a_topic_knows_its_last_entry_how_many_it_has_and_how_many_are_new() {
         assert_eq!(topic(), Some((id(4), 4, 1)));
         append(5, Effect::Read);
         assert_eq!(topic(), Some((id(5), 5, 0)));
+    }
+}
+
+#[test]
+fn what_is_taken_back_is_new_no_more_and_what_was_read_before_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in [Store::memory(), Store::open(folder.path()).unwrap()] {
+        let append = |day: usize, effect| {
+            let filing = Filing { owner: OWNERS[0], topic: "t", effect };
+            commit(&store, |archive, batch| archive.append(batch, Some(id(day)), &[filing], &b"x".to_vec()));
+        };
+        let new = || wait(store.archive::<Bytes>("archive").topic(OWNERS[0], "t")).unwrap().map(|topic| topic.new);
+        let take_back = |day: usize| replace(&store, OWNERS[0], id(day), false, &b"gone".to_vec());
+        for day in [0, 1, 3, 5] {
+            append(day, Effect::New);
+        }
+        append(4, Effect::None);
+        commit(&store, |archive, batch| archive.read(batch, OWNERS[0], "t", id(1)));
+        assert_eq!(new(), Some(2));
+        // One that is read, one that never was new, one that is not there.
+        for day in [1, 4, 2] {
+            take_back(day);
+            assert_eq!(new(), Some(2), "{day}");
+        }
+        // In the middle, and not twice.
+        take_back(3);
+        assert_eq!(new(), Some(1));
+        take_back(3);
+        assert_eq!(new(), Some(1));
+        replace(&store, OWNERS[0], id(5), true, &b"other".to_vec());
+        assert_eq!(new(), Some(1));
+        take_back(5);
+        assert_eq!(new(), Some(0));
+        append(6, Effect::New);
+        assert_eq!(new(), Some(1));
     }
 }
 

@@ -200,6 +200,47 @@ fn an_index_goes_on_where_it_was_when_the_store_was_closed() {
 }
 
 #[test]
+fn the_index_looks_only_where_something_came() {
+    let folder = tempfile::tempdir().unwrap();
+    const DOMAINS: usize = 60;
+    let subject = Subject::open(folder.path());
+    let owner = |domain: usize| format!("{domain}.example/ann");
+    for (domain, day) in (0..DOMAINS).flat_map(|domain| [0, 31, 91].map(|day| (domain, day))) {
+        let id = LogId::at_millis(day * 24 * 60 * 60 * 1000 + domain as u64);
+        subject.say_at(&[&owner(domain)], "t", id, "alpha");
+    }
+    subject.wait_until_indexed(3 * DOMAINS as u64);
+    let looked = |subject: &Subject| subject.store.statistics().search_looked;
+    assert_eq!(subject.find(ANN, "alpha").len(), 0, "and it has heard of all");
+    // Where one is new it looks, and for what was changed or taken away nowhere but at that.
+    let before = looked(&subject);
+    subject.say_filed(&owner(7), "beta");
+    assert_eq!(subject.find(&owner(7), "beta").len(), 1);
+    subject.wait_until_indexed(3 * DOMAINS as u64 + 1);
+    assert!((1..=3).contains(&(looked(&subject) - before)), "{}", looked(&subject) - before);
+    let before = looked(&subject);
+    let id = LogId::at_millis(31 * 24 * 60 * 60 * 1000 + 9);
+    subject.commit(|archive, batch| archive.replace(batch, &owner(9), id, &Text("gamma".to_owned())));
+    assert_eq!((subject.find(&owner(9), "gamma").len(), subject.find(&owner(9), "alpha").len()), (1, 2));
+    subject.commit(|_, batch| batch.erase(&owner(11)));
+    assert_eq!(subject.find(&owner(11), "alpha").len(), 0);
+    // What has nothing to do with archives it does not hear of.
+    let mut batch = Batch::new();
+    subject.store.value::<String>("value").put(&mut batch, ANN, &"x".to_owned());
+    subject.store.commit(batch).wait().unwrap();
+    assert_eq!(subject.find(&owner(12), "alpha").len(), 3);
+    assert_eq!(looked(&subject), before);
+    // Where a part was dropped it looks everywhere, once.
+    subject.commit(|archive, batch| archive.forget(batch, "5.example", id));
+    assert_eq!(subject.find(&owner(5), "alpha").len(), 2);
+    // One part is gone, and one came with what was said above.
+    assert_eq!(looked(&subject) - before, 3 * DOMAINS as u64);
+    // A message that comes again, as by an import, is found again.
+    subject.say_at(&[&owner(5)], "t", LogId::at_millis(5), "alpha");
+    assert_eq!(subject.find(&owner(5), "alpha").len(), 3);
+}
+
+#[test]
 fn what_the_index_does_not_know_yet_is_found_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let subject = Subject::open(folder.path());

@@ -21,6 +21,8 @@ const BODY_BYTES_MAX: usize = 1024;
 pub struct Summary {
     /// How many messages.
     pub count: u64,
+    /// How many requests for a subscription; 0 where they are no news.
+    pub requests: u64,
     /// From whom the last of them is.
     pub sender: Option<String>,
     /// What the last of them says.
@@ -32,6 +34,9 @@ impl Summary {
     pub fn notification(&self) -> Element {
         let text = |var: &str, value: &str| Field::new(FieldType::TextSingle, var).with_value(value);
         let mut form = Form::typed(FormKind::Submit, NS_SUMMARY).with(text("message-count", &self.count.to_string()));
+        if self.requests > 0 {
+            form = form.with(text("pending-subscription-count", &self.requests.to_string()));
+        }
         let others = [("last-message-sender", &self.sender), ("last-message-body", &self.body)];
         for (var, value) in others {
             form.fields.extend(value.as_ref().map(|value| text(var, value)));
@@ -69,12 +74,16 @@ mod tests {
     fn a_summary_has_what_is_known_and_nothing_else() {
         let form = |sender: Option<&str>, body: Option<&str>| {
             let (sender, body) = (sender.map(str::to_owned), body.map(str::to_owned));
-            Form::of(&Summary { count: 2, sender, body }.notification()).unwrap()
+            Form::of(&Summary { count: 2, requests: 0, sender, body }.notification()).unwrap()
         };
         let all = form(Some("a@b/c"), Some("hi"));
         let values = ["message-count", "last-message-sender", "last-message-body"].map(|var| all.value(var));
         assert_eq!((all.form_type(), values), (Some(NS_SUMMARY), [Some("2"), Some("a@b/c"), Some("hi")]));
         assert_eq!(form(None, None).fields.len(), 2);
+        let asked = Summary { count: 0, requests: 3, sender: None, body: None };
+        let asked = Form::of(&asked.notification()).unwrap();
+        let values = ["message-count", "pending-subscription-count"].map(|var| asked.value(var));
+        assert_eq!((values, asked.fields.len()), ([Some("0"), Some("3")], 3));
     }
 
     #[test]

@@ -121,12 +121,13 @@ impl Module for MessageArchive {
 pub struct Changes {
     /// What it takes back (XEP-0424).
     pub tombstones: Tombstones,
-    /// Up to where its sender has read the conversation (XEP-0333).
-    pub displayed: Option<LogId>,
+    /// Whose conversation it reads, which, and up to where (XEP-0333).
+    pub displayed: Option<(String, String, LogId)>,
 }
 
 impl Changes {
-    fn is_empty(&self) -> bool {
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
         self.tombstones.0.is_empty() && self.displayed.is_none()
     }
 }
@@ -136,6 +137,8 @@ impl Changes {
 pub struct Kept {
     /// Its place in all of them.
     pub place: LogId,
+    /// Whether its recipient's is one of them.
+    pub of_recipient: bool,
     /// Whether its sender's is one of them.
     pub of_sender: bool,
     /// Resolves when it is durable.
@@ -146,7 +149,8 @@ pub struct Kept {
 
 impl MessageArchive {
     /// A step: puts a message that its recipient will get, now or later, into the archives of both. `storable`: it is worth keeping
-    /// for who is away. `sender`: the account of this server that sends it. `changes`: what else is written with it.
+    /// for who is away. `sender`: the account of this server that sends it. `changes`: what else is written, also where the message is in
+    /// no archive.
     ///
     /// Called under the registry's lock for the recipient, so that ids have the order in which sessions get the messages.
     pub fn keep(
@@ -158,9 +162,11 @@ impl MessageArchive {
         to: &Jid,
         changes: &Changes,
     ) -> Option<Kept> {
-        if !storable || !self.deps.archives() || Hints::of(message).no_permanent_store {
+        let storable = storable && !Hints::of(message).no_permanent_store;
+        if !self.deps.archives() || !storable && changes.is_empty() {
             return None;
         }
+        let [recipient, sender] = [recipient, sender].map(|account| account.filter(|_| storable));
         let itself = recipient.is_some() && recipient == sender;
         let is_instant = inbox::is_instant(message);
         let [was_read, is_new] = [Effect::Read, Effect::New].map(|effect| if is_instant { effect } else { Effect::None });
@@ -181,13 +187,13 @@ impl MessageArchive {
         let mut batch = Batch::new();
         self.archive.append(&mut batch, None, &filings, &Archived(message.clone()));
         for (owner, place, tombstone) in &changes.tombstones.0 {
-            self.archive.replace(&mut batch, owner, *place, tombstone);
+            self.archive.take_back(&mut batch, owner, *place, tombstone);
         }
-        if let (Some(up_to), Some((owner, topic, _))) = (changes.displayed, &sent) {
-            self.archive.read(&mut batch, owner, topic, up_to);
+        if let Some((owner, topic, up_to)) = &changes.displayed {
+            self.archive.read(&mut batch, owner, topic, *up_to);
         }
         let (place, ticket) = self.store.commit_placed(batch);
-        Some(Kept { place, of_sender: sender.is_some(), ticket })
+        Some(Kept { place, of_recipient: recipient.is_some(), of_sender: sender.is_some(), ticket })
     }
 
     /// Puts a message into the archive of a room; `also` stands beside what was said in the archive alone, `tombstones` take the place of what

@@ -2,7 +2,8 @@
 //!
 //! A client that will not always be there names a service which can wake its device. When a message waits for that client (it is away,
 //! its session waits to be resumed, or it sleeps and its socket looks dead) the service is told, once for each message; what a
-//! connected client gets needs no push. While a service has not answered, what comes for the account gathers, and is told at once. Services
+//! connected client gets needs no push. So it is of requests for a subscription, and of what is said in rooms, as far as the user wants that
+//! (XEP-0492). While a service has not answered, what comes for the account gathers, and is told at once. Services
 //! are reached on this server only. The one surprising thing: a device is the resource that asked for the push.
 
 use std::collections::HashMap;
@@ -14,24 +15,21 @@ use magpie_proto::error::ErrorType;
 use magpie_proto::xeps::data_forms::Form;
 use magpie_proto::xeps::encryption;
 use magpie_proto::xeps::push::{NS, NS_OPTIONS, Summary, shortened};
-use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::xml::{Element, Kind, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Batch, Record, Store, StoreError, Value};
-use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
+use magpie_store::StoreError;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::offline::refusal;
+use super::pubsub::{InRoom, Wishes};
+use super::push_devices::{Device, Outcome, PushDevices};
 use super::{About, Module};
-use crate::accounts;
 use crate::config;
 use crate::registry::{Account, Registry, SessionHandle};
 use crate::requests::{Query, Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server, now};
-
-/// Services and nodes of one account.
-const DEVICES_MAX: usize = 16;
 
 /// Bytes of a node's name, and of the form that a service wants to be shown.
 const NODE_BYTES_MAX: usize = 1023;
@@ -43,58 +41,13 @@ const WAITING_MAX: usize = 64;
 /// How long a service has to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// Errors in a row that may pass, and for how many seconds, before a device is given up.
-const FAILURES_MAX: u32 = 10;
-const FAILING_SECONDS_MAX: u64 = 24 * 60 * 60;
-
-/// How often a change is tried again that another one came before.
-const ATTEMPTS_MAX: usize = 8;
-
 /// With what the ids of questions to services begin.
 const QUESTION: &str = "push:";
 
-/// Accounts read at a time when the server starts.
-const PAGE: usize = 1024;
-
-/// Where a client is to be woken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Device {
-    /// The service's address.
-    service: String,
-    node: String,
-    /// The form with which the service lets things be published.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    options: Option<String>,
-    /// The resource of the client that asked for it.
-    resource: String,
-    /// Errors in a row, and when the first of them came, in seconds since 1970.
-    #[serde(default)]
-    failures: u32,
-    #[serde(default)]
-    failing_since: u64,
-}
-
-/// Those of one account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Devices(Vec<Device>);
-
-impl Record for Devices {
-    fn encode(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("strings and numbers always have a JSON form");
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
-    }
-}
-
 /// The module.
 pub struct Push {
-    store: Store,
-    kept: Value<Devices>,
+    devices: PushDevices,
     registry: Arc<Registry>,
-    /// The accounts that have devices; `None` where those were not read yet.
-    accounts: RwLock<HashMap<BareJid, Option<Arc<Devices>>>>,
     /// What a service is to be told, by account. Whoever puts the first in sees to it that it is.
     waiting: Mutex<HashMap<BareJid, Vec<Waiting>>>,
     /// Questions to services that are not answered.
@@ -102,10 +55,19 @@ pub struct Push {
     next: AtomicU64,
 }
 
-/// A message that waits.
+/// A message that waits, or a request for a subscription.
 struct Waiting {
-    message: Stanza,
+    stanza: Stanza,
     due: Due,
+    /// Where it was said.
+    room: Option<Room>,
+}
+
+/// What is known of a room: see [`InRoom`].
+struct Room {
+    address: BareJid,
+    private: bool,
+    nickname: Option<String>,
 }
 
 /// Which devices are to be woken.
@@ -123,16 +85,6 @@ struct Asked {
     answer: oneshot::Sender<Outcome>,
 }
 
-/// What came of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Pushed,
-    /// It may go better another time.
-    Failed,
-    /// The service does not want it.
-    Refused,
-}
-
 impl Module for Push {
     const ABOUT: &'static [About] = &[About {
         xep: Some(357),
@@ -144,10 +96,8 @@ impl Module for Push {
 
     fn new(deps: &Deps) -> Self {
         Self {
-            store: deps.store.clone(),
-            kept: deps.store.value("push"),
+            devices: PushDevices::new(&deps.store, &deps.registry),
             registry: Arc::clone(&deps.registry),
-            accounts: RwLock::default(),
             waiting: Mutex::default(),
             asked: Mutex::default(),
             next: AtomicU64::new(1),
@@ -181,20 +131,9 @@ impl Push {
         if node.len() > NODE_BYTES_MAX || options.as_ref().is_some_and(|options| options.len() > OPTIONS_BYTES_MAX) {
             return Err(StanzaCondition::NotAcceptable.into());
         }
-        let device = Device {
-            service: service.to_string(),
-            node,
-            options,
-            resource: session.jid.resource().to_owned(),
-            failures: 0,
-            failing_since: 0,
-        };
-        let enable = |devices: &mut Devices| {
-            devices.0.retain(|other| (&other.service, &other.node) != (&device.service, &device.node));
-            devices.0.push(device.clone());
-            devices.0.len() <= DEVICES_MAX
-        };
-        match self.change(&session.account, enable).await.map_err(refusal)? {
+        let resource = session.jid.resource().to_owned();
+        let device = Device::new(service.to_string(), node, options, resource);
+        match self.devices.enable(&session.account, &device).await.map_err(refusal)? {
             true => Ok(None),
             false => Err(StanzaError::new(StanzaCondition::ResourceConstraint, "too many push services")),
         }
@@ -204,91 +143,8 @@ impl Push {
         let session = request.session()?;
         let (service, node) = place(&request.payload())?;
         let service = service.ok_or(StanzaCondition::BadRequest)?.to_string();
-        let disable = |devices: &mut Devices| {
-            let named = |device: &Device| node.as_ref().is_none_or(|node| *node == device.node);
-            devices.0.retain(|device| device.service != service || !named(device));
-            true
-        };
-        self.change(&session.account, disable).await.map_err(refusal)?;
+        self.devices.disable(&session.account, &service, node.as_deref()).await.map_err(refusal)?;
         Ok(None)
-    }
-
-    /// Changes the devices of an account, on disk when this returns. Whether it did: not where the change says no.
-    async fn change(&self, account: &BareJid, change: impl Fn(&mut Devices) -> bool) -> Result<bool, StoreError> {
-        let owner = accounts::owner(account);
-        for _ in 0..ATTEMPTS_MAX {
-            let before = self.kept.get(&owner).await?;
-            let mut after = before.clone().unwrap_or_default();
-            if !change(&mut after) {
-                return Ok(false);
-            }
-            let mut batch = Batch::new();
-            self.kept.expect(&mut batch, &owner, before.as_ref());
-            match after.0.is_empty() {
-                true => self.kept.delete(&mut batch, &owner),
-                false => self.kept.put(&mut batch, &owner, &after),
-            }
-            match self.store.commit(batch).await {
-                Err(StoreError::Conflict) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    self.know(account, after);
-                    return Ok(true);
-                }
-            }
-        }
-        Err(StoreError::Conflict)
-    }
-
-    fn know(&self, account: &BareJid, devices: Devices) {
-        let has = !devices.0.is_empty();
-        let mut accounts = self.accounts.write();
-        match has {
-            true => drop(accounts.insert(account.clone(), Some(Arc::new(devices)))),
-            false => drop(accounts.remove(account)),
-        }
-        drop(accounts);
-        self.registry.with(account, |account| account.map(|account| account.pushes = has));
-    }
-
-    /// Learns which accounts have devices, when the server starts.
-    pub async fn load(&self) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let owners = self.kept.owners("", after.as_deref(), PAGE).await?;
-            let Some(last) = owners.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut accounts = self.accounts.write();
-            for (host, local) in owners.iter().filter_map(|owner| owner.split_once('/')) {
-                accounts.extend(BareJid::from_parts(Some(local), host).ok().map(|account| (account, None)));
-            }
-        }
-    }
-
-    /// The account has a session now: what is asked for each message is at hand from here on.
-    pub async fn session_bound(&self, account: &BareJid) -> Result<(), StoreError> {
-        if self.accounts.read().contains_key(account) {
-            self.devices(account).await?;
-            self.registry.with(account, |account| account.map(|account| account.pushes = true));
-        }
-        Ok(())
-    }
-
-    /// The account is gone.
-    pub fn forget(&self, account: &BareJid) {
-        self.accounts.write().remove(account);
-    }
-
-    async fn devices(&self, account: &BareJid) -> Result<Arc<Devices>, StoreError> {
-        match self.accounts.read().get(account) {
-            None => return Ok(Arc::default()),
-            Some(Some(known)) => return Ok(Arc::clone(known)),
-            Some(None) => {}
-        }
-        let read = Arc::new(self.kept.get(&accounts::owner(account)).await?.unwrap_or_default());
-        let mut accounts = self.accounts.write();
-        let known = accounts.get_mut(account).map(|known| known.get_or_insert(read));
-        Ok(known.map_or_else(Arc::default, |known| Arc::clone(known)))
     }
 }
 
@@ -298,51 +154,87 @@ fn place(payload: &Element) -> Result<(Option<Jid>, Option<String>), StanzaError
     Ok((jid, payload.attr("node").map(str::to_owned)))
 }
 
-// What happens to messages.
+// What there is to tell.
+
 impl Push {
+    /// Learns who is to be woken, when the server starts.
+    pub async fn load(&self) -> Result<(), StoreError> {
+        self.devices.load().await
+    }
+
+    /// The account has a session now.
+    pub async fn session_bound(&self, account: &BareJid) -> Result<(), StoreError> {
+        self.devices.session_bound(account).await
+    }
+
+    /// The account is gone.
+    pub fn forget(&self, account: &BareJid) {
+        self.devices.forget(account);
+    }
+
     /// A message is kept for an account without a session that takes it.
     pub fn message_waits(&self, server: &Arc<Server>, account: &BareJid, entry: &Account, message: &Stanza) {
-        if self.accounts.read().contains_key(account) && is_worth_waking(message) {
-            self.tell(server, account, Waiting { message: message.clone(), due: Due::AllBut(connected(entry)) });
+        if self.devices.has_any(account) && is_worth_waking(message) {
+            self.tell(server, account, Waiting::new(message, Due::AllBut(connected(entry))));
         }
     }
 
     /// A message came to sessions of an account that has devices. Under the registry's lock for it.
     pub fn message_came(&self, server: &Arc<Server>, account: &BareJid, entry: &Account, message: &Stanza) {
-        if !is_worth_waking(message) {
-            return;
-        }
-        let connected = connected(entry);
-        let is_due = |device: &Device| !connected.contains(&device.resource);
-        let due = match self.accounts.read().get(account) {
-            None => false,
-            Some(None) => true,
-            Some(Some(devices)) => devices.0.iter().any(is_due),
-        };
-        if due {
-            self.tell(server, account, Waiting { message: message.clone(), due: Due::AllBut(connected) });
+        if is_worth_waking(message) {
+            self.tell_others(server, account, connected(entry), message, None);
         }
     }
 
     /// A session's client does not have this message, of which no push told it when it came.
     pub fn message_missed(&self, server: &Arc<Server>, session: &SessionHandle, message: &Stanza) {
-        if self.accounts.read().contains_key(&session.account) && is_worth_waking(message) {
+        if self.devices.has_any(&session.account) && is_worth_waking(message) {
             let due = Due::Only(session.jid.resource().to_owned());
-            self.tell(server, &session.account, Waiting { message: message.clone(), due });
+            self.tell(server, &session.account, Waiting::new(message, due));
+        }
+    }
+
+    /// Somebody asks to see the account's presence, and the request waits for an answer. Under the registry's lock for the account.
+    pub fn request_waits(&self, server: &Arc<Server>, account: &BareJid, entry: &Account, request: &Stanza) {
+        if self.devices.has_any(account) {
+            self.tell_others(server, account, connected(entry), request, None);
+        }
+    }
+
+    /// Something is said in a room of which the account is a member without being there, or where its client is away. Wakes those of its
+    /// devices whose clients have no connection, as far as the account wants that: see [`InRoom`]. For each message once, and not for who
+    /// said it. Costs a look into memory where the account has no devices. Not under the registry's lock.
+    pub fn message_in_room(&self, server: &Arc<Server>, account: &BareJid, at: &InRoom<'_>, message: &Stanza) {
+        if !self.devices.has_any(account) || !is_worth_waking(message) {
+            return;
+        }
+        let connected = self.registry.with(account, |entry| entry.map(|entry| connected(entry)).unwrap_or_default());
+        self.tell_others(server, account, connected, message, Some(at));
+    }
+
+    /// Tells those whose clients are not connected.
+    fn tell_others(
+        &self,
+        server: &Arc<Server>,
+        account: &BareJid,
+        connected: Vec<String>,
+        stanza: &Stanza,
+        at: Option<&InRoom<'_>>,
+    ) {
+        if self.devices.may_have(account, |device| !connected.contains(&device.resource)) {
+            let room = at.map(Room::of);
+            self.tell(server, account, Waiting { room, ..Waiting::new(stanza, Due::AllBut(connected)) });
         }
     }
 
     fn tell(&self, server: &Arc<Server>, account: &BareJid, waiting: Waiting) {
         // What somebody sends from one device to another is no news.
-        if waiting.message.from().and_then(|from| Jid::parse(&from).ok()).is_some_and(|from| from.to_bare() == *account) {
+        if waiting.stanza.from().and_then(|from| Jid::parse(&from).ok()).is_some_and(|from| from.to_bare() == *account) {
             return;
         }
         let mut all = self.waiting.lock();
         if let Some(gathered) = all.get_mut(account) {
-            if gathered.len() >= WAITING_MAX {
-                gathered.remove(0);
-            }
-            return gathered.push(waiting);
+            return gather(gathered, waiting);
         }
         all.insert(account.clone(), vec![waiting]);
         let (server, account) = (Arc::clone(server), account.clone());
@@ -358,10 +250,11 @@ impl Push {
                     _ => return drop(all.remove(account)),
                 }
             };
-            match self.devices(account).await {
+            let wanted = wanted(server, account, gathered).await;
+            match self.devices.of(account).await {
                 Ok(devices) => {
                     for device in &devices.0 {
-                        self.wake(server, account, device, &gathered).await;
+                        self.wake(server, account, device, &wanted).await;
                     }
                 }
                 Err(error) => warn!(%error, %account, "push services cannot be read"),
@@ -385,9 +278,19 @@ impl Push {
         }
         let Ok(service) = Jid::parse(&device.service) else { return };
         let count = server.modules.offline.waiting(account).await.unwrap_or(0);
-        let summary = summary(&server.config().push, count.max(1), &newest.message);
+        let mut summary = summary(&server.config().push, count, &newest.stanza);
+        if is_request(&newest.stanza)
+            && let Ok(roster) = server.modules.roster.of(account).await
+        {
+            summary.requests = roster.requests(account).count() as u64;
+        }
         let outcome = self.publish(server, account, &service, device, &summary).await;
-        self.note(account, device, outcome).await;
+        if let Err(error) = self.devices.note(account, device, outcome, now().as_secs()).await {
+            warn!(%error, %account, "what a push service answered is not kept");
+        }
+        if outcome == Outcome::Refused {
+            info!(%account, service = device.service, "a push service refused: it is asked no more");
+        }
     }
 
     async fn publish(
@@ -439,45 +342,62 @@ impl Push {
             let _ = asked.answer.send(outcome_of(query.stanza));
         }
     }
+}
 
-    async fn note(&self, account: &BareJid, device: &Device, outcome: Outcome) {
-        if outcome == Outcome::Pushed && device.failures == 0 {
-            return;
-        }
-        let now = now().as_secs();
-        let note = |devices: &mut Devices| {
-            let same = |other: &Device| (&other.service, &other.node) == (&device.service, &device.node);
-            let Some(index) = devices.0.iter().position(same) else { return false };
-            let one = &mut devices.0[index];
-            if !one.is_worth_keeping(outcome, now) {
-                devices.0.remove(index);
-            }
-            true
-        };
-        if let Err(error) = self.change(account, note).await {
-            warn!(%error, %account, "what a push service answered is not kept");
-        }
-        if outcome == Outcome::Refused {
-            info!(%account, service = device.service, "a push service refused: it is asked no more");
-        }
+impl Waiting {
+    fn new(stanza: &Stanza, due: Due) -> Self {
+        Self { stanza: stanza.clone(), due, room: None }
     }
 }
 
-impl Device {
-    /// Counts what came of a push. Whether the device is to be tried again.
-    fn is_worth_keeping(&mut self, outcome: Outcome, now: u64) -> bool {
-        match outcome {
-            Outcome::Refused => return false,
-            Outcome::Pushed => (self.failures, self.failing_since) = (0, 0),
-            Outcome::Failed => {
-                if self.failures == 0 {
-                    self.failing_since = now;
-                }
-                self.failures = self.failures.saturating_add(1);
-            }
-        }
-        self.failures <= FAILURES_MAX || now < self.failing_since + FAILING_SECONDS_MAX
+impl Room {
+    fn of(at: &InRoom<'_>) -> Self {
+        let nickname = at.nickname.map(str::to_owned);
+        Self { address: at.room.clone(), private: at.private, nickname }
     }
+
+    fn at(&self) -> InRoom<'_> {
+        InRoom { room: &self.address, private: self.private, nickname: self.nickname.as_deref() }
+    }
+}
+
+/// One more to tell. Where there are too many the oldest goes: one of a room, if there is any, of which nobody may want to be told.
+fn gather(gathered: &mut Vec<Waiting>, waiting: Waiting) {
+    if gathered.len() >= WAITING_MAX {
+        gathered.remove(gathered.iter().position(|waiting| waiting.room.is_some()).unwrap_or(0));
+    }
+    gathered.push(waiting);
+}
+
+/// Without what is said in rooms of which the account does not want to be told.
+async fn wanted(server: &Server, account: &BareJid, gathered: Vec<Waiting>) -> Vec<Waiting> {
+    let mut known: HashMap<BareJid, Wishes> = HashMap::new();
+    let mut wanted = Vec::with_capacity(gathered.len());
+    for waiting in gathered {
+        let is_wanted = match &waiting.room {
+            None => true,
+            Some(room) => {
+                let wishes = match known.remove(&room.address) {
+                    Some(wishes) => wishes,
+                    None => wishes(server, account, &room.address).await,
+                };
+                let is_wanted = wishes.include(account, &room.at(), &waiting.stanza);
+                known.insert(room.address.clone(), wishes);
+                is_wanted
+            }
+        };
+        if is_wanted {
+            wanted.push(waiting);
+        }
+    }
+    wanted
+}
+
+async fn wishes(server: &Server, account: &BareJid, room: &BareJid) -> Wishes {
+    server.modules.pubsub.wishes(account, room).await.unwrap_or_else(|error| {
+        warn!(%error, %account, %room, "whether to tell of a room cannot be read");
+        Wishes::default()
+    })
 }
 
 /// The resources that have a connection.
@@ -515,13 +435,19 @@ fn is_worth_waking(message: &Stanza) -> bool {
     has_text || encryption::has_payload(message) || message.child("propose", "urn:xmpp:jingle-message:0").is_some()
 }
 
-/// What a service is told.
-fn summary(config: &config::Push, count: u64, message: &Stanza) -> Summary {
+fn is_request(stanza: &Stanza) -> bool {
+    stanza.kind() == Kind::Presence
+}
+
+/// What a service is told: of so many messages that wait, and of this one, or of a request.
+fn summary(config: &config::Push, waiting: u64, message: &Stanza) -> Summary {
+    // One that is not kept for who is away, as in a room, counts too.
+    let count = if is_request(message) { waiting } else { waiting.max(1) };
     let body = message.child("body", ns::CLIENT).filter(|_| config.body && !encryption::is_encrypted(message));
     let body = body.map(|body| shortened(body.element().text())).filter(|body| !body.is_empty());
     let text = || Some(config.text.clone()).filter(|text| !text.is_empty());
-    let sender = message.from().filter(|_| config.sender);
-    Summary { count, sender: sender.map(|from| from.into_owned()), body: body.or_else(text) }
+    let sender = message.from().filter(|_| config.sender && !is_request(message));
+    Summary { count, requests: 0, sender: sender.map(|from| from.into_owned()), body: body.or_else(text) }
 }
 
 #[cfg(test)]
@@ -569,18 +495,31 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_fails_for_a_day_is_given_up_and_one_that_recovers_begins_anew() {
-        let device = || serde_json::from_str::<Device>(r#"{"service":"a@b/c","node":"n","resource":"r"}"#).unwrap();
-        let mut failing = device();
-        for n in 0..100 {
-            assert!(failing.is_worth_keeping(Outcome::Failed, 1000 + n), "{n}");
+    fn of_a_request_a_service_is_told_that_there_is_one_and_neither_who_asks_nor_what_is_said() {
+        let all = config::Push { sender: true, body: true, text: "News".to_owned() };
+        let request = stanza("<presence type='subscribe' from='romeo@example.org'><status>hi</status></presence>");
+        let expected = Summary { count: 0, requests: 0, sender: None, body: Some("News".to_owned()) };
+        assert_eq!(summary(&all, 0, &request), expected);
+        assert_eq!(summary(&all, 3, &request).count, 3);
+    }
+
+    #[test]
+    fn of_what_gathers_the_oldest_is_dropped_and_of_rooms_first() {
+        let waiting = |id: usize, of_room: bool| {
+            let message = stanza(&format!("<message id='{id}'/>"));
+            let room = Room { address: BareJid::parse("room@rooms.example").unwrap(), private: true, nickname: None };
+            Waiting { room: of_room.then_some(room), ..Waiting::new(&message, Due::AllBut(Vec::new())) }
+        };
+        let mut gathered = Vec::new();
+        for id in 0..WAITING_MAX {
+            gather(&mut gathered, waiting(id, id == 1 || id == 5));
         }
-        assert!(!failing.is_worth_keeping(Outcome::Failed, 1000 + FAILING_SECONDS_MAX));
-        let mut seldom = device();
-        assert!(seldom.is_worth_keeping(Outcome::Failed, 1000));
-        assert!(seldom.is_worth_keeping(Outcome::Failed, 1000 + 9 * FAILING_SECONDS_MAX), "twice is not often");
-        assert!(failing.is_worth_keeping(Outcome::Pushed, 2000) && failing == device());
-        assert!(!device().is_worth_keeping(Outcome::Refused, 0));
+        for id in WAITING_MAX..WAITING_MAX + 3 {
+            gather(&mut gathered, waiting(id, false));
+        }
+        let ids: Vec<usize> = gathered.iter().map(|waiting| waiting.stanza.id().unwrap().parse().unwrap()).collect();
+        let expected = (0..WAITING_MAX + 3).filter(|id| ![0, 1, 5].contains(id));
+        assert_eq!(ids, expected.collect::<Vec<_>>());
     }
 
     #[test]

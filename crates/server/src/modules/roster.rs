@@ -421,9 +421,12 @@ impl RosterModule {
                 let push = inbound.push.then(|| roster.push(from));
                 Ok((inbound, push))
             },
-            |(inbound, push), account| {
+            |(inbound, push), entry| {
                 if inbound.deliver {
-                    for resource in &account.resources {
+                    if kind == SubscriptionStanza::Subscribe {
+                        server.modules.push.request_waits(server, account, entry, &stanza);
+                    }
+                    for resource in &entry.resources {
                         // §3.1.3: a request is for whoever is there; the rest is for whoever has the roster.
                         let wanted = match kind {
                             SubscriptionStanza::Subscribe => resource.is_available(),
@@ -435,7 +438,7 @@ impl RosterModule {
                     }
                 }
                 if let Some(push) = push {
-                    push_to_interested(account, push);
+                    push_to_interested(entry, push);
                 }
             },
         );

@@ -6,6 +6,7 @@ use magpie_proto::xml::Stanza;
 use magpie_proto::{BareJid, StanzaError};
 
 use super::may_need_room;
+use crate::accounts;
 use crate::modules::archive_preferences::Sides;
 use crate::modules::offline::{Offline, refusal};
 use crate::modules::{archive, inbox, retraction, stanza_ids};
@@ -49,21 +50,24 @@ pub(super) async fn ask(
         false => Sides::default(),
     };
     let mut changes = archive::Changes::default();
-    if storable && exists && changes_archive(message) {
+    if exists && changes_archive(message) {
         // Before the message is archived, and with it: what it takes back is there until then and not after it (XEP-0424), and so
-        // is what it says was not read (XEP-0333).
+        // is what it says was not read (XEP-0333). Whether it is itself archived changes nothing in that.
         let found = server.modules.retraction.find(server, message, account, sender).await;
         changes.tombstones = found.map_err(refusal)?;
         if let Some(sender) = sender {
             let displayed = server.modules.inbox.displayed(server, message, sender, account).await;
-            changes.displayed = displayed.map_err(refusal)?;
+            let displayed = displayed.map_err(refusal)?;
+            changes.displayed = displayed.map(|up_to| (accounts::owner(sender), account.to_string(), up_to));
         }
     }
     Ok(Asked { exists, room, archives, changes })
 }
 
-/// Whether the message may do something to those that are in the archive already, so that they have to be looked at.
+/// Whether the message may do something to those that are in the archive already, so that they have to be looked at. Not one that comes
+/// back with an error, nor one of a room's.
 pub(super) fn changes_archive(message: &Stanza) -> bool {
     let changes = |name: &str, ns: &str| (name == "retract" && ns == retraction::NS) || inbox::is_marker(name, ns);
     message.children().any(|child| changes(child.name, child.ns))
+        && !matches!(message.type_().as_deref(), Some("error" | "groupchat"))
 }

@@ -14,6 +14,10 @@ use crate::mailbox::Addressee;
 /// The version of the records that this program writes, and the only one that it reads.
 const VERSION: u8 = 2;
 
+/// The time in which there is no server does not count for how long a session waits, since its client cannot come. But after so much
+/// of it nobody expects the session any more.
+const AWAY_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// The sessions of one account.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct SavedSessions(pub(super) Vec<SavedSession>);
@@ -77,6 +81,15 @@ impl SavedSession {
             SavedStanza::Spooled(id) => Some(id),
             SavedStanza::Whole(_) => None,
         })
+    }
+
+    /// For how long it counts as being without a connection where it is taken up at this time, since 1970.
+    pub(super) fn waited_at(&self, now: Duration) -> Duration {
+        // A clock that went back says nothing.
+        match now.saturating_sub(self.saved) {
+            away if away > AWAY_MAX => self.waited.max(Duration::from_secs(self.resume_seconds)),
+            _ => self.waited,
+        }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -291,6 +304,19 @@ mod tests {
         let read = SavedSessions::decode(&encoded()).unwrap();
         assert_eq!(read, sessions());
         assert_eq!(read.0[0].spooled().collect::<Vec<_>>(), [LogId(7), LogId(8)]);
+    }
+
+    #[test]
+    fn time_without_a_server_does_not_count_but_after_an_hour_of_it_the_session_has_waited_long_enough() {
+        let [session, _] = <[SavedSession; 2]>::try_from(sessions().0).unwrap();
+        let at = |away: Duration| session.waited_at(session.saved + away);
+        for away in [Duration::ZERO, Duration::from_secs(600), AWAY_MAX] {
+            assert_eq!(at(away), session.waited, "{away:?}");
+        }
+        assert_eq!(at(AWAY_MAX + Duration::from_millis(1)), Duration::from_secs(session.resume_seconds));
+        assert_eq!(session.waited_at(Duration::ZERO), session.waited, "the clock went back");
+        let longer = SavedSession { waited: Duration::from_secs(session.resume_seconds + 1), ..session };
+        assert!(longer.waited_at(longer.saved + 2 * AWAY_MAX) >= Duration::from_secs(longer.resume_seconds));
     }
 
     #[test]

@@ -38,10 +38,6 @@ const SESSION_BYTES: usize = 256;
 /// Accounts whose sessions are taken up together.
 const ACCOUNTS_AT_ONCE: usize = 256;
 
-/// The time in which there is no server does not count for how long a session waits, since its client cannot come. But after so much
-/// of it nobody expects the session any more.
-const AWAY_MAX: Duration = Duration::from_secs(60 * 60);
-
 /// A session that sleeps, and for how long it had been without a connection before.
 pub(crate) struct Asleep {
     session: Box<Session>,
@@ -271,7 +267,7 @@ async fn rise(
     saved: SavedSession,
     spooled: &HashMap<LogId, Stanza>,
 ) -> Result<Option<Box<Session>>, StoreError> {
-    let held: Vec<LogId> = saved.spooled().collect();
+    let (held, waited): (Vec<LogId>, _) = (saved.spooled().collect(), saved.waited_at(now()));
     let delivery = |saved: SavedDelivery| {
         let (stanza, spool) = match saved.stanza {
             SavedStanza::Whole(stanza) => (stanza, InSpool::Never),
@@ -337,10 +333,6 @@ async fn rise(
         None,
         Beginning { acks: Some(Box::new(acks)), ..Beginning::default() },
     );
-    let waited = match now().saturating_sub(saved.saved) {
-        away if away > AWAY_MAX => Duration::from_secs(resume_seconds),
-        _ => saved.waited,
-    };
     // A clock that began with the machine may know no moment that long ago.
     session.since = Instant::now().checked_sub(waited).unwrap_or(session.since);
     Ok(Some(session))

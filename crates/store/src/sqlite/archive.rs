@@ -138,6 +138,7 @@ pub(super) fn append(connection: &Connection, known: &mut Parts, appended: &Appe
 pub(super) fn insert(connection: &Connection, known: &mut Parts, appended: &Appended<'_>) -> rusqlite::Result<bool> {
     let Appended { name, owner, topic, id, effect, record } = *appended;
     let part = known.find_or_make(connection, name, space(owner), month(id))?;
+    known.bell.touch_part(month(id), part);
     let insert = format!(
         "INSERT INTO archive_part_{part} (owner, id, topic, new, record) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT (owner, id) DO NOTHING"
@@ -213,19 +214,49 @@ pub(super) fn read(
     up_to: LogId,
 ) -> rusqlite::Result<()> {
     let Some(known) = topic(connection, name, owner, topic_name)? else { return Ok(()) };
+    let new = new_after(connection, name, owner, (topic_name, known), up_to)?;
+    connection.prepare_cached(READ_TOPIC)?.execute(params![owner, name, topic_name, new])?;
+    Ok(())
+}
+
+/// How many entries of a topic after this one were new when they came, where they are fewer than those that are.
+fn new_after(
+    connection: &Connection,
+    name: &str,
+    owner: &str,
+    (topic, known): (&str, Topic),
+    after: LogId,
+) -> rusqlite::Result<i64> {
     let mut new = 0;
-    if known.new > 0 && up_to < known.last {
-        for part in parts(connection, name, space(owner), (month(up_to), month(known.last)), false)? {
-            // No more than were new before: what is older than that is looked at by nobody.
+    if known.new > 0 && after < known.last {
+        for part in parts(connection, name, space(owner), (month(after), month(known.last)), false)? {
+            // No more than are new: what is older than that is looked at by nobody.
             let count = format!(
                 "SELECT count(*) FROM (SELECT 1 FROM archive_part_{part}
                 WHERE owner = ?1 AND topic = ?2 AND id > ?3 AND new = 1 LIMIT ?4)"
             );
-            let values = params![owner, topic_name, id_of(up_to), limit_of(known.new as usize)];
+            let values = params![owner, topic, id_of(after), limit_of(known.new as usize)];
             new += connection.prepare_cached(&count)?.query_row(values, |row| row.get::<_, i64>(0))?;
         }
     }
-    connection.prepare_cached(READ_TOPIC)?.execute(params![owner, name, topic_name, new])?;
+    Ok(new)
+}
+
+/// An entry is not new any more: its topic has one less, where it was.
+pub(super) fn take_back(connection: &Connection, name: &str, owner: &str, id: LogId) -> rusqlite::Result<()> {
+    for part in parts(connection, name, space(owner), (month(id), month(id)), false)? {
+        let update =
+            format!("UPDATE archive_part_{part} SET new = 0 WHERE owner = ?1 AND id = ?2 AND new = 1 RETURNING topic");
+        let mut update = connection.prepare_cached(&update)?;
+        let taken: Option<String> = update.query_row(params![owner, id_of(id)], |row| row.get(0)).optional()?;
+        let Some(taken) = taken else { continue };
+        let Some(known) = topic(connection, name, owner, &taken)? else { continue };
+        // Of those that ever were new the newest are.
+        if new_after(connection, name, owner, (&taken, known), id)? < known.new.cast_signed() {
+            let values = params![owner, name, taken, known.new.cast_signed() - 1];
+            connection.prepare_cached(READ_TOPIC)?.execute(values)?;
+        }
+    }
     Ok(())
 }
 
@@ -250,6 +281,7 @@ pub(super) fn forget(
         drop(groups);
         connection.execute_batch(&format!("DROP TABLE archive_part_{part}"))?;
         connection.execute("DELETE FROM archive_parts WHERE number = ?1", [part])?;
+        known.bell.drop_part();
     }
     // All owners of the space: nothing lies between a slash and a zero.
     connection.execute(DROP_TOPICS, [format!("{space}/"), format!("{space}0")])?;

@@ -53,7 +53,10 @@ pub(super) struct Arrived {
     pub(super) name: Arc<str>,
     pub(super) topic: Box<str>,
     pub(super) id: LogId,
+    /// What it does to its topic.
     pub(super) effect: Effect,
+    /// Whether it was new when it came, and was not taken back.
+    pub(super) was_new: bool,
     pub(super) record: Arc<[u8]>,
 }
 
@@ -227,12 +230,17 @@ impl Pending {
             match done {
                 Done::Append { name, owner, topic, id, effect, record } => {
                     let name = self.name(name);
-                    self.arriving.add(owner, Arrived { name, topic: topic.into(), id, effect, record });
+                    let (topic, was_new) = (topic.into(), effect == Effect::New);
+                    self.arriving.add(owner, Arrived { name, topic, id, effect, was_new, record });
                 }
-                Done::Replace { name, owner, id, record } => {
+                Done::Replace { name, owner, id, counts, record } => {
                     let found = self.of_mut(owner).find(|entry| *entry.name == *name && entry.id == id);
                     if let Some(entry) = found {
                         entry.record = record;
+                        entry.was_new &= counts;
+                        if !counts && entry.effect == Effect::New {
+                            entry.effect = Effect::None;
+                        }
                     }
                 }
                 Done::Read { name, owner, topic, id } => self
@@ -339,6 +347,7 @@ const APPEND_SAME: u8 = 2;
 const REPLACE: u8 = 3;
 const READ: u8 = 4;
 const ERASE: u8 = 5;
+const TAKE_BACK: u8 = 6;
 
 impl Log {
     pub(super) fn bytes(&self) -> &[u8] {
@@ -366,8 +375,8 @@ impl Log {
         }
     }
 
-    pub(super) fn replace(&mut self, name: &str, owner: &str, id: LogId, record: &[u8]) {
-        self.add(REPLACE, id, &[name, owner]);
+    pub(super) fn replace(&mut self, name: &str, owner: &str, id: LogId, counts: bool, record: &[u8]) {
+        self.add(if counts { REPLACE } else { TAKE_BACK }, id, &[name, owner]);
         self.add_bytes(record);
     }
 
@@ -396,7 +405,7 @@ impl Log {
 /// One step of a log.
 enum Done<'a> {
     Append { name: &'a str, owner: &'a str, topic: &'a str, id: LogId, effect: Effect, record: Arc<[u8]> },
-    Replace { name: &'a str, owner: &'a str, id: LogId, record: Arc<[u8]> },
+    Replace { name: &'a str, owner: &'a str, id: LogId, counts: bool, record: Arc<[u8]> },
     Read { name: &'a str, owner: &'a str, topic: &'a str, id: LogId },
     Erase { owner: &'a str },
 }
@@ -424,7 +433,10 @@ impl<'a> Reader<'a> {
                 }
                 Done::Append { name, owner, topic, id, effect, record: self.record.clone()? }
             }
-            REPLACE => Done::Replace { name: self.text()?, owner: self.text()?, id, record: self.bytes()?.into() },
+            REPLACE | TAKE_BACK => {
+                let (name, owner, record) = (self.text()?, self.text()?, self.bytes()?.into());
+                Done::Replace { name, owner, id, counts: *what == REPLACE, record }
+            }
             READ => Done::Read { name: self.text()?, owner: self.text()?, topic: self.text()?, id },
             ERASE => Done::Erase { owner: self.text()? },
             _ => return None,

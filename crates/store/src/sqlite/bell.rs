@@ -1,19 +1,30 @@
-//! How the writer says that something was written to an archive, at next to no cost where nobody listens or somebody is awake.
+//! How the writer says that something was written to an archive, and where, at next to no cost where nobody listens or somebody is awake.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::Thread;
+
+use parking_lot::Mutex;
 
 #[derive(Default)]
 pub(super) struct Bell {
-    /// Something was written in the transaction under way. The writer's alone.
-    touched: AtomicBool,
+    /// Of the transaction under way; `None` where it has touched nothing. The writer's alone.
+    touched: Mutex<Option<News>>,
+    /// What nobody has asked for.
+    news: Mutex<News>,
     rung: AtomicBool,
     watched: AtomicBool,
     listener: OnceLock<Thread>,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Parts were dropped.
+    pub(super) dropped: bool,
+    /// Where entries were put: months and the numbers of parts.
+    pub(super) parts: BTreeSet<(i64, i64)>,
 }
 
 impl Bell {
@@ -31,16 +42,25 @@ impl Bell {
         self.watched.load(SeqCst)
     }
 
+    /// Something is written.
     pub(super) fn touch(&self) {
-        self.touched.store(true, Relaxed);
+        self.touched.lock().get_or_insert_default();
     }
 
-    /// Once the transaction is committed, or has failed.
+    /// An entry is put into a part of a month.
+    pub(super) fn touch_part(&self, month: i64, part: i64) {
+        self.touched.lock().get_or_insert_default().parts.insert((month, part));
+    }
+
+    /// A part is dropped.
+    pub(super) fn drop_part(&self) {
+        self.touched.lock().get_or_insert_default().dropped = true;
+    }
+
+    /// Once the transaction is committed. What one that failed has touched is said with the next.
     pub(super) fn ring(&self) {
-        if !self.touched.load(Relaxed) {
-            return;
-        }
-        self.touched.store(false, Relaxed);
+        let Some(touched) = self.touched.lock().take() else { return };
+        self.news.lock().add(touched);
         if !self.rung.swap(true, SeqCst)
             && let Some(listener) = self.listener.get()
         {
@@ -48,8 +68,42 @@ impl Bell {
         }
     }
 
-    /// Whether it rang since it was asked before.
-    pub(super) fn rang(&self) -> bool {
-        self.rung.swap(false, SeqCst)
+    /// What was written since it was asked before; `None` where nothing was.
+    pub(super) fn rang(&self) -> Option<News> {
+        // First: what comes after it rings again.
+        self.rung.swap(false, SeqCst).then(|| std::mem::take(&mut *self.news.lock()))
+    }
+}
+
+impl News {
+    fn add(&mut self, mut more: Self) {
+        self.dropped |= more.dropped;
+        self.parts.append(&mut more.parts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_touched_is_said_once_it_is_committed_and_once() {
+        let bell = Bell::default();
+        bell.touch_part(3, 1);
+        assert!(bell.rang().is_none(), "the transaction is under way");
+        bell.ring();
+        bell.touch_part(4, 2);
+        bell.touch_part(4, 2);
+        bell.drop_part();
+        bell.ring();
+        let news = bell.rang().unwrap();
+        assert_eq!((news.dropped, news.parts), (true, [(3, 1), (4, 2)].into()));
+        bell.ring();
+        assert!(bell.rang().is_none(), "nothing was touched");
+        bell.touch();
+        bell.ring();
+        assert!(bell.rang().is_some_and(|news| !news.dropped && news.parts.is_empty()));
     }
 }

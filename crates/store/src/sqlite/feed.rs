@@ -12,6 +12,7 @@ use crate::ids::{LogId, month};
 
 const ALL_PARTS: &str =
     "SELECT number, space, month FROM archive_parts WHERE name = ?1 ORDER BY month DESC, number DESC";
+const PART: &str = "SELECT number, space, month FROM archive_parts WHERE name = ?1 AND number = ?2";
 const PARTS_OF: &str = "SELECT number, space, month FROM archive_parts
     WHERE name = ?1 AND space = ?2 AND month BETWEEN ?3 AND ?4 ORDER BY month";
 const NOTE_REMOVAL: &str = "INSERT INTO archive_removals (name, gone, id) VALUES (?1, ?2, ?3)";
@@ -68,6 +69,11 @@ pub(super) enum Removed {
 /// All parts, the newest month first.
 pub(super) fn parts(connection: &Connection, name: &str) -> rusqlite::Result<Vec<Part>> {
     with_last(connection, ALL_PARTS, params![name])
+}
+
+/// One part.
+pub(super) fn part(connection: &Connection, name: &str, number: i64) -> rusqlite::Result<Option<Part>> {
+    Ok(with_last(connection, PART, params![name, number])?.pop())
 }
 
 /// The parts of a space in these months, both included, the oldest first.

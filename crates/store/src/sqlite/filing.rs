@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::archive::{self, Appended, Change, Parts};
 use super::arrivals::{Arrivals, Arrived, Filed, Half, Log};
 use super::queries::id_of;
+use crate::batch::Effect;
 use crate::ids::LogId;
 
 /// The tables.
@@ -62,13 +63,6 @@ pub(super) struct Progress {
     /// Whether all of the other half is filed and its logs are deleted.
     ended: bool,
     all: bool,
-}
-
-impl Progress {
-    /// Whether entries were put into the tables.
-    pub(super) fn has_any(&self) -> bool {
-        self.all || self.filed.is_some()
-    }
 }
 
 /// Brings back what waited when the store was closed; `None` where a log cannot be read.
@@ -209,8 +203,10 @@ pub(super) fn settle(arrivals: &Arrivals, progress: &Progress, log: Option<&Log>
 fn file(connection: &Connection, parts: &mut Parts, owner: &str, entries: &[Arrived]) -> rusqlite::Result<()> {
     let mut topics: BTreeMap<(&str, &str), Change> = BTreeMap::new();
     for entry in entries {
-        let Arrived { name, topic, id, effect, record } = entry;
-        let appended = Appended { name, owner, topic, id: *id, effect: *effect, record };
+        let Arrived { name, topic, id, effect, was_new, record } = entry;
+        // It is kept that it was new, also where it was read since.
+        let kept = if *was_new { Effect::New } else { Effect::None };
+        let appended = Appended { name, owner, topic, id: *id, effect: kept, record };
         if archive::insert(connection, parts, &appended)? {
             let known = topics.get(&(&**name, &**topic)).copied();
             topics.insert((name, topic), Change::appended(known, *id, *effect));

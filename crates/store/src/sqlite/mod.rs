@@ -337,6 +337,7 @@ impl Backend for Sqlite {
         if let Some((_, filler)) = &*self.search.lock() {
             statistics.search_behind = filler.counts().behind.load(Relaxed);
             statistics.search_indexed = filler.counts().indexed.load(Relaxed);
+            statistics.search_looked = filler.counts().looked.load(Relaxed);
         }
         statistics
     }

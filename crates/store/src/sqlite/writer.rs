@@ -133,9 +133,6 @@ impl SqliteCommit {
                 self.id_ceiling = ceiling;
                 self.appended = self.log.borrow().as_ref().map_or((0, 0), |log| (log.entries(), log.bytes().len()));
                 filing::settle(&self.arrivals, &filed, self.log.borrow().as_ref());
-                if filed.has_any() {
-                    self.bell.touch();
-                }
                 self.bell.ring();
                 Ok(outcome)
             }
@@ -243,15 +240,15 @@ impl SqliteCommit {
                 let appended = Appended { name, owner, topic, id, effect, record };
                 match &mut *self.log.borrow_mut() {
                     Some(log) => log.append(&appended),
-                    None => {
-                        archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?;
-                        self.bell.touch();
-                    }
+                    None => archive::append(&self.connection, &mut self.parts.borrow_mut(), &appended)?,
                 }
             }
-            Operation::ArchiveReplace { name, owner, id, record } => {
-                self.note(|log| log.replace(name, owner, id, record));
+            Operation::ArchiveReplace { name, owner, id, counts, record } => {
+                self.note(|log| log.replace(name, owner, id, counts, record));
                 archive::replace(&self.connection, self.bell.is_watched(), name, owner, id, record)?;
+                if !counts {
+                    archive::take_back(&self.connection, name, owner, id)?;
+                }
                 self.bell.touch();
             }
             Operation::ArchiveRead { name, owner, topic, id } => {
@@ -260,7 +257,6 @@ impl SqliteCommit {
             }
             Operation::ArchiveForget { name, space, id } => {
                 archive::forget(&self.connection, &mut self.parts.borrow_mut(), name, space, id)?;
-                self.bell.touch();
             }
             Operation::ArchiveRemovalsSeen { up_to } => {
                 feed::drop_removals(&self.connection, up_to.cast_signed())?;

@@ -1,6 +1,7 @@
 //! Follows the archive with the index, a round at a time, and answers from it.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -15,7 +16,7 @@ use crate::batch::Batch;
 use crate::ids::{LogId, month, month_begin};
 use crate::search::{Look, Stretch, TextOf};
 use crate::sqlite::arrivals::Arrivals;
-use crate::sqlite::bell::Bell;
+use crate::sqlite::bell::{Bell, News};
 use crate::sqlite::feed::{self, Arrival, Part, Removed};
 use crate::sqlite::queries::at_one_moment;
 use crate::words;
@@ -35,6 +36,7 @@ const PURGE_AFTER_SECONDS: i64 = 24 * 60 * 60;
 pub(crate) struct Counts {
     pub(crate) behind: AtomicU64,
     pub(crate) indexed: AtomicU64,
+    pub(crate) looked: AtomicU64,
 }
 
 /// Which archive it follows, and where.
@@ -53,8 +55,17 @@ pub(super) struct Engine {
     bell: Arc<Bell>,
     counts: Arc<Counts>,
     open: Option<Open>,
+    look: ToLook,
     caught_up: bool,
     busy: bool,
+}
+
+/// Where the archive may have what the index has not.
+struct ToLook {
+    /// Anywhere: nothing is known.
+    everywhere: bool,
+    /// Months, the newest first, and numbers of parts; how many entries are missing, or one where that is not known yet.
+    parts: BTreeMap<(Reverse<i64>, i64), u64>,
 }
 
 struct Open {
@@ -72,13 +83,21 @@ enum Round {
 
 impl Engine {
     pub(super) fn new(place: Place, writer: Weak<Writer>, bell: Arc<Bell>, counts: Arc<Counts>) -> Self {
-        Self { place, writer, bell, counts, open: None, caught_up: false, busy: false }
+        Self { place, writer, bell, counts, open: None, look: ToLook::default(), caught_up: false, busy: false }
     }
 
     /// Whether the archive has what the index has not.
     pub(super) fn is_behind(&mut self) -> bool {
-        self.caught_up &= !self.bell.rang();
+        self.caught_up &= !self.hear();
         !self.caught_up
+    }
+
+    /// Whether something was written since it was asked before.
+    fn hear(&mut self) -> bool {
+        let news = self.bell.rang();
+        let rang = news.is_some();
+        news.into_iter().for_each(|news| self.look.add(news));
+        rang
     }
 
     /// Whether something was written between the last two rounds.
@@ -104,7 +123,7 @@ impl Engine {
     /// Follows the archive by one round.
     pub(super) fn round(&mut self) -> rusqlite::Result<()> {
         // What is written from now on rings again.
-        self.busy = self.bell.rang();
+        self.busy = self.hear();
         let round = self.follow();
         let broken = |error: &rusqlite::Error| {
             matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
@@ -130,7 +149,7 @@ impl Engine {
 
     /// Takes the index away, so that it is made anew.
     pub(super) fn start_over(&mut self) {
-        (self.open, self.caught_up) = (None, false);
+        (self.open, self.look, self.caught_up) = (None, ToLook::default(), false);
         if let Err(error) = Index::remove(&self.place.index) {
             tracing::warn!(%error, path = %self.place.index.display(), "the search index cannot be removed");
         }
@@ -146,11 +165,14 @@ impl Engine {
 
     fn follow(&mut self) -> rusqlite::Result<Round> {
         let (place, counts) = ((self.place.name, self.place.text), self.counts.clone());
+        // Where this fails it has to look everywhere again.
+        let mut look = std::mem::take(&mut self.look);
         let open = self.open()?;
         let seen_before = open.index.removals_seen()?;
         let follow = Follow { open, name: place.0, text: place.1, counts: &counts, purge: now() + PURGE_AFTER_SECONDS };
-        let round = open.index.transaction(|| at_one_moment(&open.archive, || follow.round()))?;
+        let round = open.index.transaction(|| at_one_moment(&open.archive, || follow.round(&mut look)))?;
         let seen = open.index.removals_seen()?;
+        self.look = look;
         if seen > seen_before
             && let Some(writer) = self.writer.upgrade()
         {
@@ -177,7 +199,6 @@ impl Engine {
         let filed_to = waiting.map_or(last, |waiting| last.min(LogId(waiting.0.saturating_sub(1))));
         let Open { archive, index } = self.open()?;
         at_one_moment(archive, || {
-            let cursors = index.cursors()?;
             let parts = feed::parts_of(archive, name, space(owner), (month(first), month(filed_to)))?;
             let mut plan: Vec<Stretch> = Vec::new();
             for part in parts {
@@ -186,7 +207,7 @@ impl Engine {
                 if begin > end {
                     continue;
                 }
-                let cursor = cursors.iter().find(|cursor| cursor.part == part.number && cursor.gone.is_none());
+                let cursor = index.cursor(part.number)?.filter(|cursor| cursor.gone.is_none());
                 let indexed_to = match cursor {
                     Some(cursor) if cursor.row >= part.last => Some(end),
                     Some(cursor) => feed::last_of(archive, part.number, owner, cursor.row)?.map(|to| to.min(end)),
@@ -236,6 +257,26 @@ impl Engine {
             }
         }
         Ok(found)
+    }
+}
+
+impl Default for ToLook {
+    fn default() -> Self {
+        Self { everywhere: true, parts: BTreeMap::new() }
+    }
+}
+
+impl ToLook {
+    fn add(&mut self, news: News) {
+        self.everywhere |= news.dropped;
+        for (month, part) in news.parts {
+            self.parts.entry((Reverse(month), part)).or_insert(1);
+        }
+    }
+
+    /// Entries that are missing, as far as is known.
+    fn missing(&self) -> u64 {
+        self.parts.values().sum()
     }
 }
 
@@ -293,35 +334,31 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    fn round(&self) -> rusqlite::Result<Round> {
-        let Open { archive, index } = self.open;
+    fn round(&self, look: &mut ToLook) -> rusqlite::Result<Round> {
         match self.follow_removals()? {
             Round::Done => {}
             other => return Ok(other),
         }
-        let parts = feed::parts(archive, self.name)?;
-        let cursors = self.living(&parts)?;
-        if cursors.iter().any(|cursor| cursor.gone.is_some()) {
+        if look.everywhere && !self.look_everywhere(look)? {
             return Ok(Round::More);
         }
-        let row = |part: &Part| cursors.iter().find(|cursor| cursor.part == part.number);
+        let index = &self.open.index;
         let mut budget = ROUND;
-        let mut behind = 0;
-        for part in &parts {
-            let cursor = row(part).cloned().unwrap_or_else(|| Cursor::begin(part));
-            let mut missing = part.last.saturating_sub(cursor.row);
-            if missing > 0 && budget > 0 {
-                let arrivals = feed::after(archive, part.number, cursor.row, budget)?;
-                budget -= arrivals.len();
-                let cursor = cursor.after(&arrivals);
-                missing = part.last - cursor.row;
-                self.add(part.month, arrivals)?;
-                index.set_cursor(&cursor)?;
-            }
-            behind += missing;
+        while budget > 0
+            && let Some((place, _)) = look.parts.first_key_value()
+        {
+            let place = *place;
+            let Some(missing) = self.follow_part(place.1, &mut budget)? else {
+                look.everywhere = true;
+                return Ok(Round::More);
+            };
+            match missing {
+                0 => look.parts.remove(&place),
+                missing => look.parts.insert(place, missing),
+            };
         }
-        self.counts.behind.store(behind.cast_unsigned(), Relaxed);
-        if behind > 0 {
+        self.counts.behind.store(look.missing(), Relaxed);
+        if !look.parts.is_empty() {
             return Ok(Round::More);
         }
         match index.next_purge()? {
@@ -331,6 +368,53 @@ impl Follow<'_> {
             }
             _ => Ok(Round::Done),
         }
+    }
+
+    /// Finds the parts of which something is missing. `false`: first what is left of parts that are no more has to go.
+    fn look_everywhere(&self, look: &mut ToLook) -> rusqlite::Result<bool> {
+        let parts = feed::parts(&self.open.archive, self.name)?;
+        self.counts.looked.fetch_add(parts.len() as u64, Relaxed);
+        let cursors = self.living(&parts)?;
+        if cursors.iter().any(|cursor| cursor.gone.is_some()) {
+            return Ok(false);
+        }
+        let rows: HashMap<i64, i64> = cursors.iter().map(|cursor| (cursor.part, cursor.row)).collect();
+        let missing = |part: &Part| part.last.saturating_sub(rows.get(&part.number).copied().unwrap_or(0));
+        let behind =
+            parts.iter().map(|part| ((Reverse(part.month), part.number), missing(part).max(0).cast_unsigned()));
+        *look = ToLook { everywhere: false, parts: behind.filter(|(_, missing)| *missing > 0).collect() };
+        Ok(true)
+    }
+
+    /// Adds what a part has that the index has not: how much is still missing. `None`: it is not the part that it was.
+    fn follow_part(&self, number: i64, budget: &mut usize) -> rusqlite::Result<Option<u64>> {
+        let Open { archive, index } = self.open;
+        self.counts.looked.fetch_add(1, Relaxed);
+        let cursor = index.cursor(number)?;
+        let Some(part) = feed::part(archive, self.name, number)? else {
+            return Ok(cursor.is_none().then_some(0));
+        };
+        let cursor = match cursor {
+            Some(cursor) if !self.is_of(&cursor, &part)? => return Ok(None),
+            Some(cursor) => cursor,
+            None => Cursor::begin(&part),
+        };
+        if part.last <= cursor.row {
+            return Ok(Some(0));
+        }
+        let arrivals = feed::after(archive, number, cursor.row, *budget)?;
+        *budget -= arrivals.len();
+        let cursor = cursor.after(&arrivals);
+        self.add(part.month, arrivals)?;
+        index.set_cursor(&cursor)?;
+        Ok(Some((part.last - cursor.row).cast_unsigned()))
+    }
+
+    /// Whether the part is the one that was read up to the cursor.
+    fn is_of(&self, cursor: &Cursor, part: &Part) -> rusqlite::Result<bool> {
+        let same = (&part.space, part.month) == (&cursor.space, cursor.month) && cursor.gone.is_none();
+        let has_last = || feed::id_at(&self.open.archive, part.number, cursor.row).map(|id| id == Some(cursor.last));
+        Ok(same && (cursor.row == 0 || has_last()?))
     }
 
     fn follow_removals(&self) -> rusqlite::Result<Round> {
@@ -365,22 +449,19 @@ impl Follow<'_> {
 
     /// The cursors, after parts that are no more have lost what was left of them, or some of it.
     fn living(&self, parts: &[Part]) -> rusqlite::Result<Vec<Cursor>> {
-        let Open { archive, index } = self.open;
-        let mut living = Vec::new();
+        let index = &self.open.index;
+        let (mut living, mut again): (Vec<Cursor>, Vec<(String, i64)>) = Default::default();
         let mut budget = ROUND;
+        let known: HashMap<i64, &Part> = parts.iter().map(|part| (part.number, part)).collect();
+        let months: BTreeSet<i64> = parts.iter().map(|part| part.month).collect();
         for mut cursor in index.cursors()? {
-            let part = parts.iter().find(|part| part.number == cursor.part);
-            let same = match part {
-                Some(part) if part.space == cursor.space && part.month == cursor.month && cursor.gone.is_none() => {
-                    cursor.row == 0 || feed::id_at(archive, part.number, cursor.row)? == Some(cursor.last)
-                }
-                _ => false,
-            };
-            if same {
+            if let Some(part) = known.get(&cursor.part)
+                && self.is_of(&cursor, part)?
+            {
                 living.push(cursor);
                 continue;
             }
-            if parts.iter().all(|part| part.month != cursor.month) {
+            if !months.contains(&cursor.month) {
                 index.drop_month(cursor.month)?;
                 continue;
             }
@@ -397,7 +478,11 @@ impl Follow<'_> {
                 after = owner;
             }
             match finished {
-                true => index.drop_cursor(cursor.part)?,
+                true => {
+                    // Of one that came in its place owners have lost rows too.
+                    index.drop_cursors(&cursor.space, cursor.month)?;
+                    again.push((cursor.space, cursor.month));
+                }
                 false => {
                     cursor.gone = Some(after);
                     index.set_cursor(&cursor)?;
@@ -405,6 +490,7 @@ impl Follow<'_> {
                 }
             }
         }
+        living.retain(|cursor| !again.iter().any(|(space, month)| (space, *month) == (&cursor.space, cursor.month)));
         Ok(living)
     }
 

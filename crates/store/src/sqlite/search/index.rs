@@ -118,9 +118,17 @@ impl Index {
     }
 
     pub(super) fn cursors(&self) -> rusqlite::Result<Vec<Cursor>> {
-        let select = "SELECT number, space, month, row, last, gone FROM parts";
-        let mut statement = self.0.prepare_cached(select)?;
-        let cursors = statement.query_map([], |row| {
+        self.cursors_where("", [])
+    }
+
+    pub(super) fn cursor(&self, part: i64) -> rusqlite::Result<Option<Cursor>> {
+        Ok(self.cursors_where("WHERE number = ?1", [part])?.pop())
+    }
+
+    fn cursors_where(&self, which: &str, values: impl rusqlite::Params) -> rusqlite::Result<Vec<Cursor>> {
+        let select = format!("SELECT number, space, month, row, last, gone FROM parts {which}");
+        let mut statement = self.0.prepare_cached(&select)?;
+        let cursors = statement.query_map(values, |row| {
             let id = |column| row.get::<_, i64>(column).map(|id| LogId(id.cast_unsigned()));
             Ok(Cursor {
                 part: row.get(0)?,
@@ -141,8 +149,9 @@ impl Index {
         self.run(replace, params![part, space, month, row, last.0.cast_signed(), gone]).map(drop)
     }
 
-    pub(super) fn drop_cursor(&self, part: i64) -> rusqlite::Result<()> {
-        self.run("DELETE FROM parts WHERE number = ?1", [part]).map(drop)
+    /// Those of all parts that a month of a space has had: what is there of it is read again.
+    pub(super) fn drop_cursors(&self, space: &str, month: i64) -> rusqlite::Result<()> {
+        self.run("DELETE FROM parts WHERE space = ?1 AND month = ?2", params![space, month]).map(drop)
     }
 
     pub(super) fn owner(&self, owner: &str) -> rusqlite::Result<Option<i64>> {
