@@ -191,7 +191,7 @@ fn send_message(
         }
         Destination::LocalHost { .. } => host_receives_message(stanza)?,
         Destination::Service(Service::Muc) => {
-            server.modules.muc.user_sends_now(session, to, stanza).ok_or(Stop::AskStore)??
+            server.modules.muc.user_sends_now(server, session, to, stanza).ok_or(Stop::AskStore)??
         }
         Destination::Service(service) => service.receive_message(server, to, stanza)?,
         Destination::Remote { .. } => return Err(StanzaCondition::RemoteServerNotFound.into()),

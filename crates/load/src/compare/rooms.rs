@@ -15,7 +15,8 @@ use crate::scenarios::rooms_idle::{BYTES, MADE};
 
 /// Empty where there are no runs about rooms.
 pub(super) fn section(runs: &[Run]) -> String {
-    let parts: [(&str, fn(&[&Run]) -> Table); 3] = [("rooms", said), ("room-fill", filled), ("rooms-idle", at_rest)];
+    type Part = fn(&[&Run]) -> Table;
+    let parts: [(&str, Part); 3] = [("rooms", said), ("room-fill", filled), ("rooms-idle", at_rest)];
     let mut out = String::new();
     for (scenario, table) in parts {
         let fits = |run: &&Run| run.scenario == scenario && too_many_errors(run).is_none();

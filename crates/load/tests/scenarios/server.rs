@@ -129,7 +129,7 @@ impl Connection {
         self.received += u32::from(matches!(name(element), b"message" | b"presence" | b"iq"));
         let to = value(b"to");
         match name(element) {
-            _ if to.contains("@conference.") => self.to_room(element, &to),
+            _ if to.contains("@conference.") => self.takes_for_room(element, &to),
             b"auth" => self.login(text_of(element, "auth").unwrap()),
             b"authenticate" => self.log_in_inline(&value(b"mechanism"), element),
             b"enable" => {
@@ -241,7 +241,7 @@ impl Connection {
         }
     }
 
-    fn to_room(&mut self, element: &[u8], to: &str) {
+    fn takes_for_room(&mut self, element: &[u8], to: &str) {
         // Held until all is said.
         let shared = self.shared.clone();
         let mut rooms = shared.rooms.lock().unwrap();

@@ -218,7 +218,7 @@ impl MessageArchive {
             self.archive.replace(&mut batch, owner, *place, tombstone);
         }
         let (place, ticket) = self.store.commit_placed(batch);
-        Some(Kept { place, of_sender: false, ticket })
+        Some(Kept { place, of_sender: false, of_recipient: false, ticket })
     }
 
     /// Whether anything is in the archive.

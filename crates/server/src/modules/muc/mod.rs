@@ -40,6 +40,7 @@ use self::room::{Outcome, Room, Standing};
 use self::rooms::{Left, Rooms};
 use super::archive::MessageArchive;
 use super::offline::refusal;
+use super::pubsub::InRoom;
 use super::{About, Module, retraction, vcard};
 use crate::mailbox::{Addressee, Delivery};
 use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
@@ -103,13 +104,21 @@ const fn of_rooms(xep: u16, title: &'static str, version: &'static str) -> About
 impl Muc {
     /// A message for everybody in a room that is awake, as nearly all are. `None`: it is for [`Muc::user_sends_message`], and nothing
     /// has been done to it.
-    pub fn user_sends_now(&self, session: &Arc<SessionHandle>, to: &Jid, message: &Stanza) -> Option<Outcome<Promise>> {
+    pub fn user_sends_now(
+        &self,
+        server: &Arc<Server>,
+        session: &Arc<SessionHandle>,
+        to: &Jid,
+        message: &Stanza,
+    ) -> Option<Outcome<Promise>> {
         let is_groupchat = message.type_().as_deref() == Some("groupchat");
         let asks_store = retraction::takes_back(message) || unread::is_marker(message);
         if to.resource().is_some() || to.local().is_none() || !is_groupchat || asks_store {
             return None;
         }
-        let (done, left) = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.groupchat(&session.jid, message, out))?;
+        let address = to.to_bare();
+        let (done, left) = self.rooms.with_awake(&address, false, |room, out| room.groupchat(&session.jid, message, out))?;
+        wake(server, &address, &left);
         Some(done.map(|()| promise(left, message)))
     }
 
@@ -139,6 +148,7 @@ impl Muc {
                 },
             })
             .await?;
+        wake(server, &address, &left);
         for stanza in &left.out {
             deliver(server, stanza, *acknowledged).await?;
         }
@@ -228,6 +238,15 @@ fn found(address: BareJid, founder: BareJid) -> Room {
     room.locked = true;
     room.restore(founder, Standing { affiliation: Affiliation::Owner, ..Standing::default() });
     room
+}
+
+/// Members whose clients sleep are told of a message, as they want to be (XEP-0357, XEP-0492).
+fn wake(server: &Arc<Server>, room: &BareJid, left: &Left) {
+    let Some(message) = &left.news else { return };
+    for (account, nickname) in &left.sleepers {
+        let at = InRoom { room, private: left.private, nickname: nickname.as_deref() };
+        server.modules.push.message_in_room(server, account, &at, message);
+    }
 }
 
 fn promise(left: Left, stanza: &Stanza) -> Promise {

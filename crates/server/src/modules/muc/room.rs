@@ -29,8 +29,8 @@ pub trait Outside {
     /// Where it cannot be kept it comes back as it is.
     fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza;
 
-    /// A message was said, and this account is in the room though no session of it hears.
-    fn wake(&mut self, account: &BareJid, message: &Stanza);
+    /// A message was said, and this account is in the room though no session of it hears. `nick`: the nickname that is its own there.
+    fn wake(&mut self, account: &BareJid, nick: Option<&str>, message: &Stanza);
 
     /// Something of the room has changed that must last as long as it does.
     fn change(&mut self, change: Change);

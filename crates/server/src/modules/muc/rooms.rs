@@ -56,10 +56,12 @@ pub struct Left {
     pub out: Vec<Stanza>,
     /// The message that was put into the archive.
     pub kept: Option<Kept>,
-    /// Who is to be woken for a message, and for which.
-    pub sleepers: Vec<BareJid>,
+    /// Who is to be woken for a message, each with the nickname that is its own in the room.
+    pub sleepers: Vec<(BareJid, Option<String>)>,
     /// What they are woken for.
     pub news: Option<Stanza>,
+    /// Whether only members may enter the room.
+    pub private: bool,
     /// Resolves when what changed is on disk.
     pub ticket: Option<Ticket>,
 }
@@ -98,8 +100,8 @@ impl Outside for Act<'_> {
         stamped
     }
 
-    fn wake(&mut self, account: &BareJid, message: &Stanza) {
-        self.left.sleepers.push(account.clone());
+    fn wake(&mut self, account: &BareJid, nick: Option<&str>, message: &Stanza) {
+        self.left.sleepers.push((account.clone(), nick.map(str::to_owned)));
         self.left.news.get_or_insert_with(|| message.clone());
     }
 
@@ -176,6 +178,7 @@ impl Rooms {
     fn settle(&self, bed: &mut Bed, changes: &[Change], mut left: Left) -> Left {
         let room = &mut bed.room;
         let destroyed = changes.contains(&Change::Destroyed);
+        left.private = room.config.members_only;
         room.stored |= left.kept.is_some();
         if !changes.is_empty() && (room.stored || room.lasts()) {
             let mut batch = Batch::new();

@@ -60,10 +60,10 @@ impl Room {
             return;
         }
         for account in self.stays.iter().filter(|account| !self.occupants.has_account(account)) {
-            out.wake(account, said);
+            out.wake(account, self.standing(account).and_then(|standing| standing.nick.as_deref()), said);
         }
         for occupant in self.occupants.iter().filter(|occupant| occupant.seats.iter().all(Seat::sleeps)) {
-            out.wake(&occupant.account, said);
+            out.wake(&occupant.account, Some(occupant.nick()), said);
         }
     }
 

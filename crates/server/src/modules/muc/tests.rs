@@ -42,7 +42,7 @@ impl Outside for Written {
         message.with_child(&Element::new("stanza-id", "urn:xmpp:sid:0").with_attr("id", self.kept.len().to_string()))
     }
 
-    fn wake(&mut self, account: &BareJid, _message: &Stanza) {
+    fn wake(&mut self, account: &BareJid, _nick: Option<&str>, _message: &Stanza) {
         self.woken.push(account.clone());
     }
 
