@@ -23,6 +23,8 @@ pub struct Delivery {
     pub spool: InSpool,
     /// Whether the client was told of it by a push (XEP-0357), if it wants that.
     pub pushed: bool,
+    /// Whether the stanza is kept elsewhere anyhow, so that here it takes no memory of its own.
+    pub shared: bool,
 }
 
 /// Whom a delivery names in its `to`: how a broadcast shares one stanza.
@@ -78,12 +80,18 @@ impl Delivery {
 
     /// Bytes that it takes while it waits.
     pub fn cost(&self) -> usize {
-        self.stanza.memory() + size_of::<Mail>()
+        let own = if self.shared { 0 } else { self.stanza.memory() };
+        own + size_of::<Mail>()
     }
 
     /// A stanza for another address than the one it names.
     pub fn to(stanza: Stanza, to: Addressee) -> Self {
-        Self { stanza, to, spool: InSpool::Never, pushed: false }
+        Self { stanza, to, spool: InSpool::Never, pushed: false, shared: false }
+    }
+
+    /// A stanza for the session that it reaches, of which somebody keeps the bytes anyhow.
+    pub fn shared(stanza: Stanza) -> Self {
+        Self { shared: true, ..Self::to(stanza, Addressee::Session) }
     }
 }
 
@@ -292,6 +300,15 @@ mod tests {
 
     fn stanza() -> Stanza {
         Stanza::parse(b"<message to='a@b'><body>x</body></message>").unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_elsewhere_takes_room_for_its_place_alone() {
+        let mailbox = Mailbox::new(Delivery::new(stanza()).cost());
+        let kept = Delivery::shared(stanza());
+        let places = mailbox.bytes_max / kept.cost();
+        assert!(places > 1);
+        assert_eq!((0..10).filter(|_| mailbox.deliver(kept.clone())).count(), places);
     }
 
     #[test]

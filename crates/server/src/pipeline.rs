@@ -384,7 +384,13 @@ impl<'a> Incoming<'a> {
             }
             // Whose client is away is told of it below.
             let pushed = resource.detached;
-            if !session.mailbox.deliver(Delivery { stanza: message.clone(), to: Addressee::OfStanza, spool, pushed }) {
+            if !session.mailbox.deliver(Delivery {
+                stanza: message.clone(),
+                to: Addressee::OfStanza,
+                spool,
+                pushed,
+                shared: false,
+            }) {
                 // It takes no more and is ending: then the others have it, or it waits.
                 flight.leave(session.id);
             }

@@ -156,7 +156,9 @@ impl RoomConfig {
     pub fn differences(&self) -> Form {
         let usual = Self::default().form(FormKind::Submit);
         let mut form = self.form(FormKind::Submit);
-        form.fields.retain(|field| field.var.as_deref().is_some_and(|var| usual.field(var).map(|usual| &usual.values) != Some(&field.values)));
+        form.fields.retain(|field| {
+            field.var.as_deref().is_some_and(|var| usual.field(var).map(|usual| &usual.values) != Some(&field.values))
+        });
         for field in &mut form.fields {
             *field = Field { var: field.var.take(), values: std::mem::take(&mut field.values), ..Field::default() };
         }

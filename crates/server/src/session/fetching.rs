@@ -56,7 +56,7 @@ impl Session {
         for (id, stanza) in chunk.messages {
             // What waited there has been pushed, as far as it was worth that.
             let spool = InSpool::Kept(id);
-            self.deliver(Delivery { stanza, to: Addressee::OfStanza, spool, pushed: true });
+            self.deliver(Delivery { stanza, to: Addressee::OfStanza, spool, pushed: true, shared: false });
         }
         if self.fetch_next.is_some() {
             return;

@@ -273,7 +273,7 @@ async fn rise(
             SavedStanza::Whole(stanza) => (stanza, InSpool::Never),
             SavedStanza::Spooled(id) => (spooled.get(&id)?.clone(), InSpool::Kept(id)),
         };
-        Some(Delivery { stanza, to: saved.to, spool, pushed: saved.pushed })
+        Some(Delivery { stanza, to: saved.to, spool, pushed: saved.pushed, shared: false })
     };
     let (Some(unacked), Some(mail)) = (
         saved.unacked.into_iter().map(delivery).collect::<Option<Vec<_>>>(),

@@ -193,7 +193,7 @@ impl Room {
         let with_addresses = self.sees_addresses(occupant);
         for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
             if self.config.broadcast.has(other.role) {
-                out.send(seat, &other.shown[usize::from(with_addresses)]);
+                out.send_kept(seat, &other.shown[usize::from(with_addresses)]);
             }
         }
         let mut statuses = vec![Status::Own];

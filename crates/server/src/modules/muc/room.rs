@@ -22,6 +22,9 @@ pub trait Outside {
     /// To a session of an occupant: its address takes the place of the stanza's `to`.
     fn send(&mut self, seat: &Seat, stanza: &Stanza);
 
+    /// The same with a stanza that the room keeps, for who enters: however many there are, they take no memory for each.
+    fn send_kept(&mut self, seat: &Seat, stanza: &Stanza);
+
     /// To whom the stanza names, in the room or not.
     fn send_out(&mut self, stanza: Stanza);
 

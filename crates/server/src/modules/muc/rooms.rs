@@ -88,6 +88,12 @@ impl Outside for Act<'_> {
         }
     }
 
+    fn send_kept(&mut self, seat: &Seat, stanza: &Stanza) {
+        if let Some(session) = &seat.session {
+            session.mailbox.deliver(Delivery::shared(stanza.clone()));
+        }
+    }
+
     fn send_out(&mut self, stanza: Stanza) {
         self.left.out.push(stanza);
     }

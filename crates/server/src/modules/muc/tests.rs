@@ -33,6 +33,10 @@ impl Outside for Written {
         self.sent.push((seat.jid.to_bare().local().unwrap().to_owned(), stanza.clone()));
     }
 
+    fn send_kept(&mut self, seat: &Seat, stanza: &Stanza) {
+        self.send(seat, stanza);
+    }
+
     fn send_out(&mut self, stanza: Stanza) {
         self.out.push(stanza);
     }
