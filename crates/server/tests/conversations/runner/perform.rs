@@ -234,7 +234,12 @@ impl Stage<'_> {
     /// The next thing that does not come by the way: a server may ask for an acknowledgement at any time (XEP-0198 §4), say
     /// of an account that it has no presence (RFC 6121 §4.3.2 leaves that open), and send what the conversation has allowed.
     /// All of them count where they are expected.
-    pub(super) fn next(&mut self, actor: &str, deadline: Instant, expected: &[&Node]) -> Result<Option<Incoming>, String> {
+    pub(super) fn next(
+        &mut self,
+        actor: &str,
+        deadline: Instant,
+        expected: &[&Node],
+    ) -> Result<Option<Incoming>, String> {
         loop {
             let incoming = self.connection(actor)?.next(deadline)?;
             let Some(Incoming::Element(node)) = &incoming else { return Ok(incoming) };

@@ -29,7 +29,10 @@ impl Stage<'_> {
             let _ = write!(fields, "<field var='muc#roomconfig_{name}'><value>{value}</value></field>");
         }
         if !fields.is_empty() {
-            fields.insert_str(0, "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>");
+            fields.insert_str(
+                0,
+                "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>",
+            );
         }
         let connection = self.connection(actor)?;
         connection.send(&format!(
