@@ -4,6 +4,7 @@
 //! A room is changed under its own lock, and what follows is handed to sessions and to the store in the same breath; nothing
 //! awaits there. Who finds a room asleep reads it first; of several who do, one does.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct Rooms {
     /// For who reads a room from the store.
     turns: Box<[tokio::sync::Mutex<()>]>,
     hasher: RandomState,
+    /// Those that are listed and do not last, by their service and local part, with their names.
+    passing: Mutex<BTreeMap<(BareJid, String), String>>,
     /// The rows.
     pub storage: Storage,
     archive: Arc<MessageArchive>,
@@ -119,6 +122,7 @@ impl Rooms {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             turns: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),
+            passing: Mutex::default(),
             storage: Storage::new(&deps.store),
             archive,
             deps: deps.clone(),
@@ -179,6 +183,9 @@ impl Rooms {
         let room = &mut bed.room;
         let destroyed = changes.contains(&Change::Destroyed);
         left.private = room.config.members_only;
+        if destroyed || changes.contains(&Change::Record) {
+            self.list_passing(room, destroyed);
+        }
         room.stored |= left.kept.is_some();
         if !changes.is_empty() && (room.stored || room.lasts()) {
             let mut batch = Batch::new();
@@ -195,6 +202,23 @@ impl Rooms {
             self.shards[self.index(&bed.room.address)].lock().remove(&bed.room.address);
         }
         left
+    }
+
+    fn list_passing(&self, room: &Room, destroyed: bool) {
+        let key = (room.address.to_domain(), room.address.local().unwrap_or_default().to_owned());
+        let mut passing = self.passing.lock();
+        match !destroyed && !room.lasts() && room.is_listed() {
+            true => drop(passing.insert(key, room.config.name.clone())),
+            false => drop(passing.remove(&key)),
+        }
+    }
+
+    /// The rooms of a service that are listed and do not last, by their local parts, with their names.
+    pub fn passing(&self, service: &BareJid) -> Vec<(String, String)> {
+        let passing = self.passing.lock();
+        let from = passing.range((service.clone(), String::new())..);
+        let own = from.take_while(|((of, _), _)| of == service);
+        own.map(|((_, local), name)| (local.clone(), name.clone())).collect()
     }
 
     /// Does something to a room, wherever it is.
