@@ -170,6 +170,7 @@ impl Muc {
         let make = || match enters && to.resource().is_some() {
             true => Ok(found(address.clone(), founder)),
             false => Err(match presence.type_() {
+                None if to.resource().is_none() => StanzaCondition::JidMalformed.into(),
                 None => room::not_an_occupant(),
                 Some(_) => StanzaCondition::ItemNotFound.into(),
             }),
