@@ -15,6 +15,9 @@ use crate::modules::stanza_ids;
 /// Messages that a room remembers for who enters.
 pub const HISTORY_MAX: usize = 100;
 
+/// Bytes of them; the last message is remembered however long it is.
+const HISTORY_BYTES_MAX: usize = 1024 * 1024;
+
 impl Room {
     /// A message for everybody.
     pub fn groupchat(&mut self, from: &FullJid, message: &Stanza, out: &mut impl Outside) -> Outcome {
@@ -108,6 +111,11 @@ impl Room {
             self.history.pop_front();
         }
         self.history.push_back(said);
+        let bytes = |said: &Said| said.message.text().len();
+        let mut all: usize = self.history.iter().map(bytes).sum();
+        while all > HISTORY_BYTES_MAX && self.history.len() > 1 {
+            all -= self.history.pop_front().as_ref().map_or(0, bytes);
+        }
     }
 
     /// §8.1: moderators may, and others where the room is configured so.
