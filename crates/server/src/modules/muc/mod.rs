@@ -321,22 +321,18 @@ impl Muc {
         };
         let mut rows = rows.map_err(refusal)?;
         // Those that do not last stand in no store.
-        let passing = self.rooms.passing(service);
-        match asked.as_ref().map(|asked| &asked.page) {
-            Some(Page::After(name)) => rows.extend(passing.iter().filter(|(local, _)| local > name).cloned()),
-            Some(Page::Before(name)) => rows.extend(passing.iter().filter(|(local, _)| local < name).cloned()),
-            _ => rows.extend(passing.iter().cloned()),
-        }
+        let page = asked.as_ref().map(|asked| &asked.page);
+        rows.extend(self.rooms.passing(service, page, max));
         rows.sort_unstable();
-        match asked.as_ref().map(|asked| &asked.page) {
+        match page {
             Some(Page::Last | Page::Before(_)) => drop(rows.drain(..rows.len().saturating_sub(max))),
             _ => rows.truncate(max),
         }
-        let count = storage.count_listed(service, None).await.map_err(refusal)? + passing.len() as u64;
+        let count = storage.count_listed(service, None).await.map_err(refusal)? + self.rooms.count_passing(service, None);
         let ends = match (rows.first(), rows.last()) {
             (Some((first, _)), Some((last, _))) => {
-                let earlier = passing.iter().filter(|(local, _)| local < first).count() as u64;
-                let index = storage.count_listed(service, Some(first)).await.map_err(refusal)? + earlier;
+                let index = storage.count_listed(service, Some(first)).await.map_err(refusal)?
+                    + self.rooms.count_passing(service, Some(first));
                 Some(PageEnds { first: first.clone(), index: Some(index), last: last.clone() })
             }
             _ => None,

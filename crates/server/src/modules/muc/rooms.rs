@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::result_sets::Page;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError};
 use magpie_store::{Batch, Ticket};
@@ -44,8 +46,8 @@ pub struct Rooms {
     /// For who reads a room from the store.
     turns: Box<[tokio::sync::Mutex<()>]>,
     hasher: RandomState,
-    /// Those that are listed and do not last, by their service and local part, with their names.
-    passing: Mutex<BTreeMap<(BareJid, String), String>>,
+    /// Those that are listed and do not last, by their services: their local parts, with their names.
+    passing: Mutex<HashMap<BareJid, BTreeMap<String, String>>>,
     /// The rows.
     pub storage: Storage,
     archive: Arc<MessageArchive>,
@@ -205,20 +207,38 @@ impl Rooms {
     }
 
     fn list_passing(&self, room: &Room, destroyed: bool) {
-        let key = (room.address.to_domain(), room.address.local().unwrap_or_default().to_owned());
+        let local = room.address.local().unwrap_or_default();
         let mut passing = self.passing.lock();
+        let passing = passing.entry(room.address.to_domain()).or_default();
         match !destroyed && !room.lasts() && room.is_listed() {
-            true => drop(passing.insert(key, room.config.name.clone())),
-            false => drop(passing.remove(&key)),
+            true => drop(passing.insert(local.to_owned(), room.config.name.clone())),
+            false => drop(passing.remove(local)),
         }
     }
 
-    /// The rooms of a service that are listed and do not last, by their local parts, with their names.
-    pub fn passing(&self, service: &BareJid) -> Vec<(String, String)> {
+    /// The rooms of a service that are listed and do not last, with their names: those after a local part, or before one.
+    pub fn passing(&self, service: &BareJid, page: Option<&Page>, max: usize) -> Vec<(String, String)> {
         let passing = self.passing.lock();
-        let from = passing.range((service.clone(), String::new())..);
-        let own = from.take_while(|((of, _), _)| of == service);
-        own.map(|((_, local), name)| (local.clone(), name.clone())).collect()
+        let Some(passing) = passing.get(service) else { return Vec::new() };
+        let (from, to) = match page {
+            Some(Page::After(name)) => (Bound::Excluded(name.as_str()), Bound::Unbounded),
+            Some(Page::Before(name)) => (Bound::Unbounded, Bound::Excluded(name.as_str())),
+            _ => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let found = passing.range::<str, _>((from, to)).map(|(local, name)| (local.clone(), name.clone()));
+        match page {
+            Some(Page::Last | Page::Before(_)) => found.rev().take(max).collect(),
+            _ => found.take(max).collect(),
+        }
+    }
+
+    /// How many of them there are, and how many before a local part.
+    pub fn count_passing(&self, service: &BareJid, before: Option<&str>) -> u64 {
+        let passing = self.passing.lock();
+        passing.get(service).map_or(0, |passing| match before {
+            None => passing.len() as u64,
+            Some(before) => passing.range::<str, _>((Bound::Unbounded, Bound::Excluded(before))).count() as u64,
+        })
     }
 
     /// Does something to a room, wherever it is.
