@@ -120,6 +120,12 @@ pub struct Submitted {
 /// Numbers of occupants from which an owner chooses.
 const OCCUPANTS: &[u32] = &[10, 20, 30, 50, 100, 200, 500, 1000, 5000, 10_000];
 
+/// A list of rooms has the names of all of them.
+const NAME_CHARS_MAX: usize = 200;
+const DESCRIPTION_CHARS_MAX: usize = 2000;
+const LANGUAGE_CHARS_MAX: usize = 40;
+const PASSWORD_CHARS_MAX: usize = 1000;
+
 /// Seconds between messages at most: a day.
 const SLOW_MODE_MAX: u32 = 86_400;
 
@@ -187,7 +193,10 @@ impl RoomConfig {
             match var {
                 "muc#roomconfig_passwordprotectedroom" => protected = field.boolean().ok_or_else(wrong)?,
                 "muc#roomconfig_roomsecret" => {
-                    secret = field.value().filter(|secret| !secret.is_empty()).map(str::to_owned)
+                    secret = field.value().filter(|secret| !secret.is_empty()).map(str::to_owned);
+                    if secret.as_ref().is_some_and(|secret| secret.chars().count() > PASSWORD_CHARS_MAX) {
+                        return Err(wrong());
+                    }
                 }
                 "muc#roomconfig_roomadmins" => submitted.admins = Some(field.jids().map_err(|_| wrong())?),
                 "muc#roomconfig_roomowners" => submitted.owners = Some(field.jids().map_err(|_| wrong())?),
@@ -203,7 +212,7 @@ impl RoomConfig {
 
     fn set(&mut self, var: &str, field: &Field) -> Result<(), ConfigError> {
         let wrong = || ConfigError::Value(var.to_owned());
-        let text = || field.text();
+        let text = |chars_max| Some(field.text()).filter(|text| text.chars().count() <= chars_max).ok_or_else(wrong);
         let flag = || field.boolean().ok_or_else(wrong);
         let word = field.value().unwrap_or_default().trim();
         let number = || word.parse::<u32>().map_err(|_| wrong());
@@ -212,9 +221,9 @@ impl RoomConfig {
             return Ok(());
         }
         match var.strip_prefix("muc#roomconfig_").unwrap_or_default() {
-            "roomname" => self.name = text(),
-            "roomdesc" => self.description = text(),
-            "lang" => self.language = text(),
+            "roomname" => self.name = text(NAME_CHARS_MAX)?,
+            "roomdesc" => self.description = text(DESCRIPTION_CHARS_MAX)?,
+            "lang" => self.language = text(LANGUAGE_CHARS_MAX)?,
             "persistentroom" => self.persistent = flag()?,
             "publicroom" => self.public = flag()?,
             "membersonly" => self.members_only = flag()?,

@@ -5,6 +5,7 @@ use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::delay;
 use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Attr, Child, Element, Stanza};
+use magpie_proto::error::ErrorType;
 use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Entrance, Occupant, Seat, key};
@@ -74,10 +75,12 @@ impl Room {
             Some(occupant) if occupant.nick() == nick => {
                 // §7.7; a client that has lost what it knew enters where it is already, and is told all again.
                 self.takes_presence(nick, presence);
-                let again = wants_in.map(|x| x.element());
-                self.show(nick, &[], out);
-                if let Some(x) = again {
-                    self.welcome(&seat, nick, &x, out);
+                match wants_in.map(|x| x.element()) {
+                    None => self.show(nick, &[], out),
+                    Some(x) => {
+                        self.show_to_others(nick, &seat, out);
+                        self.welcome(&seat, nick, &x, out);
+                    }
                 }
                 Ok(())
             }
@@ -137,7 +140,7 @@ impl Room {
             return Ok(());
         }
         if self.occupants.len() >= self.config.occupants_max as usize && affiliation < Affiliation::Admin {
-            return Err(StanzaCondition::ServiceUnavailable.into());
+            return Err(StanzaError::new(StanzaCondition::ServiceUnavailable, "the room is full").with_type(ErrorType::Wait));
         }
         let address = self.address_of(nick)?;
         let id = self.occupant_id(&account);

@@ -170,6 +170,7 @@ impl Muc {
         let make = || match enters && to.resource().is_some() {
             true => Ok(found(address.clone(), founder)),
             false => Err(match presence.type_() {
+                None if to.resource().is_none() => StanzaCondition::JidMalformed.into(),
                 None => room::not_an_occupant(),
                 Some(_) => StanzaCondition::ItemNotFound.into(),
             }),
@@ -319,11 +320,19 @@ impl Muc {
             Some(Page::Index(_)) => return Err(StanzaCondition::FeatureNotImplemented.into()),
         };
         let mut rows = rows.map_err(refusal)?;
+        // Those that do not last stand in no store.
+        let page = asked.as_ref().map(|asked| &asked.page);
+        rows.extend(self.rooms.passing(service, page, max));
         rows.sort_unstable();
-        let count = storage.count_listed(service, None).await.map_err(refusal)?;
+        match page {
+            Some(Page::Last | Page::Before(_)) => drop(rows.drain(..rows.len().saturating_sub(max))),
+            _ => rows.truncate(max),
+        }
+        let count = storage.count_listed(service, None).await.map_err(refusal)? + self.rooms.count_passing(service, None);
         let ends = match (rows.first(), rows.last()) {
             (Some((first, _)), Some((last, _))) => {
-                let index = storage.count_listed(service, Some(first)).await.map_err(refusal)?;
+                let index = storage.count_listed(service, Some(first)).await.map_err(refusal)?
+                    + self.rooms.count_passing(service, Some(first));
                 Some(PageEnds { first: first.clone(), index: Some(index), last: last.clone() })
             }
             _ => None,

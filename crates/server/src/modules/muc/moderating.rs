@@ -4,8 +4,9 @@ use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use super::occupants::key;
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
-use super::room::{Outcome, Outside, Removal, Room};
+use super::room::{Outcome, Outside, Removal, Room, Standing};
 
 /// Items of one request.
 const ITEMS_MAX: usize = 1000;
@@ -24,8 +25,9 @@ impl Room {
                         Affiliation::Member | Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => {
                             affiliation >= Affiliation::Member || role == Role::Moderator
                         }
-                        Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin || role == Role::Moderator,
-                        Affiliation::Admin | Affiliation::Owner => affiliation >= Affiliation::Admin,
+                        Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin,
+                        // §10.5, §10.8
+                        Affiliation::Admin | Affiliation::Owner => affiliation == Affiliation::Owner,
                         Affiliation::None => return Err(StanzaCondition::BadRequest.into()),
                     };
                     if !may {
@@ -116,6 +118,9 @@ impl Room {
                     Some(_) => StanzaCondition::ItemNotFound,
                     None => StanzaCondition::BadRequest,
                 })?;
+                if let Some(nick) = item.nick.as_deref().filter(|nick| item.jid.is_some() && !nick.is_empty()) {
+                    self.check_free(&account, nick)?;
+                }
                 let before = self.affiliation(&account);
                 if before != to && !may_change_affiliation(affiliation, before, to) {
                     return Err(StanzaCondition::NotAllowed.into());
@@ -216,11 +221,21 @@ impl Room {
         }
     }
 
-    /// Reserves a nickname for a member (§9.5).
+    /// Whether a nickname can be reserved for an account: it is one, and no other's.
+    pub(super) fn check_free(&self, account: &BareJid, nick: &str) -> Outcome {
+        let wanted = key(self.address_of(nick)?.resource());
+        let reserved = |standing: &Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
+        let taken = self.standings().any(|(jid, standing)| jid != account && reserved(standing))
+            || self.occupants.named(nick).is_some_and(|occupant| occupant.account != *account);
+        if taken { Err(StanzaCondition::Conflict.into()) } else { Ok(()) }
+    }
+
+    /// Reserves a nickname for a member (§9.5); an empty one takes the reservation back.
     pub(super) fn reserve(&mut self, account: &BareJid, nick: Option<&str>, out: &mut impl Outside) {
-        let Some(nick) = nick.filter(|nick| self.address_of(nick).is_ok()) else { return };
+        let Some(nick) = nick else { return };
+        let nick = self.address_of(nick).ok().map(|address| address.resource().to_owned());
         if let Some(standing) = self.standings.get_mut(account) {
-            standing.nick = Some(nick.to_owned());
+            standing.nick = nick;
             out.change(super::room::Change::Standing(account.clone()));
         }
     }

@@ -47,8 +47,6 @@ pub struct Occupant {
     pub shown: [Stanza; 2],
     /// XEP-0421: its id.
     pub id: Box<str>,
-    /// When it spoke last, in Unix milliseconds.
-    pub spoke_at: i64,
 }
 
 impl Occupant {
@@ -107,11 +105,6 @@ impl Occupants {
     /// Whose session has the address.
     pub fn seated(&self, jid: &FullJid) -> Option<&Occupant> {
         self.by_seat.get(jid).map(|index| &self.all[*index])
-    }
-
-    /// The same, to be changed.
-    pub fn seated_mut(&mut self, jid: &FullJid) -> Option<&mut Occupant> {
-        self.by_seat.get(jid).map(|index| &mut self.all[*index])
     }
 
     /// The occupants with sessions of an account.
@@ -227,7 +220,6 @@ impl From<Entrance> for Occupant {
             account: seat.jid.to_bare(),
             seats: SmallVec::from_iter([seat]),
             shown: [presence.clone(), presence.clone()],
-            spoke_at: 0,
             address,
             role,
             affiliation,

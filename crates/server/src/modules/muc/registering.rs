@@ -5,8 +5,7 @@ use magpie_proto::xeps::muc::{self, Affiliation};
 use magpie_proto::xml::Element;
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError};
 
-use super::occupants::key;
-use super::room::{Change, Outcome, Outside, Room, Standing};
+use super::room::{Change, Outcome, Outside, Room};
 
 /// XEP-0077: the namespace.
 pub const NS_REGISTER: &str = "jabber:iq:register";
@@ -52,14 +51,8 @@ impl Room {
         }
         let nick = form.value("muc#register_roomnick").map(str::trim).filter(|nick| !nick.is_empty());
         let nick = nick.ok_or_else(|| StanzaError::new(StanzaCondition::NotAcceptable, "a nickname is required"))?;
-        let nick = self.address_of(nick)?.resource().to_owned();
-        let wanted = key(&nick);
-        let reserved = |standing: &Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
-        let taken = self.standings().any(|(jid, standing)| *jid != account && reserved(standing))
-            || self.occupants.named(&nick).is_some_and(|occupant| occupant.account != account);
-        if taken {
-            return Err(StanzaCondition::Conflict.into());
-        }
+        self.check_free(&account, nick)?;
+        let nick = nick.to_owned();
         if self.affiliation(&account) < Affiliation::Member {
             self.change_affiliation(&account, Affiliation::Member, None, None, out);
         }

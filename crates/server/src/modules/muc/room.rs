@@ -115,6 +115,8 @@ pub struct Room {
     /// Who is in it.
     pub occupants: Occupants,
     pub(super) history: VecDeque<Said>,
+    /// Who has spoken so lately that it must wait, and when, in Unix milliseconds (XEP-0500).
+    pub(super) spoke_at: HashMap<BareJid, i64>,
 }
 
 /// Result of something that somebody wants of a room.
@@ -148,6 +150,7 @@ impl Room {
             stays: HashSet::new(),
             occupants: Occupants::default(),
             history: VecDeque::new(),
+            spoke_at: HashMap::new(),
         }
     }
 

@@ -4,11 +4,14 @@
 //! A room is changed under its own lock, and what follows is handed to sessions and to the store in the same breath; nothing
 //! awaits there. Who finds a room asleep reads it first; of several who do, one does.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use magpie_proto::xeps::date_time::DateTime;
+use magpie_proto::xeps::result_sets::Page;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError};
 use magpie_store::{Batch, Ticket};
@@ -43,6 +46,8 @@ pub struct Rooms {
     /// For who reads a room from the store.
     turns: Box<[tokio::sync::Mutex<()>]>,
     hasher: RandomState,
+    /// Those that are listed and do not last, by their services: their local parts, with their names.
+    passing: Mutex<HashMap<BareJid, BTreeMap<String, String>>>,
     /// The rows.
     pub storage: Storage,
     archive: Arc<MessageArchive>,
@@ -125,6 +130,7 @@ impl Rooms {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             turns: (0..SHARDS).map(|_| tokio::sync::Mutex::default()).collect(),
             hasher: RandomState::new(),
+            passing: Mutex::default(),
             storage: Storage::new(&deps.store),
             archive,
             deps: deps.clone(),
@@ -185,6 +191,9 @@ impl Rooms {
         let room = &mut bed.room;
         let destroyed = changes.contains(&Change::Destroyed);
         left.private = room.config.members_only;
+        if destroyed || changes.contains(&Change::Record) {
+            self.list_passing(room, destroyed);
+        }
         room.stored |= left.kept.is_some();
         if !changes.is_empty() && (room.stored || room.lasts()) {
             let mut batch = Batch::new();
@@ -201,6 +210,41 @@ impl Rooms {
             self.shards[self.index(&bed.room.address)].lock().remove(&bed.room.address);
         }
         left
+    }
+
+    fn list_passing(&self, room: &Room, destroyed: bool) {
+        let local = room.address.local().unwrap_or_default();
+        let mut passing = self.passing.lock();
+        let passing = passing.entry(room.address.to_domain()).or_default();
+        match !destroyed && !room.lasts() && room.is_listed() {
+            true => drop(passing.insert(local.to_owned(), room.config.name.clone())),
+            false => drop(passing.remove(local)),
+        }
+    }
+
+    /// The rooms of a service that are listed and do not last, with their names: those after a local part, or before one.
+    pub fn passing(&self, service: &BareJid, page: Option<&Page>, max: usize) -> Vec<(String, String)> {
+        let passing = self.passing.lock();
+        let Some(passing) = passing.get(service) else { return Vec::new() };
+        let (from, to) = match page {
+            Some(Page::After(name)) => (Bound::Excluded(name.as_str()), Bound::Unbounded),
+            Some(Page::Before(name)) => (Bound::Unbounded, Bound::Excluded(name.as_str())),
+            _ => (Bound::Unbounded, Bound::Unbounded),
+        };
+        let found = passing.range::<str, _>((from, to)).map(|(local, name)| (local.clone(), name.clone()));
+        match page {
+            Some(Page::Last | Page::Before(_)) => found.rev().take(max).collect(),
+            _ => found.take(max).collect(),
+        }
+    }
+
+    /// How many of them there are, and how many before a local part.
+    pub fn count_passing(&self, service: &BareJid, before: Option<&str>) -> u64 {
+        let passing = self.passing.lock();
+        passing.get(service).map_or(0, |passing| match before {
+            None => passing.len() as u64,
+            Some(before) => passing.range::<str, _>((Bound::Unbounded, Bound::Excluded(before))).count() as u64,
+        })
     }
 
     /// Does something to a room, wherever it is.

@@ -1,9 +1,11 @@
 //! XEP-0045 §7.4, §7.5, §8.1: messages to everybody, to one occupant, and the subject.
 
+use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::hints::Hints;
 use magpie_proto::xeps::muc::{self, Affiliation, Role};
 use magpie_proto::xeps::muc_config::AllowPm;
 use magpie_proto::xml::{Attr, Element, Stanza};
+use magpie_proto::error::ErrorType;
 use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Occupant, Seat};
@@ -12,6 +14,9 @@ use crate::modules::stanza_ids;
 
 /// Messages that a room remembers for who enters.
 pub const HISTORY_MAX: usize = 100;
+
+/// Bytes of them; the last message is remembered however long it is.
+const HISTORY_BYTES_MAX: usize = 1024 * 1024;
 
 impl Room {
     /// A message for everybody.
@@ -27,13 +32,11 @@ impl Room {
         if occupant.role < Role::Participant {
             return Err(StanzaCondition::Forbidden.into());
         }
-        let (now, slow) = (out.now(), i64::from(self.config.slow_mode_seconds) * 1000);
-        if occupant.role < Role::Moderator && now.unix_millis() < occupant.spoke_at + slow {
-            return Err(StanzaError::new(StanzaCondition::PolicyViolation, "the room is in slow mode: wait before you write again"));
-        }
+        let now = out.now();
+        let waits = self.config.slow_mode_seconds > 0 && occupant.affiliation < Affiliation::Admin;
         let said = self.as_said(occupant, message);
-        if let Some(occupant) = self.occupants.seated_mut(from) {
-            occupant.spoke_at = now.unix_millis();
+        if waits && said.child("body", ns::CLIENT).is_some() {
+            self.check_pace(from, now)?;
         }
         let said = match self.config.archived && is_kept(&said) {
             true => out.keep(said, self.who(from).as_ref()),
@@ -44,6 +47,21 @@ impl Room {
         if said.child("body", ns::CLIENT).is_some() && !Hints::of(&said).no_store {
             self.remember(Said { at: now, message: said });
         }
+        Ok(())
+    }
+
+    /// XEP-0500 §7: admins and owners need not wait. By account: another nickname is nobody else.
+    fn check_pace(&mut self, from: &FullJid, now: DateTime) -> Outcome {
+        let (now, wait) = (now.unix_millis(), i64::from(self.config.slow_mode_seconds) * 1000);
+        let account = from.to_bare();
+        let left = self.spoke_at.get(&account).map_or(0, |at| at + wait - now);
+        if left > 0 {
+            let text = format!("the room is in slow mode: you can write again in {} seconds", (left + 999) / 1000);
+            return Err(StanzaError::new(StanzaCondition::PolicyViolation, text).with_type(ErrorType::Wait));
+        }
+        // Who has waited long enough need not be known.
+        self.spoke_at.retain(|_, at| now < *at + wait);
+        self.spoke_at.insert(account, now);
         Ok(())
     }
 
@@ -93,6 +111,11 @@ impl Room {
             self.history.pop_front();
         }
         self.history.push_back(said);
+        let bytes = |said: &Said| said.message.text().len();
+        let mut all: usize = self.history.iter().map(bytes).sum();
+        while all > HISTORY_BYTES_MAX && self.history.len() > 1 {
+            all -= self.history.pop_front().as_ref().map_or(0, bytes);
+        }
     }
 
     /// §8.1: moderators may, and others where the room is configured so.

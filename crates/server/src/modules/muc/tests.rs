@@ -382,6 +382,21 @@ fn slow_mode_lets_an_occupant_speak_again_after_a_while() {
 }
 
 #[test]
+fn a_room_remembers_as_many_messages_as_fit() {
+    let mut scene = Scene::with(RoomConfig::default(), &["crone"]);
+    for number in 0..5 {
+        scene.says("crone", &format!("{number}{}", "x".repeat(300_000))).unwrap();
+    }
+    let remembered: Vec<String> = scene
+        .room
+        .history
+        .iter()
+        .map(|said| said.message.child("body", "jabber:client").unwrap().element().text()[..1].to_owned())
+        .collect();
+    assert_eq!(remembered, ["2", "3", "4"]);
+}
+
+#[test]
 fn an_invitation_to_a_members_only_room_makes_a_member() {
     let mut scene = Scene::with(RoomConfig { members_only: true, ..RoomConfig::default() }, &["crone"]);
     let invite = stanza(
