@@ -94,6 +94,24 @@ fn two_servers_hold_their_shares_and_leave_only_the_data_for_the_next_time() {
 }
 
 #[test]
+fn rooms_are_there_again_after_the_server_was_started_on_them() {
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("many.jsonl");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_magpie-load"));
+    command.args(["many-rooms", "--rooms", "40", "-c", "4", "--settle", "0.1", "--magpie"]).arg(magpie());
+    command.arg("--out").arg(&out).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let (good, said) = end(command.spawn().unwrap());
+    assert!(good && said.contains("bytes_per_room"), "{said}");
+    let run: serde_json::Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!((&run["figures"]["rooms_made"], &run["parameters"]["measured_by"]), (&40.0.into(), &"many".into()));
+    assert_eq!(run["parameters"]["command"], "magpie-load many-rooms --rooms 40 -c 4");
+    assert!(run["errors"].as_object().unwrap().is_empty(), "{run}");
+    for figure in ["start_empty_seconds", "start_seconds", "start_to_room_seconds"] {
+        assert!(run["figures"][figure].as_f64().unwrap() > 0.0, "{run}");
+    }
+}
+
+#[test]
 fn time_that_is_up_before_the_first_login_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let (good, said) = end(many(home.path(), &["-c", "4", "--minutes-max", "0"]));

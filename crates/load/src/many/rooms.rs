@@ -30,6 +30,9 @@ pub struct ManyRoomsOptions {
     /// Sessions that make them
     #[arg(long, short = 'c', value_name = "N", default_value_t = SESSIONS, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
+    /// Seconds between the last room and the look at memory
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub settle: f64,
     /// Minutes after which no more rooms are made, and what there is is reported
     #[arg(long, default_value_t = 30.0, value_name = "N")]
     pub minutes_max: f64,
@@ -43,10 +46,7 @@ pub struct ManyRoomsOptions {
 
 /// Modest: a million is `--rooms 1000000`.
 const ROOMS: u32 = 100_000;
-const SESSIONS: u32 = 50;
-
-/// Seconds between the last room and the look at memory.
-const SETTLE: &str = "10";
+const SESSIONS: u32 = 200;
 
 impl ManyRoomsOptions {
     fn command(&self) -> String {
@@ -71,14 +71,15 @@ pub fn many_rooms(options: &ManyRoomsOptions) -> Result<(), ManyError> {
     let file = place.folder.join("run.json");
     let seconds = options.minutes_max.clamp(0.1, 1e4) * 60.0;
     let mut scenario = Command::new(std::env::current_exe().map_err(at(&file))?);
-    scenario.args(["rooms-idle", "--rooms", &options.rooms.to_string(), "--settle", SETTLE]);
+    scenario.args(["rooms-idle", "--rooms", &options.rooms.to_string(), "--settle", &options.settle.to_string()]);
     scenario.args(["--connections", &options.connections.to_string(), "--seconds", &seconds.to_string()]);
     scenario.args(["--address", &place.address().to_string(), "--domain", DOMAIN, "--password", PASSWORD]);
     scenario.args(["--mechanism", magpie.mechanism(), "--server-name", magpie.name()]);
     for pid in started.pids() {
         scenario.args(["--server-pid", &pid.to_string()]);
     }
-    run(scenario.arg("--json").arg(&file), Duration::from_secs_f64(seconds + 120.0), &interrupt)?;
+    let patience = seconds + 2.0 * options.settle.max(0.0) + 120.0;
+    run(scenario.arg("--json").arg(&file), Duration::from_secs_f64(patience), &interrupt)?;
     started.check()?;
     let json = std::fs::read(&file).map_err(at(&file))?;
     let mut found: Run = serde_json::from_slice(&json).map_err(|error| at(&file)(error.into()))?;

@@ -133,7 +133,7 @@ fn line(phase: Phase, unit: &str, now: &Now) -> String {
         Phase::Ending => parts.push(format!("ending {} sessions", units::count(now.sessions as f64))),
     }
     if let Phase::WarmingUp { .. } | Phase::Measuring { .. } = phase {
-        parts.push(format!("{} {unit}s/s", units::count(now.rate)));
+        parts.push(format!("{} {}/s", units::count(now.rate), units::plural(unit)));
         if let (Some(p50), Some(p99)) = (now.p50_us, now.p99_us) {
             parts.push(format!("p50 {}, p99 {}", units::micros(p50), units::micros(p99)));
         }

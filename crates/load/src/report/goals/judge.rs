@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    Bound, Case, FLOOR, Figure, GOALS, MAGPIE, Measure, Selection, Want, capacity, elsewhere, had_its_processors,
+    Bound, Case, FLOOR, Figure, GOALS, MAGPIE, Measure, Selection, Unit, Want, capacity, elsewhere, had_its_processors,
     is_of_many,
 };
 use crate::report::units;
@@ -81,8 +81,9 @@ fn judge_case(what: &'static str, case: &Case, runs: &[Run]) -> Judged {
     let measured = measure(&case.measure, &own);
     let peers: BTreeSet<&str> =
         runs.iter().map(|run| run.server.as_str()).filter(|server| ![MAGPIE, FLOOR].contains(server)).collect();
-    // Where more is better, the best peer is the one with the most.
-    let more = case.bounds.iter().any(|bound| matches!(bound, Bound::AtLeast(_) | Bound::MoreThanPeer(_)));
+    // Where more is better, as of everything that is counted, the best peer is the one with the most.
+    let more = case.unit == Unit::Count
+        || case.bounds.iter().any(|bound| matches!(bound, Bound::AtLeast(_) | Bound::MoreThanPeer(_)));
     let figures = peers.iter().filter_map(|peer| Some((*peer, measure(&case.measure, &valid(runs, peer))?)));
     let by_median = |a: &(&str, Spread), b: &(&str, Spread)| a.1.median.total_cmp(&b.1.median);
     let peer = if more { figures.max_by(by_median) } else { figures.min_by(by_median) };

@@ -238,6 +238,18 @@ fn a_peer_that_fails_is_not_the_best_one() {
 }
 
 #[test]
+fn the_peer_that_makes_most_rooms_is_the_best_and_the_one_with_the_least_memory() {
+    let made = |server: &str, rate: f64, bytes: f64| {
+        let mut run = rated("rooms-idle", server, rate, json!({"rooms": 20_000}));
+        run.figures.insert("bytes_per_room".into(), bytes);
+        run
+    };
+    let runs = [made("Magpie", 2_000.0, 50.0), made("ejabberd", 500.0, 50_000.0), made("Prosody", 40.0, 3_000.0)];
+    let peer = |case: &str| of(&runs, "Persistent rooms that nobody is in", case).peer.unwrap().0;
+    assert_eq!((peer("made a second").as_str(), peer("memory of each").as_str()), ("ejabberd", "Prosody"));
+}
+
+#[test]
 fn goals_without_a_row_say_what_they_take() {
     let judged = of(&[], "Many sessions by fewer", "bytes per session, 100 000 by 19 000");
     assert!(judged.why.contains("-c 100000"), "{}", judged.why);
