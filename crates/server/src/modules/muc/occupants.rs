@@ -8,6 +8,7 @@ use magpie_proto::xeps::muc::{Affiliation, Role};
 use magpie_proto::{BareJid, FullJid, Stanza};
 use smallvec::SmallVec;
 
+use super::throttling::Bucket;
 use crate::registry::SessionHandle;
 
 /// Where a session of an occupant is.
@@ -49,6 +50,8 @@ pub struct Occupant {
     pub id: Box<str>,
     /// When it spoke last, in Unix milliseconds.
     pub spoke_at: i64,
+    /// What it has sent of late.
+    pub sent: Bucket,
 }
 
 impl Occupant {
@@ -228,6 +231,7 @@ impl From<Entrance> for Occupant {
             seats: SmallVec::from_iter([seat]),
             shown: [presence.clone(), presence.clone()],
             spoke_at: 0,
+            sent: Bucket::default(),
             address,
             role,
             affiliation,

@@ -13,11 +13,15 @@ use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Occupant, Occupants, Seat};
+use super::throttling::{Pace, Taken};
 
 /// What is outside a room.
 pub trait Outside {
     /// The time.
     fn now(&self) -> DateTime;
+
+    /// How much the room takes in a while.
+    fn pace(&self) -> Pace;
 
     /// To a session of an occupant: its address takes the place of the stanza's `to`.
     fn send(&mut self, seat: &Seat, stanza: &Stanza);
@@ -112,6 +116,7 @@ pub struct Room {
     /// Who is in it.
     pub occupants: Occupants,
     pub(super) history: VecDeque<Said>,
+    pub(super) taken: Taken,
 }
 
 /// Result of something that somebody wants of a room.
@@ -145,6 +150,7 @@ impl Room {
             stays: HashSet::new(),
             occupants: Occupants::default(),
             history: VecDeque::new(),
+            taken: Taken::default(),
         }
     }
 

@@ -27,6 +27,8 @@ impl Room {
         if occupant.role < Role::Participant {
             return Err(StanzaCondition::Forbidden.into());
         }
+        self.check_pace(from, out)?;
+        let occupant = self.occupant(from)?;
         let (now, slow) = (out.now(), i64::from(self.config.slow_mode_seconds) * 1000);
         if occupant.role < Role::Moderator && now.unix_millis() < occupant.spoke_at + slow {
             return Err(StanzaError::new(StanzaCondition::PolicyViolation, "the room is in slow mode: wait before you write again"));
@@ -113,6 +115,8 @@ impl Room {
 
     /// §7.5: a private message.
     pub fn private(&mut self, from: &FullJid, nick: &str, message: &Stanza, out: &mut impl Outside) -> Outcome {
+        self.occupant(from)?;
+        self.check_pace(from, out)?;
         let sender = self.occupant(from)?;
         if message.type_().as_deref() == Some("groupchat") {
             return Err(StanzaError::new(StanzaCondition::BadRequest, "messages for everybody go to the room itself"));
