@@ -78,6 +78,7 @@ class Magpie(Server):
             f"""domains = ["{DOMAIN}"]
 admins = ["{ADMIN}"]
 data = "{self.folder}/data"
+rooms.occupant_messages_per_second_max = 0
 metrics.address = ""
 auth.failures_per_minute_max = 1000
 

@@ -204,6 +204,7 @@ fn configuration(folder: &Path, port: u16, tls_port: u16) -> String {
     format!(
         "domains = [\"localhost\"]\ndata = {data}\nauth.failures_per_minute_max = 100000\nmetrics.address = \"\"\n\
          limits.unauthenticated_max = 200000\n\
+         rooms.occupant_messages_per_second_max = 0\nrooms.made_per_hour_max = 0\n\
          [[listen]]\naddress = \"127.0.0.1:{port}\"\nkind = \"c2s\"\ntls = \"optional\"\n\
          [[listen]]\naddress = \"127.0.0.1:{tls_port}\"\nkind = \"c2s-tls\"\n"
     )

@@ -121,6 +121,9 @@ pub(crate) enum Command {
     /// Read what users reported of whom they blocked (XEP-0377)
     #[command(subcommand)]
     Report(ReportCommand),
+    /// List, show and destroy rooms for group chat, and shut people out of all of them (XEP-0045)
+    #[command(subcommand)]
+    Room(RoomCommand),
     /// Look after the index by which messages are found in the archive
     #[command(subcommand)]
     Search(SearchCommand),
@@ -364,6 +367,61 @@ pub(crate) struct InviteCreate {
     /// How often it can be used
     #[arg(long, value_name = "N")]
     pub(crate) uses: Option<u32>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RoomCommand {
+    /// List the rooms of a domain, hidden ones too
+    List {
+        /// Served domain, where there are several
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// Show what a room is, whose, and who is in it
+    Show {
+        /// Its address, as coven@conference.example.org
+        #[arg(value_name = "ROOM")]
+        room: String,
+    },
+    /// Destroy a room, with its archive
+    Destroy {
+        /// Its address
+        #[arg(value_name = "ROOM")]
+        room: String,
+        /// Why, for those who are in it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// A room to go to instead
+        #[arg(long, value_name = "ROOM")]
+        alternate: Option<String>,
+    },
+    /// Shut an account or a whole domain out of all rooms, at once
+    Ban {
+        /// Account or domain
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Why, for those who are shut out
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Served domain whose rooms they are, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// Let an account or a domain in again
+    Unban {
+        /// Account or domain, as it was shut out
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Served domain whose rooms they are, where there are several
+        #[arg(long, value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
+    /// List who is shut out
+    Bans {
+        /// Served domain, where there are several
+        #[arg(value_name = "HOST", value_parser = domain)]
+        host: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]

@@ -11,6 +11,7 @@ mod password;
 mod portable;
 mod reference;
 mod report;
+mod room;
 mod search;
 mod serve;
 mod session;
@@ -62,6 +63,7 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
         Command::Token(command) => token::run(global, command),
         Command::Invite(command) => invite::run(global, command),
         Command::Report(command) => report::run(global, command),
+        Command::Room(command) => room::run(global, command),
         Command::Search(command) => search::run(global, command),
         Command::Domain { host } => user::domain(global, host),
         Command::Session(command) => session::run(global, command),

@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where people reach those who run the server (XEP-0157): URIs, as `mailto:abuse@example.org`.
     pub contact: Contact,
+    /// Group chat (XEP-0045): who makes rooms, and how much a room takes in a while.
+    pub rooms: Rooms,
     /// What users report whom they block (XEP-0377).
     pub reports: Reports,
     /// STUN and TURN servers for calls, and other services beside this one, of which users are told (XEP-0215).
@@ -91,6 +93,7 @@ impl Default for Config {
             auth: Auth::default(),
             limits: Limits::default(),
             contact: Contact::default(),
+            rooms: Rooms::default(),
             reports: Reports::default(),
             external_service: Vec::new(),
             privacy: Privacy::default(),
@@ -193,6 +196,46 @@ impl Default for Invites {
     fn default() -> Self {
         Self { users_make_accounts: false, days: 7, page: String::new() }
     }
+}
+
+/// `[rooms]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rooms {
+    /// Who may make rooms.
+    pub made_by: RoomMakers,
+    /// Rooms that one user may make in an hour; one more is `resource-constraint`. 0: no limit. Administrators are not counted.
+    pub made_per_hour_max: u32,
+    /// Messages and changes of presence a second, on average over five, that a room takes of one occupant who is no moderator; one
+    /// more is `policy-violation`. 0: no limit.
+    pub occupant_messages_per_second_max: u32,
+    /// The same of all occupants together, moderators too; one more is `resource-constraint`. 0: no limit.
+    pub messages_per_second_max: u32,
+    /// Occupants who are no members and enter one room in a minute; one more is `resource-constraint`. 0: no limit.
+    pub entrances_per_minute_max: u32,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            made_by: RoomMakers::Users,
+            made_per_hour_max: 1000,
+            occupant_messages_per_second_max: 20,
+            messages_per_second_max: 0,
+            entrances_per_minute_max: 0,
+        }
+    }
+}
+
+/// Who may make rooms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoomMakers {
+    /// Every user of this server.
+    #[default]
+    Users,
+    /// The `admins` alone; others enter the rooms that there are.
+    Admins,
 }
 
 /// `[auth]`

@@ -342,6 +342,7 @@ impl Server {
             ("moved", old.moved != new.moved),
             ("registration", old.registration != new.registration),
             ("invites", old.invites != new.invites),
+            ("rooms", old.rooms != new.rooms),
             ("reports", old.reports != new.reports),
             ("external_service", old.external_service != new.external_service),
             ("auth", old.auth != new.auth),

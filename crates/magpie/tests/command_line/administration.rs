@@ -57,6 +57,31 @@ fn an_account_is_disabled_shown_and_enabled_whether_a_server_runs_or_not() {
 }
 
 #[test]
+fn rooms_are_listed_and_people_shut_out_whether_a_server_runs_or_not() {
+    let folder = Folder::new();
+    folder.write_config("");
+    folder.run(&["user", "add", "juliet@localhost", "--password", "x"]).code(0);
+    let course = || {
+        assert_eq!(folder.run(&["room", "list"]).code(0).stdout, "");
+        let told = folder.run(&["room", "ban", "spam.example", "--reason", "Spam"]).code(0).stdout;
+        assert_eq!(told, "Shut spam.example out; removed 0 occupants.\n");
+        assert_eq!(folder.run(&["room", "bans"]).code(0).stdout, "spam.example: Spam\n");
+        let bans = folder.run(&["room", "bans", "--json"]).code(0).json()["bans"].clone();
+        assert_eq!(bans, json!([{ "address": "spam.example", "reason": "Spam" }]));
+        assert_eq!(folder.run(&["room", "unban", "spam.example"]).code(0).stdout, "Let spam.example in again.\n");
+        assert!(folder.run(&["room", "unban", "spam.example"]).code(1).stderr.contains("not shut out"));
+        for command in ["show", "destroy"] {
+            let refused = folder.run(&["room", command, "coven@conference.localhost"]).code(1).stderr;
+            assert!(refused.contains("there is no room"), "{refused}");
+            assert!(folder.run(&["room", command, "coven@chat.example"]).code(1).stderr.contains("not a domain"));
+        }
+    };
+    course();
+    let _server = folder.serve(&[]);
+    course();
+}
+
+#[test]
 fn an_invite_is_made_listed_and_taken_back() {
     let folder = Folder::new();
     folder.write_config("");

@@ -19,6 +19,13 @@ pub mod notice_show;
 pub mod reload;
 pub mod report_list;
 pub mod report_remove;
+pub mod room_ban;
+pub mod room_bans;
+pub mod room_destroy;
+pub mod room_list;
+pub mod room_show;
+pub mod room_unban;
+mod rooms;
 pub mod search_rebuild;
 pub mod session_end;
 pub mod session_list;
@@ -56,6 +63,7 @@ use crate::accounts::{AccountError, Accounts};
 use crate::config::schema::{Kind, kind_of};
 use crate::config::{Config, ListenKind};
 use crate::modules::invites::Invite;
+use crate::modules::muc::Muc;
 use crate::modules::notices::Notice;
 use crate::server::Server;
 
@@ -75,6 +83,12 @@ pub use notice_show::NoticeShow;
 pub use reload::{Reload, ReloadReport};
 pub use report_list::ReportList;
 pub use report_remove::ReportRemove;
+pub use room_ban::RoomBan;
+pub use room_bans::RoomBans;
+pub use room_destroy::RoomDestroy;
+pub use room_list::RoomList;
+pub use room_show::RoomShow;
+pub use room_unban::RoomUnban;
 pub use search_rebuild::SearchRebuild;
 pub use session_end::SessionEnd;
 pub use session_list::SessionList;
@@ -117,6 +131,12 @@ pub static OPERATIONS: &[Definition] = &[
     Definition::of::<AccountImport>(),
     Definition::of::<ReportList>(),
     Definition::of::<ReportRemove>(),
+    Definition::of::<RoomList>(),
+    Definition::of::<RoomShow>(),
+    Definition::of::<RoomDestroy>(),
+    Definition::of::<RoomBan>(),
+    Definition::of::<RoomUnban>(),
+    Definition::of::<RoomBans>(),
     Definition::of::<DomainShow>(),
     Definition::of::<SessionList>(),
     Definition::of::<SessionEnd>(),
@@ -234,6 +254,10 @@ pub trait Sessions: Send + Sync {
     fn end(&self, jid: &Jid) -> usize;
     /// Sends a message of the domain to everybody of it who is available; how many got it.
     fn announce(&self, host: &str, subject: Option<&str>, text: &str) -> usize;
+    /// Its rooms.
+    fn rooms(&self) -> Option<Arc<Muc>> {
+        None
+    }
     /// Where connections are accepted.
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)>;
 }

@@ -11,6 +11,7 @@ use crate::config::ListenKind;
 use crate::mailbox::Mail;
 use crate::modules::bind2;
 use crate::modules::invites::Invite;
+use crate::modules::muc::Muc;
 use crate::modules::notices::Notice;
 use crate::news;
 use crate::registry::SessionHandle;
@@ -106,6 +107,10 @@ impl Sessions for Server {
             sent += usize::from(session.send(Stanza::new(&message)));
         }
         sent
+    }
+
+    fn rooms(&self) -> Option<Arc<Muc>> {
+        Some(Arc::clone(&self.modules.muc))
     }
 
     fn addresses(&self) -> Vec<(ListenKind, SocketAddr)> {

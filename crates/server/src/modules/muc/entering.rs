@@ -73,6 +73,7 @@ impl Room {
                 None => Err(not_an_occupant()),
             },
             Some(occupant) if occupant.nick() == nick => {
+                self.check_pace(&seat.jid, out)?;
                 // §7.7; a client that has lost what it knew enters where it is already, and is told all again.
                 self.takes_presence(nick, presence);
                 match wants_in.map(|x| x.element()) {
@@ -84,7 +85,10 @@ impl Room {
                 }
                 Ok(())
             }
-            Some(_) => self.change_nick(&seat.jid, nick, presence, out),
+            Some(_) => {
+                self.check_pace(&seat.jid, out)?;
+                self.change_nick(&seat.jid, nick, presence, out)
+            }
         }
     }
 
@@ -143,6 +147,9 @@ impl Room {
             return Err(StanzaError::new(StanzaCondition::ServiceUnavailable, "the room is full").with_type(ErrorType::Wait));
         }
         let address = self.address_of(nick)?;
+        if affiliation < Affiliation::Member {
+            self.check_entrances(out)?;
+        }
         let id = self.occupant_id(&account);
         let role = default_role(affiliation, self.config.moderated);
         let presence = as_occupant(presence, &address, &id);

@@ -3,8 +3,10 @@
 //! Rooms at `conference.DOMAIN`. `room.rs` and what stands beside it is a room as a value; `rooms.rs` has those that are awake,
 //! `storage.rs` their rows. A room that nobody is in takes no memory.
 
+pub mod activity;
 mod asking;
 pub mod avatars;
+pub mod banning;
 mod entering;
 mod inviting;
 mod moderating;
@@ -18,6 +20,7 @@ pub mod room;
 pub mod rooms;
 pub mod storage;
 pub mod talking;
+pub mod throttling;
 mod unread;
 
 #[cfg(test)]
@@ -33,11 +36,14 @@ use magpie_proto::xeps::mam;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use self::activity::Activity;
+use self::banning::Bans;
 use self::occupants::Seat;
 use self::registering::NS_REGISTER;
 use self::relaying::Relayed;
 use self::room::{Outcome, Room, Standing};
 use self::rooms::{Left, Rooms};
+use self::throttling::Makers;
 use super::archive::MessageArchive;
 use super::offline::refusal;
 use super::pubsub::InRoom;
@@ -57,6 +63,9 @@ const LISTED_MAX: usize = 200;
 pub struct Muc {
     rooms: Rooms,
     archive: Arc<MessageArchive>,
+    bans: Bans,
+    makers: Makers,
+    activity: Activity,
 }
 
 impl Module for Muc {
@@ -67,12 +76,19 @@ impl Module for Muc {
         of_rooms(425, "Moderated Message Retraction", "0.3.0"),
         of_rooms(500, "MUC Slow Mode", "0.1.1"),
         of_rooms(486, "MUC Avatars", "0.1.0"),
+        of_rooms(502, "MUC Activity Indicator", "0.1.0"),
         of_rooms(421, "Occupant identifiers for semi-anonymous MUCs", "1.0.1"),
     ];
 
     fn new(deps: &Deps) -> Self {
         let archive = Arc::new(MessageArchive::new(deps));
-        Self { rooms: Rooms::new(deps, Arc::clone(&archive)), archive }
+        Self {
+            rooms: Rooms::new(deps, Arc::clone(&archive)),
+            archive,
+            bans: Bans::new(&deps.store),
+            makers: Makers::default(),
+            activity: Activity::default(),
+        }
     }
 
     fn register(self: &Arc<Self>, requests: &mut Requests) {
@@ -102,6 +118,11 @@ const fn of_rooms(xep: u16, title: &'static str, version: &'static str) -> About
 // Stanzas to rooms and occupants.
 
 impl Muc {
+    /// The rooms, for administrators.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
     /// A message for everybody in a room that is awake, as nearly all are. `None`: it is for [`Muc::user_sends_message`], and nothing
     /// has been done to it.
     pub fn user_sends_now(
@@ -166,9 +187,15 @@ impl Muc {
         }
         let (address, seat) = (to.to_bare(), Seat { jid: session.jid.clone(), session: Some(Arc::clone(session)) });
         let enters = !presence.has(magpie_proto::xml::Attr::Type) && presence.child("x", muc::NS).is_some();
+        if enters {
+            self.bans.check(&address.to_domain(), &session.account).await?;
+        }
         let founder = session.account.clone();
         let make = || match enters && to.resource().is_some() {
-            true => Ok(found(address.clone(), founder)),
+            true => {
+                self.rooms.check_maker(&self.makers, &founder)?;
+                Ok(found(address.clone(), founder))
+            }
             false => Err(match presence.type_() {
                 None if to.resource().is_none() => StanzaCondition::JidMalformed.into(),
                 None => room::not_an_occupant(),
@@ -203,7 +230,8 @@ impl Muc {
             let Some(nick) = to.resource().filter(|_| server.service_at(to.domain()) == Some(Service::Muc)) else { continue };
             let seat = Seat { jid: session.jid.clone(), session: Some(Arc::clone(session)) };
             let act = |room: &mut Room, _: &mut rooms::Act<'_>| Ok(room.sit_again(seat, nick, presence));
-            if !matches!(self.rooms.with(&to.to_bare(), act).await, Ok((true, _))) {
+            let banned = self.bans.check(&to.to_bare().to_domain(), &session.account).await.is_err();
+            if banned || !matches!(self.rooms.with(&to.to_bare(), act).await, Ok((true, _))) {
                 let gone = Element::new("presence", ns::CLIENT).with_attr("from", &to).with_attr("type", "unavailable");
                 let item = muc::Item {
                     affiliation: Some(Affiliation::None),
@@ -291,7 +319,11 @@ impl Muc {
                 Some(_) => Err(StanzaCondition::ItemNotFound.into()),
             };
         }
-        let (info, _) = self.rooms.with(&request.to, |room, _| room.info(&request.from, node)).await?;
+        let act = |room: &mut Room, _: &mut rooms::Act<'_>| Ok((room.info(&request.from, node)?, activity::is_told(room)));
+        let ((mut info, tells_activity), _) = self.rooms.with(&request.to, act).await?;
+        if tells_activity && node.is_none() {
+            self.tell_activity(&request.to, &mut info).await.map_err(refusal)?;
+        }
         Ok(Some(info.element()))
     }
 
@@ -376,6 +408,7 @@ impl Muc {
     }
 
     async fn register_set(self: Arc<Self>, request: Request) -> Reply {
+        self.bans.check(&request.to.to_domain(), &request.from.to_bare()).await?;
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.register(&request.from, &request.payload(), out);
         let ((), left) = self.rooms.with(&request.to, act).await?;
         durable(left).await
@@ -384,6 +417,7 @@ impl Muc {
     /// Whether who asks may read what was said.
     async fn check_reader(&self, request: &Request) -> Outcome {
         let account = request.from.to_bare();
+        self.bans.check(&request.to.to_domain(), &account).await?;
         let act = |room: &mut Room, _: &mut rooms::Act<'_>| match (room.config.archived, room.may_read(&account)) {
             (false, _) => Err(StanzaCondition::ServiceUnavailable.into()),
             (true, false) => Err(StanzaCondition::Forbidden.into()),

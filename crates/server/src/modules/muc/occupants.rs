@@ -8,6 +8,7 @@ use magpie_proto::xeps::muc::{Affiliation, Role};
 use magpie_proto::{BareJid, FullJid, Stanza};
 use smallvec::SmallVec;
 
+use super::throttling::Bucket;
 use crate::registry::SessionHandle;
 
 /// Where a session of an occupant is.
@@ -47,6 +48,8 @@ pub struct Occupant {
     pub shown: [Stanza; 2],
     /// XEP-0421: its id.
     pub id: Box<str>,
+    /// What it has sent of late.
+    pub sent: Bucket,
 }
 
 impl Occupant {
@@ -105,6 +108,11 @@ impl Occupants {
     /// Whose session has the address.
     pub fn seated(&self, jid: &FullJid) -> Option<&Occupant> {
         self.by_seat.get(jid).map(|index| &self.all[*index])
+    }
+
+    /// The same, to be changed.
+    pub fn seated_mut(&mut self, jid: &FullJid) -> Option<&mut Occupant> {
+        self.by_seat.get(jid).map(|index| &mut self.all[*index])
     }
 
     /// The occupants with sessions of an account.
@@ -220,6 +228,7 @@ impl From<Entrance> for Occupant {
             account: seat.jid.to_bare(),
             seats: SmallVec::from_iter([seat]),
             shown: [presence.clone(), presence.clone()],
+            sent: Bucket::default(),
             address,
             role,
             affiliation,

@@ -13,11 +13,15 @@ use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Occupant, Occupants, Seat};
+use super::throttling::{Pace, Taken};
 
 /// What is outside a room.
 pub trait Outside {
     /// The time.
     fn now(&self) -> DateTime;
+
+    /// How much the room takes in a while.
+    fn pace(&self) -> Pace;
 
     /// To a session of an occupant: its address takes the place of the stanza's `to`.
     fn send(&mut self, seat: &Seat, stanza: &Stanza);
@@ -117,6 +121,7 @@ pub struct Room {
     pub(super) history: VecDeque<Said>,
     /// Who has spoken so lately that it must wait, and when, in Unix milliseconds (XEP-0500).
     pub(super) spoke_at: HashMap<BareJid, i64>,
+    pub(super) taken: Taken,
 }
 
 /// Result of something that somebody wants of a room.
@@ -151,6 +156,7 @@ impl Room {
             occupants: Occupants::default(),
             history: VecDeque::new(),
             spoke_at: HashMap::new(),
+            taken: Taken::default(),
         }
     }
 

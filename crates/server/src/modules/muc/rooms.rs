@@ -14,13 +14,14 @@ use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::result_sets::Page;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError};
-use magpie_store::{Batch, Ticket};
+use magpie_store::{Batch, StoreError, Ticket};
 use parking_lot::Mutex;
 
 use super::occupants::Seat;
 use super::room::{Change, Outcome, Outside, Room, Said};
 use super::storage::Storage;
 use super::talking::HISTORY_MAX;
+use super::throttling::{Makers, Pace};
 use crate::accounts;
 use crate::mailbox::{Addressee, Delivery};
 use crate::modules::archive::{Kept, MessageArchive};
@@ -87,6 +88,10 @@ impl Outside for Act<'_> {
         self.now
     }
 
+    fn pace(&self) -> Pace {
+        Pace::of(&self.rooms.deps.config.load().rooms)
+    }
+
     fn send(&mut self, seat: &Seat, stanza: &Stanza) {
         if let Some(session) = &seat.session {
             session.mailbox.deliver(Delivery::to(stanza.clone(), Addressee::Session));
@@ -144,6 +149,32 @@ impl Rooms {
     /// How many are awake.
     pub fn awake(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether an account may make a room now.
+    pub fn check_maker(&self, makers: &Makers, account: &BareJid) -> Outcome {
+        let config = self.deps.config.load();
+        let is_admin = config.admins.iter().any(|admin| admin == account.as_str());
+        makers.check(account, is_admin, &config.rooms, i64::try_from(now().as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Those of a service that are awake.
+    pub fn awake_of(&self, service: &BareJid) -> Vec<BareJid> {
+        let of_service = |shard: &Mutex<Shard>| -> Vec<BareJid> {
+            let shard = shard.lock();
+            shard.keys().filter(|room| room.domain() == service.domain()).cloned().collect()
+        };
+        self.shards.iter().flat_map(of_service).collect()
+    }
+
+    /// All rooms of a service, asleep or awake, in the order of their localparts.
+    pub async fn all_of(&self, service: &BareJid, after: Option<&str>, limit: usize) -> Result<Vec<BareJid>, StoreError> {
+        let mut rooms = self.storage.all_of(service, after, limit).await?;
+        rooms.extend(self.awake_of(service).into_iter().filter(|room| after.is_none_or(|after| room.local() > Some(after))));
+        rooms.sort_unstable_by(|one, other| one.local().cmp(&other.local()));
+        rooms.dedup();
+        rooms.truncate(limit);
+        Ok(rooms)
     }
 
     /// Writes.

@@ -183,6 +183,15 @@ impl Storage {
         Ok(self.vcards.get(&accounts::owner(address)).await?.map(Vcard::into_element))
     }
 
+    /// The rooms of a service that last, in the order of their localparts.
+    pub async fn all_of(&self, service: &BareJid, after: Option<&str>, limit: usize) -> Result<Vec<BareJid>, StoreError> {
+        let prefix = accounts::owner(service);
+        let after = after.map(|local| format!("{prefix}{local}"));
+        let owners = self.rooms.owners(&prefix, after.as_deref(), limit).await?;
+        let locals = owners.iter().filter_map(|owner| owner.strip_prefix(&prefix));
+        Ok(locals.filter_map(|local| BareJid::from_parts(Some(local), service.domain()).ok()).collect())
+    }
+
     fn forget_stays(&self, batch: &mut Batch, room: &Room) {
         self.stays.clear(batch, &accounts::owner(&room.address));
         for account in room.stays() {

@@ -32,11 +32,13 @@ impl Room {
         if occupant.role < Role::Participant {
             return Err(StanzaCondition::Forbidden.into());
         }
+        self.check_pace(from, out)?;
+        let occupant = self.occupant(from)?;
         let now = out.now();
         let waits = self.config.slow_mode_seconds > 0 && occupant.affiliation < Affiliation::Admin;
         let said = self.as_said(occupant, message);
         if waits && said.child("body", ns::CLIENT).is_some() {
-            self.check_pace(from, now)?;
+            self.check_slow_mode(from, now)?;
         }
         let said = match self.config.archived && is_kept(&said) {
             true => out.keep(said, self.who(from).as_ref()),
@@ -51,7 +53,7 @@ impl Room {
     }
 
     /// XEP-0500 §7: admins and owners need not wait. By account: another nickname is nobody else.
-    fn check_pace(&mut self, from: &FullJid, now: DateTime) -> Outcome {
+    fn check_slow_mode(&mut self, from: &FullJid, now: DateTime) -> Outcome {
         let (now, wait) = (now.unix_millis(), i64::from(self.config.slow_mode_seconds) * 1000);
         let account = from.to_bare();
         let left = self.spoke_at.get(&account).map_or(0, |at| at + wait - now);
@@ -136,6 +138,8 @@ impl Room {
 
     /// §7.5: a private message.
     pub fn private(&mut self, from: &FullJid, nick: &str, message: &Stanza, out: &mut impl Outside) -> Outcome {
+        self.occupant(from)?;
+        self.check_pace(from, out)?;
         let sender = self.occupant(from)?;
         if message.type_().as_deref() == Some("groupchat") {
             return Err(StanzaError::new(StanzaCondition::BadRequest, "messages for everybody go to the room itself"));

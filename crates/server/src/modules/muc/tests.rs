@@ -13,6 +13,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition};
 use super::occupants::Seat;
 use super::relaying::Relayed;
 use super::room::{Change, Outcome, Outside, Room, Standing};
+use super::throttling::Pace;
 
 /// Writes down what a room does.
 pub(super) struct Written {
@@ -22,11 +23,16 @@ pub(super) struct Written {
     pub kept: Vec<String>,
     pub changes: Vec<Change>,
     pub woken: Vec<BareJid>,
+    pub pace: Pace,
 }
 
 impl Outside for Written {
     fn now(&self) -> DateTime {
         DateTime::from_unix_millis(self.now)
+    }
+
+    fn pace(&self) -> Pace {
+        self.pace
     }
 
     fn send(&mut self, seat: &Seat, stanza: &Stanza) {
@@ -79,7 +85,15 @@ impl Scene {
     pub(super) fn new(config: RoomConfig) -> Self {
         let mut room = Room::new(BareJid::parse(ROOM).unwrap(), config, [1; 16]);
         room.restore(bare("crone"), Standing { affiliation: Affiliation::Owner, ..Standing::default() });
-        let written = Written { now: 1_800_000_000_000, sent: vec![], out: vec![], kept: vec![], changes: vec![], woken: vec![] };
+        let written = Written {
+            now: 1_800_000_000_000,
+            sent: vec![],
+            out: vec![],
+            kept: vec![],
+            changes: vec![],
+            woken: vec![],
+            pace: Pace::default(),
+        };
         Self { room, written }
     }
 
