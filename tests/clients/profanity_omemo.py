@@ -6,7 +6,7 @@ import time
 from xml.etree import ElementTree
 
 import scene
-from profanity import Terminal
+from profanity import Profanity
 from slixmpp_clients import Person, within
 
 DEVICES = "eu.siacs.conversations.axolotl.devicelist"
@@ -19,9 +19,9 @@ def main():
         asyncio.run(have_no_devices(jid, arguments))
     terminals = []
     try:
-        romeo = Terminal("omemo-romeo", arguments.romeo, arguments, "force", arguments.port)
+        romeo = Profanity("omemo-romeo", arguments.romeo, arguments, "force", arguments.port)
         terminals.append(romeo)
-        juliet = Terminal("omemo-juliet", arguments.juliet, arguments, "legacy", arguments.direct_port)
+        juliet = Profanity("omemo-juliet", arguments.juliet, arguments, "legacy", arguments.direct_port)
         terminals.append(juliet)
         play(romeo, juliet)
     finally:

@@ -12,16 +12,19 @@ sys.path.insert(0, str(HERE.parent))
 
 import servers
 
-CLIENTS = ["slixmpp_clients", "slixmpp_admin", "slixmpp_pubsub", "aioxmpp_pubsub", "slixmpp_history", "go_sendxmpp", "profanity", "profanity_omemo"]
+CLIENTS = ["slixmpp_clients", "slixmpp_admin", "slixmpp_pubsub", "aioxmpp_pubsub", "slixmpp_history", "slixmpp_rooms", "go_sendxmpp", "profanity", "profanity_omemo", "poezio"]
+# On a screen, which makes them slow and shaky: only when they are named.
+BY_HAND = ["gajim"]
 SECONDS_MAX = 120
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--against", choices=["magpie", "prosody"], default="magpie")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CLIENTS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CLIENTS)}; when named also {', '.join(BY_HAND)}")
     arguments = parser.parse_args()
-    clients = [client for client in CLIENTS if not arguments.names or any(name in client for name in arguments.names)]
+    named = [client for client in CLIENTS + BY_HAND if any(name in client for name in arguments.names)]
+    clients = named if arguments.names else CLIENTS
     if not clients:
         raise SystemExit(f"no client is called {arguments.names}")
     accounts = [f"{who}.{client}" for client in clients for who in ["romeo", "juliet"]]

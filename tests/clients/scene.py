@@ -1,6 +1,7 @@
 """RFC 6121 as two people live it: what every client test is told by its arguments, and how it says what it checked."""
 
 import argparse
+import tempfile
 import time
 
 
@@ -14,6 +15,7 @@ def arguments():
     parser.add_argument("--juliet", required=True, metavar="JID")
     parser.add_argument("--password", required=True)
     parser.add_argument("--folder", required=True, help="for what the client writes")
+    parser.add_argument("--pictures", default=tempfile.gettempdir(), help="folder for pictures of clients on a screen")
     return parser.parse_args()
 
 

@@ -9,11 +9,17 @@ use std::process::{Command, Stdio};
 use crate::Workspace;
 use crate::parts::run;
 
-/// A command and the Debian package that has it.
+/// A command and the Debian packages that have it.
 const COMMANDS: &[(&str, &str)] = &[
     ("prosody", "prosody"),
     ("go-sendxmpp", "go-sendxmpp"),
     ("profanity", "profanity"),
+    ("poezio", "poezio"),
+    ("gajim", "gajim gajim-omemo"),
+    ("Xvfb", "xvfb"),
+    ("xdotool", "xdotool"),
+    ("import", "imagemagick"),
+    ("dbus-run-session", "dbus"),
     ("tmux", "tmux"),
     ("openssl", "openssl"),
     ("python3", "python3"),
@@ -25,7 +31,7 @@ pub(crate) fn commands(wanted: &[&str]) -> Result<(), String> {
     let mut missing: Vec<&str> = COMMANDS
         .iter()
         .filter(|(command, _)| wanted.contains(command) && !is_on_path(command))
-        .map(|(_, package)| *package)
+        .flat_map(|(_, packages)| packages.split(' '))
         .collect();
     if wanted.contains(&"python3") && !python_makes_venvs() {
         missing.push("python3-venv");

@@ -27,7 +27,12 @@ const PARTS: &[Part] = &[
         needs_magpie: false,
         run: |w| conversations(w, &["--against".into(), "prosody".into()]),
     },
-    Part { name: "clients", about: "slixmpp, go-sendxmpp, profanity", needs_magpie: true, run: |w| clients(w, &[]) },
+    Part {
+        name: "clients",
+        about: "slixmpp, aioxmpp, go-sendxmpp, profanity, poezio",
+        needs_magpie: true,
+        run: |w| clients(w, &[]),
+    },
     Part { name: "migration", about: "from Prosody to Magpie", needs_magpie: true, run: migration },
     Part {
         name: "kill",
@@ -146,7 +151,11 @@ pub(crate) fn conversations(workspace: &Workspace, arguments: &[String]) -> Resu
 
 /// Runs the real clients; the arguments go to `tests/clients/run.py`.
 pub(crate) fn clients(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    needs::commands(&["go-sendxmpp", "profanity", "tmux", "openssl"])?;
+    let mut wanted = vec!["go-sendxmpp", "profanity", "poezio", "tmux", "openssl"];
+    if arguments.iter().any(|word| word == "gajim") {
+        wanted.extend(["gajim", "Xvfb", "xdotool", "import", "dbus-run-session"]);
+    }
+    needs::commands(&wanted)?;
     python_script(workspace, "tests/clients/run.py", arguments)
 }
 
