@@ -207,7 +207,7 @@ mod tests {
     fn who_is_on_the_list_is_taken_out_with_all_its_clients_and_does_not_stay() {
         let mut scene = Scene::new(RoomConfig { persistent: true, ..RoomConfig::default() });
         scene.room.restore(bare("hag"), Standing { affiliation: Affiliation::Member, ..Standing::default() });
-        ["crone", "hag"].map(|name| scene.enters(name, name).unwrap());
+        ["crone", "hag"].iter().for_each(|name| scene.enters(name, name).unwrap());
         scene.sent();
         let gone = scene.room.shut_out(|account| *account == bare("hag"), Some("spam"), &mut scene.written);
         assert_eq!(gone, 1);
