@@ -36,7 +36,12 @@ pub(super) async fn user_sends_iq(outgoing: &Outgoing, to: &Jid) -> Result<Promi
     Ok(Promise::kept())
 }
 
-pub(super) fn send_iq_now(server: &Arc<Server>, session: &Arc<SessionHandle>, iq: &Stanza, to: &Jid) -> Result<Promise, Stop> {
+pub(super) fn send_iq_now(
+    server: &Arc<Server>,
+    session: &Arc<SessionHandle>,
+    iq: &Stanza,
+    to: &Jid,
+) -> Result<Promise, Stop> {
     if let Passed::ForServer = pass_iq(server, session, iq, to, None)? {
         let (from, account) = (Jid::from(session.jid.clone()), to.to_bare());
         let query = Query { server, session: Some(session), from: &from, to: &account, stanza: iq };
