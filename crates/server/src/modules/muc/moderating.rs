@@ -6,7 +6,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::key;
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
-use super::room::{Outcome, Outside, Removal, Room, Standing};
+use super::room::{Outcome, Outside, Removal, Room, Standing, unavailable};
 
 /// Items of one request.
 const ITEMS_MAX: usize = 1000;
@@ -144,9 +144,31 @@ impl Room {
             return self.remove(nick, &Removal { statuses: &[Status::Kicked], reason, actor, more: None }, out);
         }
         let Some(occupant) = self.occupants.named_mut(nick).filter(|occupant| occupant.role != role) else { return };
-        occupant.role = role;
+        let before = std::mem::replace(&mut occupant.role, role);
         self.refresh(nick);
         self.show_acted(nick, actor, reason, &[], out);
+        self.after_role(nick, before, out);
+    }
+
+    /// What follows for who sees whom from another role.
+    fn after_role(&self, nick: &str, before: Role, out: &mut impl Outside) {
+        let Some(occupant) = self.occupants.named(nick) else { return };
+        if self.config.broadcast.has(before) && !self.config.broadcast.has(occupant.role) {
+            let item = |with_address| Item { role: Some(Role::None), ..Self::item(occupant, with_address) };
+            let forms = [false, true].map(|shown| unavailable(occupant).with_child(&muc::user(Some(&item(shown)), &[])));
+            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
+                let presence = &forms[usize::from(self.sees_addresses(other))];
+                other.seats.iter().for_each(|seat| out.send(seat, presence));
+            }
+        }
+        // §5.1.1: who moderates knows addresses, also of those who were there before.
+        if occupant.role == Role::Moderator && before != Role::Moderator && !self.config.non_anonymous() {
+            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
+                if self.config.broadcast.has(other.role) {
+                    occupant.seats.iter().for_each(|seat| out.send(seat, &other.shown[1]));
+                }
+            }
+        }
     }
 
     /// A moderator gives an occupant another role.
@@ -190,7 +212,9 @@ impl Room {
                 self.remove(nick, &Removal { statuses: &[status], reason, actor, more: None }, out);
                 continue;
             }
+            let mut role = None;
             if let Some(occupant) = self.occupants.named_mut(nick) {
+                role = Some(occupant.role);
                 let usual = default_role(affiliation, self.config.moderated);
                 // What an affiliation gives is had at once; what another gave before stays, but for moderators who were that by theirs.
                 occupant.role = match before >= Affiliation::Admin {
@@ -200,6 +224,7 @@ impl Room {
             }
             self.refresh(nick);
             self.show_acted(nick, actor, reason, &[], out);
+            role.into_iter().for_each(|role| self.after_role(nick, role, out));
         }
         if nicks.is_empty() && affiliation != Affiliation::Outcast {
             self.tell_affiliation(account, affiliation, out);
