@@ -105,6 +105,11 @@ impl Room {
         if occupant.role == Role::Moderator {
             let actor = occupant.nick().to_owned();
             let nick = form.value("muc#roomnick").ok_or(StanzaCondition::BadRequest)?.to_owned();
+            // The nickname may be another's meanwhile.
+            let asked = form.value("muc#jid").map(|jid| FullJid::parse(jid).map_err(|_| StanzaCondition::BadRequest)).transpose()?;
+            if asked.is_some_and(|jid| self.occupants.seated(&jid).is_none_or(|asked| asked.nick() != nick)) {
+                return Err(StanzaCondition::ItemNotFound.into());
+            }
             if allow == Some(true) {
                 self.set_role(from, &nick, Role::Participant, Some(&actor), None, out)?;
             }
