@@ -53,16 +53,20 @@ impl Muc {
         let (said, _) = self.rooms.with(address, |room, _| room.said_by(from, message)).await?;
         let found = server.modules.retraction.find_in_room(server, &said, address).await.map_err(refusal)?;
         let act = |room: &mut Room, out: &mut Act<'_>| {
-            self.bury(room, found, out);
-            room.groupchat(from, message, out)
+            let ids = self.bury(room, found, out);
+            // Only if it is said: who has no voice any more takes nothing back.
+            room.groupchat(from, message, out)?;
+            room.forget_said(&ids);
+            Ok(())
         };
         Ok(self.rooms.with(address, act).await?.1)
     }
 
-    fn bury(&self, room: &mut Room, found: Tombstones, out: &mut Act<'_>) {
-        let ids: Vec<String> = found.0.iter().map(|(_, place, _)| self.archive.id(&room.address, *place)).collect();
-        room.forget_said(&ids);
+    /// Has tombstones written with the next message that is kept; gives the ids of those that they are for.
+    fn bury(&self, room: &Room, found: Tombstones, out: &mut Act<'_>) -> Vec<String> {
+        let ids = found.0.iter().map(|(_, place, _)| self.archive.id(&room.address, *place)).collect();
         out.tombstones = found;
+        ids
     }
 
     /// `<moderate/>`
@@ -82,7 +86,8 @@ impl Muc {
         let act = |room: &mut Room, out: &mut Act<'_>| {
             // Again: a moderator may have been one no more meanwhile.
             room.moderated(&from, id, reason)?;
-            self.bury(room, found, out);
+            let ids = self.bury(room, found, out);
+            room.forget_said(&ids);
             let said = out.keep(said, None);
             room.broadcast(&said, out);
             Ok(())
