@@ -12,6 +12,7 @@ use crate::parts::run;
 /// A command and the Debian packages that have it.
 const COMMANDS: &[(&str, &str)] = &[
     ("prosody", "prosody"),
+    ("ejabberdctl", "ejabberd"),
     ("go-sendxmpp", "go-sendxmpp"),
     ("profanity", "profanity"),
     ("poezio", "poezio"),

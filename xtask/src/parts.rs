@@ -137,8 +137,8 @@ fn build(workspace: &Workspace) -> Result<(), String> {
 
 /// Holds the conversations; the arguments go to their runner.
 pub(crate) fn conversations(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    if is_against_prosody(arguments) {
-        needs::commands(&["prosody"])?;
+    if let Some(peer) = peer(arguments) {
+        needs::commands(&[peer])?;
     } else if std::env::var_os("MAGPIE_BIN").is_none() {
         build(workspace)?;
     }
@@ -178,8 +178,8 @@ pub(crate) fn kill_rooms(workspace: &Workspace, arguments: &[String]) -> Result<
 }
 
 fn python_script(workspace: &Workspace, script: &str, arguments: &[String]) -> Result<(), String> {
-    if is_against_prosody(arguments) {
-        needs::commands(&["prosody"])?;
+    if let Some(peer) = peer(arguments) {
+        needs::commands(&[peer])?;
     } else if std::env::var_os("MAGPIE_BIN").is_none() {
         build(workspace)?;
     }
@@ -193,6 +193,12 @@ fn python_script(workspace: &Workspace, script: &str, arguments: &[String]) -> R
         .current_dir(&workspace.root))
 }
 
-fn is_against_prosody(arguments: &[String]) -> bool {
-    arguments.windows(2).any(|pair| pair[0] == "--against" && pair[1] == "prosody")
+/// The command of the other server that the arguments name.
+fn peer(arguments: &[String]) -> Option<&'static str> {
+    let pair = arguments.windows(2).find(|pair| pair[0] == "--against")?;
+    match pair[1].as_str() {
+        "prosody" => Some("prosody"),
+        "ejabberd" => Some("ejabberdctl"),
+        _ => None,
+    }
 }

@@ -28,7 +28,7 @@ pub struct Pairs {
     pub in_flight: u32,
     /// Closed loop: stanzas that the server has not acknowledged at which a session stops sending; it takes --acks, and a session
     /// asks after each fifth stanza
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(5..))]
+    #[arg(long, value_name = "N", requires = "acks", value_parser = clap::value_parser!(u32).range(5..))]
     pub unacknowledged_max: Option<u32>,
     /// Ends when so many messages of all pairs together have come
     #[arg(long, value_name = "N")]

@@ -1,6 +1,6 @@
 //! RFC 6120, RFC 6121 and the XEPs as conversations: `README.md` beside this file describes the format.
 //!
-//! `cargo xtask conversations [--against prosody] [NAME…]` runs those whose file name contains one of the names.
+//! `cargo xtask conversations [--against prosody|ejabberd] [--list] [NAME…]` runs those whose file name contains one of the names.
 
 mod runner;
 
@@ -31,19 +31,22 @@ fn main() -> ExitCode {
 
 struct Arguments {
     kind: Kind,
+    /// Only say which are held with which server.
+    list: bool,
     names: Vec<String>,
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut parsed = Arguments { kind: Kind::Magpie, names: Vec::new() };
+    let mut parsed = Arguments { kind: Kind::Magpie, list: false, names: Vec::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--against" => match words.next().as_deref() {
-                Some("magpie") => parsed.kind = Kind::Magpie,
-                Some("prosody") => parsed.kind = Kind::Prosody,
-                other => return Err(format!("--against magpie or --against prosody, not {other:?}")),
-            },
+            "--against" => {
+                let name = words.next().unwrap_or_default();
+                parsed.kind =
+                    Kind::parse(&name).ok_or_else(|| format!("--against magpie, prosody or ejabberd, not {name:?}"))?;
+            }
+            "--list" => parsed.list = true,
             option if option.starts_with('-') => return Err(format!("unknown option {option}")),
             name => parsed.names.push(name.to_owned()),
         }
@@ -55,12 +58,16 @@ fn run() -> Result<bool, String> {
     let arguments = arguments()?;
     runner::pattern::judge_the_judge()?;
     let (scripts, skipped) = scripts(&arguments)?;
+    if arguments.list {
+        list(&scripts);
+        return Ok(true);
+    }
     for (name, reason) in &skipped {
-        println!("not for {:?}: {name} ({reason})", arguments.kind);
+        println!("not for {}: {name} ({reason})", arguments.kind.name());
     }
     let magpie = match arguments.kind {
         Kind::Magpie => magpie_program()?,
-        Kind::Prosody => PathBuf::new(),
+        Kind::Prosody | Kind::Ejabberd => PathBuf::new(),
     };
     let mut groups: BTreeMap<_, Vec<&Script>> = BTreeMap::new();
     for script in &scripts {
@@ -90,6 +97,15 @@ fn run() -> Result<bool, String> {
     Ok(failed.is_empty())
 }
 
+/// Which conversation is held with which server, as a table in Markdown.
+fn list(scripts: &[Script]) {
+    println!("| conversation | Prosody | ejabberd |\n|---|---|---|");
+    for script in scripts {
+        let cell = |kind| script.not_for.get(&kind).map_or("yes", String::as_str);
+        println!("| {} | {} | {} |", script.name, cell(Kind::Prosody), cell(Kind::Ejabberd));
+    }
+}
+
 type Skipped = Vec<(String, String)>;
 
 fn scripts(arguments: &Arguments) -> Result<(Vec<Script>, Skipped), String> {
@@ -108,9 +124,9 @@ fn scripts(arguments: &Arguments) -> Result<(Vec<Script>, Skipped), String> {
         if !arguments.names.is_empty() && !arguments.names.iter().any(|name| script.name.contains(file_stem(name))) {
             continue;
         }
-        match &script.only_magpie {
-            Some(reason) if arguments.kind != Kind::Magpie => skipped.push((script.name, reason.clone())),
-            _ => scripts.push(script),
+        match script.not_for.get(&arguments.kind) {
+            Some(reason) => skipped.push((script.name, reason.clone())),
+            None => scripts.push(script),
         }
     }
     if scripts.is_empty() && skipped.is_empty() {

@@ -119,7 +119,7 @@ fn check_element(expected: &Node, found: &Node, variables: &mut Variables, path:
     for (name, pattern) in expected.attrs.iter().filter(|(name, _)| name.0 != IS) {
         let shown = format!("{path} @{}", name.1);
         match (pattern.as_str(), found.attrs.get(name)) {
-            ("{absent}", None) => {}
+            ("{absent}" | "{not true}", None) => {}
             ("{absent}", Some(value)) => return Err(format!("{shown}: must not be there, found '{value}'")),
             (_, None) => return Err(format!("{shown}: expected '{pattern}', is missing")),
             (_, Some(value)) => check_value(pattern, value, variables).map_err(|why| format!("{shown}: {why}"))?,
@@ -192,6 +192,9 @@ fn check_value(pattern: &str, value: &str, variables: &mut Variables) -> Result<
         } else {
             Err(format!("expected one of {choices}, found '{value}'"))
         };
+    }
+    if let Some(other) = pattern.strip_prefix("{not ").and_then(|rest| rest.strip_suffix('}')) {
+        return if value == other { Err(format!("must not be '{other}'")) } else { Ok(()) };
     }
     if let Some(decoded) = pattern.strip_prefix("{decoded ").and_then(|rest| rest.strip_suffix('}')) {
         let value = BASE64.decode(value).map_err(|error| format!("'{value}' is not base64: {error}"))?;
@@ -268,6 +271,9 @@ const TABLE: &[(&str, &str, bool)] = &[
     ("<iq id='{any}'/>", "<iq/>", false),
     ("<iq id='{absent}'/>", "<iq/>", true),
     ("<iq id='{absent}'/>", "<iq id='a'/>", false),
+    ("<iq id='{not true}'/>", "<iq/>", true),
+    ("<iq id='{not true}'/>", "<iq id='false'/>", true),
+    ("<iq id='{not true}'/>", "<iq id='true'/>", false),
     ("<iq id='{one of a b}'/>", "<iq id='b'/>", true),
     ("<iq id='{one of a b}'/>", "<iq id='c'/>", false),
     ("<iq to='romeo@{host}/{any}'/>", "<iq to='romeo@h/x'/>", true),

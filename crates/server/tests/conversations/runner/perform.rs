@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, PATIENCE};
+use super::ejabberd;
 use super::pattern::{IS, Variables, check, substitute};
 use super::script::{Action, Actor, Order, Script, Step};
-use super::servers::Server;
+use super::servers::{Kind, Server};
 use super::xml::{CLIENT, Incoming, Node, SM, STREAM, STREAM_ERRORS, parse_fragment};
 
 /// Where the server under test listens.
@@ -248,6 +249,7 @@ impl Stage<'_> {
                 && node.attr("from").is_some_and(|from| !from.contains('/'));
             let by_the_way = node.is(SM, "r")
                 || is_absence
+                || self.server.kind == Kind::Ejabberd && ejabberd::says_unasked(node)
                 || self.allowed.get(actor).into_iter().flatten().any(|one| self.matches(one, node));
             if !by_the_way || expected.iter().any(|one| self.matches(one, node)) {
                 return Ok(incoming);

@@ -4,19 +4,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::servers::domain_of;
+use super::servers::{Kind, domain_of};
 
 /// One file.
 pub(crate) struct Script {
     pub(crate) path: PathBuf,
     /// The file's name without its ending: also the first label of the domain that only this file uses.
     pub(crate) name: String,
-    /// `only magpie: …`
-    pub(crate) only_magpie: Option<String>,
+    /// `only magpie: …`, `not for prosody: …`: which servers it is not held with, and why.
+    pub(crate) not_for: BTreeMap<Kind, String>,
     /// `server with key = value`: configuration that the server must be started with.
     pub(crate) settings: BTreeMap<String, String>,
     /// `prosody with mam`: modules that Prosody needs for it and that would change what it does elsewhere.
     pub(crate) prosody_modules: Vec<String>,
+    /// `prosody with name = value`: lines of its configuration.
+    pub(crate) prosody_options: Vec<String>,
+    /// `ejabberd with mod_stun_disco: {}`: its modules with their options, as one line of YAML.
+    pub(crate) ejabberd_modules: Vec<String>,
+    /// It speaks of `pubsub.{host}`: Magpie and ejabberd serve that by themselves, Prosody must be told to.
+    pub(crate) has_pubsub: bool,
     /// The local parts that must be accounts when the conversation begins.
     pub(crate) accounts: Vec<String>,
     /// It speaks of `conference.{host}`: Magpie serves that by itself, other servers must be told to.
@@ -118,9 +124,12 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
     let mut script = Script {
         path: path.to_owned(),
         name,
-        only_magpie: None,
+        not_for: BTreeMap::new(),
         settings: BTreeMap::new(),
         prosody_modules: Vec::new(),
+        prosody_options: Vec::new(),
+        ejabberd_modules: Vec::new(),
+        has_pubsub: text.contains("pubsub.{host}"),
         accounts: Vec::new(),
         has_rooms: text.contains("conference.{host}"),
         actors: BTreeMap::new(),
@@ -161,7 +170,15 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
 
 fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
     if let Some(reason) = line.strip_prefix("only magpie: ") {
-        script.only_magpie = Some(reason.to_owned());
+        script.not_for.extend([Kind::Prosody, Kind::Ejabberd].map(|kind| (kind, reason.to_owned())));
+        return Ok(true);
+    }
+    if let Some(exception) = line.strip_prefix("not for ") {
+        let (name, reason) = exception.split_once(": ").ok_or("expected `not for prosody: reason`")?;
+        let kind = Kind::parse(name).filter(|kind| *kind != Kind::Magpie).ok_or("expected prosody or ejabberd")?;
+        if script.not_for.insert(kind, reason.to_owned()).is_some() {
+            return Err("one reason for each server".into());
+        }
         return Ok(true);
     }
     if let Some(setting) = line.strip_prefix("server with ") {
@@ -175,8 +192,14 @@ fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
         script.settings.insert(format!("{EARLIER}{}", key.trim()), value.trim().to_owned());
         return Ok(true);
     }
-    if let Some(module) = line.strip_prefix("prosody with ") {
-        script.prosody_modules.push(module.trim().to_owned());
+    if let Some(what) = line.strip_prefix("prosody with ") {
+        let what = what.trim().replace("{host}", &domain_of(script));
+        let list = if what.contains('=') { &mut script.prosody_options } else { &mut script.prosody_modules };
+        list.push(what);
+        return Ok(true);
+    }
+    if let Some(module) = line.strip_prefix("ejabberd with ") {
+        script.ejabberd_modules.push(module.trim().replace("{host}", &domain_of(script)));
         return Ok(true);
     }
     if let Some(account) = line.strip_suffix(" exists") {

@@ -1,8 +1,9 @@
-//! The servers that conversations are held with: Magpie, or Prosody to see whether a conversation itself is right.
+//! The servers that conversations are held with: Magpie, or Prosody or ejabberd to see whether a conversation itself is right.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,25 +11,43 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::connection::PASSWORD;
+use super::ejabberd;
 use super::perform::Addresses;
 use super::script::{EARLIER, Script};
+use super::xml::{CLIENT, STREAM};
 
 /// A server that was started for some scripts, on a folder of its own; both end with the value.
 pub(crate) struct Server {
+    pub(super) kind: Kind,
     pub(crate) addresses: Addresses,
     command: Mutex<Command>,
     child: Mutex<Child>,
     folder: tempfile::TempDir,
 }
 
-/// How long a server may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to start or to stop: ejabberd starts some forty processes for each domain.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Which program.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     Magpie,
     Prosody,
+    Ejabberd,
+}
+
+impl Kind {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        [Self::Magpie, Self::Prosody, Self::Ejabberd].into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Magpie => "magpie",
+            Self::Prosody => "prosody",
+            Self::Ejabberd => "ejabberd",
+        }
+    }
 }
 
 /// The domain that only this script uses.
@@ -48,9 +67,10 @@ impl Server {
         let mut command = match kind {
             Kind::Magpie => prepare_magpie(folder.path(), addresses, scripts, settings, magpie)?,
             Kind::Prosody => prepare_prosody(folder.path(), addresses, scripts, settings)?,
+            Kind::Ejabberd => ejabberd::prepare(folder.path(), addresses, scripts, settings)?,
         };
         let child = spawn(&mut command, folder.path())?;
-        let server = Self { addresses, command: Mutex::new(command), child: Mutex::new(child), folder };
+        let server = Self { kind, addresses, command: Mutex::new(command), child: Mutex::new(child), folder };
         server.wait_until_it_listens()?;
         Ok(server)
     }
@@ -68,6 +88,8 @@ impl Server {
             Ok(Some(status)) => return Err(format!("the server did not stop in order ({status}):\n{}", self.log())),
             _ => return Err("the server does not stop".into()),
         }
+        // Only ejabberd makes it.
+        let _ = fs::remove_file(self.folder.path().join(ejabberd::READY));
         let mut command = self.command.lock().expect("no thread panics with the lock");
         *self.child() = spawn(&mut command, self.folder.path())?;
         self.wait_until_it_listens()
@@ -80,10 +102,12 @@ impl Server {
     fn wait_until_it_listens(&self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if TcpStream::connect(self.addresses.starttls).is_ok()
+            let has_accounts = self.kind != Kind::Ejabberd || self.folder.path().join(ejabberd::READY).exists();
+            if has_accounts
                 && TcpStream::connect(self.addresses.direct_tls).is_ok()
+                && let Ok(connection) = TcpStream::connect(self.addresses.starttls)
             {
-                return Ok(());
+                return self.wait_until_it_answers(connection);
             }
             if let Some(status) = self.child().try_wait().map_err(|error| error.to_string())? {
                 return Err(format!("the server ended at once ({status}):\n{}", self.log()));
@@ -95,10 +119,21 @@ impl Server {
         }
     }
 
+    /// Prosody listens long before it has read all its domains.
+    fn wait_until_it_answers(&self, mut connection: TcpStream) -> Result<(), String> {
+        let header = format!("<stream:stream to='localhost' version='1.0' xmlns='{CLIENT}' xmlns:stream='{STREAM}'>");
+        connection
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| connection.write_all(header.as_bytes()))
+            .and_then(|()| connection.read(&mut [0]))
+            .map(drop)
+            .map_err(|error| format!("the server does not answer: {error}\n{}", self.log()))
+    }
+
     /// The last lines that it wrote.
     pub(crate) fn log(&self) -> String {
         let mut all = String::new();
-        for name in ["output", "prosody.log"] {
+        for name in ["output", "prosody.log", ejabberd::LOG] {
             let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
             all.push_str(&String::from_utf8_lossy(&bytes));
         }
@@ -132,8 +167,19 @@ fn free_address() -> Result<SocketAddr, String> {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map_err(|error| error.to_string())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A certificate and its key for the domains of all conversations, in PEM.
+pub(super) fn certificate() -> Result<(String, String), String> {
+    let names = ["localhost".to_owned(), "*.localhost".to_owned()];
+    let mut parameters = rcgen::CertificateParams::new(names).map_err(|error| error.to_string())?;
+    // Erlang waits for the end of a certificate, and rcgen's default lies beyond what it can wait for.
+    parameters.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
+    let certificate = parameters.self_signed(&key).map_err(|error| error.to_string())?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 fn prepare_magpie(
@@ -218,11 +264,10 @@ fn prepare_prosody(
     settings: &BTreeMap<String, String>,
 ) -> Result<Command, String> {
     let open_registration = settings.get("registration.open").is_some_and(|value| value == "true");
+    let (certificate_pem, key_pem) = certificate()?;
     let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "*.localhost".to_owned()])
-        .map_err(|error| error.to_string())?;
-    write(&certificate, &made.cert.pem())?;
-    write(&key, &made.signing_key.serialize_pem())?;
+    write(&certificate, &certificate_pem)?;
+    write(&key, &key_pem)?;
     let data = folder.join("data");
     let registration = if open_registration { "; \"register_ibr\"" } else { "" };
     let admins = settings.get("admins").map_or("", String::as_str).trim_matches(['[', ']']);
@@ -261,8 +306,16 @@ contact_info = {{ abuse = {{ "mailto:abuse@shakespeare.example" }} }}
         if !script.prosody_modules.is_empty() {
             let _ = writeln!(config, "modules_enabled = {{ \"{}\" }}", script.prosody_modules.join("\"; \""));
         }
+        for option in &script.prosody_options {
+            let _ = writeln!(config, "{option}");
+        }
         if script.has_rooms {
             let _ = writeln!(config, "Component \"conference.{domain}\" \"muc\"\nmodules_enabled = {{ \"muc_mam\" }}");
+        }
+        if script.has_pubsub {
+            // Nodes are made by its administrators alone: whoever a conversation names first.
+            let admin = script.accounts.first().map_or("", String::as_str);
+            let _ = writeln!(config, "Component \"pubsub.{domain}\" \"pubsub\"\nadmins = {{ \"{admin}@{domain}\" }}");
         }
         let accounts = data.join(prosody_file_name(&domain)).join("accounts");
         fs::create_dir_all(&accounts).map_err(|error| error.to_string())?;
