@@ -264,7 +264,8 @@ impl Exchange {
         let message = ClientFirst::parse(message).ok_or(SaslFailure::MalformedRequest)?;
         let username = self.identify(&message.username, message.authzid.as_deref())?;
         let data = match (message.flag, plus) {
-            (BindingFlag::Bound(name), true) => self.bindings.get(name).ok_or(SaslFailure::NotAuthorized)?,
+            // No guess at a password: older clients try each -PLUS mechanism with `tls-unique`, which TLS 1.3 does not have.
+            (BindingFlag::Bound(name), true) => self.bindings.get(name).ok_or(SaslFailure::InvalidMechanism)?,
             // Somebody took the -PLUS mechanisms out of the features on their way (RFC 5802 §6).
             (BindingFlag::NotOffered, _) if self.has_plus => return Err(SaslFailure::NotAuthorized),
             (BindingFlag::NotOffered | BindingFlag::Unsupported, false) => &[],

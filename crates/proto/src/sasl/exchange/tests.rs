@@ -200,12 +200,12 @@ fn flag_and_mechanism_must_agree_and_the_type_must_be_there() {
     let first = |mechanism, gs2_header| first_failure(&offer(), mechanism, &[gs2_header, CLIENT.bare].concat());
     assert_eq!(first("SCRAM-SHA-256", "p=tls-exporter,,"), SaslFailure::MalformedRequest);
     assert_eq!(first("SCRAM-SHA-256-PLUS", "n,,"), SaslFailure::MalformedRequest);
-    assert_eq!(first("SCRAM-SHA-256-PLUS", "p=tls-unique,,"), SaslFailure::NotAuthorized);
+    assert_eq!(first("SCRAM-SHA-256-PLUS", "p=tls-unique,,"), SaslFailure::InvalidMechanism);
 
     let bindings = ChannelBindings { tls_exporter: None, tls_server_end_point: Some(END_POINT.to_vec()) };
     let offer = Offer::new("example.com", bindings, &Hash::ALL, false, false);
     let initial = ["p=tls-exporter,,", CLIENT.bare].concat();
-    assert_eq!(first_failure(&offer, "SCRAM-SHA-256-PLUS", &initial), SaslFailure::NotAuthorized);
+    assert_eq!(first_failure(&offer, "SCRAM-SHA-256-PLUS", &initial), SaslFailure::InvalidMechanism);
 }
 
 #[test]
