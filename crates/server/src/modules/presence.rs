@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{About, Module};
 use crate::mailbox::{Addressee, Delivery, Mail};
 use crate::modules::blocking::BlockList;
+use crate::modules::muc;
 use crate::modules::offline::refusal;
 use crate::news;
 use crate::promise::Promise;
@@ -213,7 +214,14 @@ impl Presence {
             if entered.is_err() && kind == PresenceType::Available && !server.modules.muc.has(&session.jid, to) {
                 self.forget_directed(server, session, to);
             }
-            return entered;
+            return entered.or_else(|error| {
+                // As the examples of XEP-0045 §7.2 have it: clients know by this what was refused.
+                let refusal = error.reply_to(stanza).map(|refusal| muc::refused(&refusal));
+                if let Some(refusal) = refusal {
+                    session.send(refusal);
+                }
+                Ok(Promise::kept())
+            });
         }
         self.deliver(server, stanza, &session.jid, to);
         Ok(Promise::kept())

@@ -261,6 +261,13 @@ impl Muc {
     }
 }
 
+/// The error that answers somebody's presence, with what says that it is from a room.
+pub fn refused(error: &Stanza) -> Stanza {
+    let payload = error.children().next().map(|child| child.element());
+    let bare = error.without_children(|_| true).with_child(&Element::new("x", muc::NS));
+    payload.map_or_else(|| bare.clone(), |payload| bare.with_child(&payload))
+}
+
 /// A new room, which is its maker's and locked until it says what it is to be.
 fn found(address: BareJid, founder: BareJid) -> Room {
     let mut room = Room::new(address, RoomConfig::default(), random_bytes());
