@@ -90,6 +90,8 @@ pub struct RoomConfig {
     pub voice_requests: bool,
     /// `slow_mode_duration`: seconds between messages of one occupant (XEP-0500); 0 for none.
     pub slow_mode_seconds: u32,
+    /// `forwardmentions`: whether members who are mentioned and not there get the message (XEP-0452).
+    pub forward_mentions: bool,
 }
 
 /// A form that a room cannot be configured with, by what is wrong with it.
@@ -152,6 +154,7 @@ impl Default for RoomConfig {
             broadcast: Roles::ALL,
             voice_requests: true,
             slow_mode_seconds: 0,
+            forward_mentions: false,
         }
     }
 }
@@ -237,6 +240,7 @@ impl RoomConfig {
             "maxusers" => self.occupants_max = number()?.clamp(1, Self::default().occupants_max),
             "enablelogging" | "enablearchiving" => self.archived = flag()?,
             "allowvoicerequests" | "allow_voice_requests" => self.voice_requests = flag()?,
+            "forwardmentions" => self.forward_mentions = flag()?,
             "slow_mode_duration" => self.slow_mode_seconds = number()?.min(SLOW_MODE_MAX),
             "presencebroadcast" => {
                 self.broadcast = Roles::default();
@@ -302,6 +306,11 @@ impl RoomConfig {
             .with(history)
             .with(flag("enablelogging", "Messages are kept in an archive", self.archived))
             .with(broadcast)
+            .with(flag(
+                "forwardmentions",
+                "Members who are mentioned and not there get the message",
+                self.forward_mentions,
+            ))
             .with(line(
                 "slow_mode_duration",
                 "Seconds between messages of one occupant",

@@ -143,7 +143,11 @@ mod tests {
             ("<active xmlns='http://jabber.org/protocol/chatstates'/>", false),
             ("<body>x</body><replace xmlns='urn:xmpp:message-correct:0' id='1'/>", false),
         ] {
-            assert_eq!(counts(&stanza(&format!("<message type='groupchat'>{content}</message>"))), counted, "{content}");
+            assert_eq!(
+                counts(&stanza(&format!("<message type='groupchat'>{content}</message>"))),
+                counted,
+                "{content}"
+            );
         }
         assert!(!counts(&stanza("<message type='chat'><body>x</body></message>")));
     }

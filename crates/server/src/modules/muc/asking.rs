@@ -6,10 +6,11 @@ use magpie_proto::xeps::muc::{self, Affiliation};
 use magpie_proto::xeps::{mam, result_sets};
 use magpie_proto::{Jid, StanzaCondition};
 
+use super::hats;
 use super::registering::NS_REGISTER;
 use super::retracting::NS_MODERATE;
 use super::room::{NS_OCCUPANT_ID, Outcome, Room};
-use crate::modules::{retraction, vcard};
+use crate::modules::{adhoc, retraction, vcard};
 
 impl Room {
     /// Service discovery's answer on the room.
@@ -33,6 +34,8 @@ impl Room {
             "http://jabber.org/protocol/muc#self-ping-optimization",
             "urn:xmpp:sid:0",
             vcard::NS,
+            hats::NS,
+            adhoc::NS,
             either(config.persistent, "muc_persistent", "muc_temporary"),
             either(config.public, "muc_public", "muc_hidden"),
             either(config.members_only, "muc_membersonly", "muc_open"),
@@ -71,12 +74,16 @@ impl Room {
             .with(text("description", "Description", &self.config.description))
             .with(text("occupants", "Occupants", &self.occupants.len().to_string()))
             .with(text("lang", "Language", &self.config.language))
-            .with(field(FieldType::Boolean, "subjectmod", "Occupants may change the subject").with_bool(self.config.change_subject))
+            .with(
+                field(FieldType::Boolean, "subjectmod", "Occupants may change the subject")
+                    .with_bool(self.config.change_subject),
+            )
             .with(field(FieldType::JidMulti, "contactjid", "Contact addresses").with_values(contacts))
             .with(history);
         if let Some(subject) = subject {
             form = form.with(text("subject", "Subject", &subject));
         }
+        form.fields.extend(self.hats_field());
         if !self.avatars.is_empty() {
             let hashes = self.avatars.iter().map(|hash| &**hash);
             form = form.with(field(FieldType::TextMulti, "avatarhash", "Hashes of the avatar").with_values(hashes));
@@ -115,7 +122,8 @@ impl Room {
 
     /// As it stands there.
     pub fn listed(&self) -> Item {
-        let name = if self.config.name.is_empty() { self.address.local().unwrap_or_default() } else { &self.config.name };
+        let name =
+            if self.config.name.is_empty() { self.address.local().unwrap_or_default() } else { &self.config.name };
         Item::new(self.address.clone()).with_name(name)
     }
 }

@@ -130,7 +130,12 @@ fn found<'a>(bans: &'a HashMap<BareJid, Ban>, account: &BareJid) -> Option<&'a B
 
 impl Room {
     /// Takes out whoever is on the list, and out of those who stay while their clients sleep.
-    pub(super) fn shut_out(&mut self, banned: impl Fn(&BareJid) -> bool, reason: Option<&str>, out: &mut impl Outside) -> usize {
+    pub(super) fn shut_out(
+        &mut self,
+        banned: impl Fn(&BareJid) -> bool,
+        reason: Option<&str>,
+        out: &mut impl Outside,
+    ) -> usize {
         let gone = self.occupants.iter().filter(|occupant| banned(&occupant.account));
         let gone: Vec<String> = gone.map(|occupant| occupant.nick().to_owned()).collect();
         let staying: Vec<BareJid> = self.stays().filter(|account| banned(account)).cloned().collect();
@@ -153,14 +158,22 @@ impl Muc {
             self.bans.look_again(service).await?;
         }
         // Whoever enters from here on is refused.
-        let banned = |account: &BareJid| account == address || address.local().is_none() && account.domain() == address.domain();
+        let banned =
+            |account: &BareJid| account == address || address.local().is_none() && account.domain() == address.domain();
         let mut gone = 0;
         for room in self.rooms.awake_of(service) {
             let act = |room: &mut Room, out: &mut Act<'_>| room.shut_out(banned, ban.reason.as_deref(), out);
             gone += self.rooms.with_awake(&room, false, act).map_or(0, |(gone, _)| gone);
         }
         if address.local().is_some() {
-            for (room, _) in self.rooms.storage.rooms_of(address).await?.into_iter().filter(|(room, _)| room.domain() == service.domain()) {
+            for (room, _) in self
+                .rooms
+                .storage
+                .rooms_of(address)
+                .await?
+                .into_iter()
+                .filter(|(room, _)| room.domain() == service.domain())
+            {
                 let act = |room: &mut Room, out: &mut Act<'_>| Ok(room.shut_out(banned, ban.reason.as_deref(), out));
                 // One that is no more holds nobody.
                 gone += self.rooms.with(&room, act).await.map_or(0, |(gone, _)| gone);
@@ -211,7 +224,10 @@ mod tests {
         scene.sent();
         let gone = scene.room.shut_out(|account| *account == bare("hag"), Some("spam"), &mut scene.written);
         assert_eq!(gone, 1);
-        assert_eq!(scene.sent(), ["crone < hag: unavailable member/none hag 301", "hag < hag: unavailable member/none 110,301"]);
+        assert_eq!(
+            scene.sent(),
+            ["crone < hag: unavailable member/none hag 301", "hag < hag: unavailable member/none 110,301"]
+        );
         assert!(!scene.room.has_stay(&bare("hag")) && scene.written.changes.contains(&Change::Stay(bare("hag"))));
     }
 

@@ -8,7 +8,9 @@ mod asking;
 pub mod avatars;
 pub mod banning;
 mod entering;
+pub mod hats;
 mod inviting;
+pub mod mentioning;
 mod moderating;
 pub mod occupants;
 mod owning;
@@ -18,6 +20,7 @@ pub mod retracting;
 pub mod relaying;
 pub mod room;
 pub mod rooms;
+pub mod searching;
 pub mod storage;
 pub mod talking;
 pub mod throttling;
@@ -47,13 +50,13 @@ use self::throttling::Makers;
 use super::archive::MessageArchive;
 use super::offline::refusal;
 use super::pubsub::InRoom;
-use super::{About, Module, retraction, vcard};
+use super::{About, Module, adhoc, retraction, vcard};
 use crate::mailbox::{Addressee, Delivery};
 use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
 use crate::promise::Promise;
 use crate::registry::SessionHandle;
 use crate::requests::{Reply, Request, Requests, To, Verb};
-use crate::server::{Deps, Server, random_bytes};
+use crate::server::{Deps, Server, random_bytes, random_text};
 use crate::services::Service;
 
 /// Rooms in one answer to disco#items.
@@ -77,6 +80,9 @@ impl Module for Muc {
         of_rooms(500, "MUC Slow Mode", "0.1.1"),
         of_rooms(486, "MUC Avatars", "0.1.0"),
         of_rooms(502, "MUC Activity Indicator", "0.1.0"),
+        of_rooms(317, "Hats", "0.3.1"),
+        of_rooms(452, "MUC Mention Notifications", "0.2.2"),
+        of_rooms(433, "Extended Channel Search", "0.1.0"),
         of_rooms(421, "Occupant identifiers for semi-anonymous MUCs", "1.0.1"),
     ];
 
@@ -107,6 +113,8 @@ impl Module for Muc {
         requests.own(service, Verb::Set, ("moderate", retracting::NS_MODERATE), self, Self::moderate);
         requests.own(service, Verb::Get, ("vCard", vcard::NS), self, Self::vcard_get);
         requests.own(service, Verb::Set, ("vCard", vcard::NS), self, Self::vcard_set);
+        requests.own(service, Verb::Get, ("search", searching::NS), self, Self::search);
+        requests.own(service, Verb::Set, ("command", adhoc::NS), self, Self::command);
         requests.own_now(service, Verb::Get, ("ping", "urn:xmpp:ping"), self, |_, _| Ok(None));
     }
 }
@@ -133,7 +141,7 @@ impl Muc {
         message: &Stanza,
     ) -> Option<Outcome<Promise>> {
         let is_groupchat = message.type_().as_deref() == Some("groupchat");
-        let asks_store = retraction::takes_back(message) || unread::is_marker(message);
+        let asks_store = retraction::takes_back(message) || unread::is_marker(message) || mentioning::refers(message);
         if to.resource().is_some() || to.local().is_none() || !is_groupchat || asks_store {
             return None;
         }
@@ -171,7 +179,11 @@ impl Muc {
             .await?;
         wake(server, &address, &left);
         for stanza in &left.out {
-            deliver(server, stanza, *acknowledged).await?;
+            match deliver(server, stanza, *acknowledged).await {
+                // What everybody has got was sent, whoever else does not take it.
+                Err(_) if mentioning::is_forward(stanza) => {}
+                delivered => delivered?,
+            }
         }
         if to.resource().is_none() && unread::is_marker(message) {
             let read = self.displayed(&session.account, &address, message).await.map_err(refusal)?;
@@ -337,8 +349,12 @@ impl Muc {
     async fn items(self: Arc<Self>, request: Request) -> Reply {
         let payload = request.payload();
         if request.to.local().is_some() {
-            let (items, _) = self.rooms.with(&request.to, |room, _| room.items(&request.from)).await?;
-            return Ok(Some(items.element()));
+            let commands = payload.attr("node") == Some(adhoc::NS);
+            let act = |room: &mut Room, _: &mut rooms::Act<'_>| match commands {
+                true => room.check_seen(&request.from).map(|()| room.hat_commands(&request.from)),
+                false => room.items(&request.from),
+            };
+            return Ok(Some(self.rooms.with(&request.to, act).await?.0.element()));
         }
         match payload.attr("node") {
             None => self.listed(&request.to, &payload).await,
@@ -358,7 +374,8 @@ impl Muc {
             Some(Page::Before(name)) => storage.listed_back(service, Some(name), max).await,
             Some(Page::Index(_)) => return Err(StanzaCondition::FeatureNotImplemented.into()),
         };
-        let mut rows = rows.map_err(refusal)?;
+        let rows = rows.map_err(refusal)?.into_iter();
+        let mut rows: Vec<(String, String)> = rows.map(|(local, listed)| (local, listed.name)).collect();
         // Those that do not last stand in no store.
         let page = asked.as_ref().map(|asked| &asked.page);
         rows.extend(self.rooms.passing(service, page, max));
@@ -421,6 +438,16 @@ impl Muc {
         durable(left).await
     }
 
+    /// Commands of rooms: those for hats.
+    async fn command(self: Arc<Self>, request: Request) -> Reply {
+        let payload = request.payload();
+        let id = payload.attr("sessionid").filter(|id| !id.is_empty()).map_or_else(|| random_text(12), str::to_owned);
+        let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.hat_command(&request.from, &payload, &id, out);
+        let (answer, left) = self.rooms.with(&request.to, act).await?;
+        durable(left).await?;
+        Ok(Some(answer))
+    }
+
     /// Whether who asks may read what was said.
     async fn check_reader(&self, request: &Request) -> Outcome {
         let account = request.from.to_bare();
@@ -459,7 +486,7 @@ async fn durable(left: Left) -> Reply {
 
 /// §6.2: what the service is.
 fn info_of_service() -> Info {
-    let features = [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, "urn:xmpp:ping"];
+    let features = [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, searching::NS, "urn:xmpp:ping"];
     Info {
         identities: vec![Identity::new("conference", "text").with_name(Service::Muc.title())],
         features: features.into_iter().map(str::to_owned).collect(),

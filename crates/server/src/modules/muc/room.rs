@@ -12,6 +12,7 @@ use magpie_proto::xeps::muc_config::RoomConfig;
 use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use super::hats::{self, Hats};
 use super::occupants::{Occupant, Occupants, Seat};
 use super::throttling::{Pace, Taken};
 
@@ -52,6 +53,8 @@ pub enum Change {
     Standing(BareJid),
     /// Whether an account stays in it without a session.
     Stay(BareJid),
+    /// Which hats there are, and who wears them.
+    Hats,
     /// Its vCard is this one, or none.
     Vcard(Option<Box<Element>>),
     /// It is no more.
@@ -122,6 +125,8 @@ pub struct Room {
     /// Who has spoken so lately that it must wait, and when, in Unix milliseconds (XEP-0500).
     pub(super) spoke_at: HashMap<BareJid, i64>,
     pub(super) taken: Taken,
+    /// Its hats, where it has any (XEP-0317).
+    pub hats: Option<Box<Hats>>,
 }
 
 /// Result of something that somebody wants of a room.
@@ -157,6 +162,7 @@ impl Room {
             history: VecDeque::new(),
             spoke_at: HashMap::new(),
             taken: Taken::default(),
+            hats: None,
         }
     }
 
@@ -257,7 +263,13 @@ impl Room {
 
     /// What an occupant shows has changed: the two forms in which others get it are made anew.
     pub(super) fn refresh(&mut self, nick: &str) {
+        let hats = self.occupants.named(nick).and_then(|occupant| self.hats_of(&occupant.account));
+        let has_hats = self.hats.is_some();
         if let Some(occupant) = self.occupants.named_mut(nick) {
+            if has_hats {
+                let bare = occupant.presence.without_children(|child| child.ns == hats::NS);
+                occupant.presence = hats.iter().fold(bare, |presence, hats| presence.with_child(hats));
+            }
             occupant.shown = [false, true].map(|with_address| Self::presence_of(occupant, with_address, &[]));
         }
     }
@@ -378,7 +390,7 @@ pub(super) fn occupant_id(id: &str) -> Element {
 /// A stanza as an occupant sent it, as others may see it: from its address in the room, to nobody yet, without what only the room says.
 pub(super) fn as_occupant(stanza: &Stanza, address: &FullJid, id: &str) -> Stanza {
     let rooms_own = |name: &str, ns: &str| {
-        matches!(ns, muc::NS | muc::NS_USER | muc::NS_ADMIN | muc::NS_OWNER | NS_OCCUPANT_ID)
+        matches!(ns, muc::NS | muc::NS_USER | muc::NS_ADMIN | muc::NS_OWNER | NS_OCCUPANT_ID | hats::NS)
             || name == "delay" && ns == magpie_proto::xeps::delay::NS
     };
     stanza
@@ -390,7 +402,8 @@ pub(super) fn as_occupant(stanza: &Stanza, address: &FullJid, id: &str) -> Stanz
 
 /// The presence of somebody who is gone.
 pub(super) fn unavailable(occupant: &Occupant) -> Stanza {
-    let presence = Element::new("presence", ns::CLIENT).with_attr("from", &occupant.address).with_attr("type", "unavailable");
+    let presence =
+        Element::new("presence", ns::CLIENT).with_attr("from", &occupant.address).with_attr("type", "unavailable");
     Stanza::new(&presence.with(occupant_id(&occupant.id)))
 }
 

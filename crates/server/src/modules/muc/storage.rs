@@ -9,6 +9,7 @@ use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, ns};
 use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
 
+use super::hats::Hats;
 use super::room::{Change, Room, Standing, Subject};
 use crate::accounts;
 use crate::modules::vcard::Vcard;
@@ -68,6 +69,60 @@ impl Record for Standing {
     }
 }
 
+/// What is told of a room to who looks for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// The language.
+    pub language: String,
+    /// Whether everybody may enter.
+    pub open: bool,
+    /// Whether occupants see each other's addresses.
+    pub non_anonymous: bool,
+}
+
+impl Listed {
+    /// Of a room.
+    pub fn of(room: &Room) -> Self {
+        let config = &room.config;
+        Self {
+            name: config.name.clone(),
+            description: config.description.clone(),
+            language: config.language.clone(),
+            open: !config.members_only && config.password.is_none(),
+            non_anonymous: config.non_anonymous(),
+        }
+    }
+}
+
+impl Record for Listed {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let flag = |is: bool| if is { "1" } else { "0" };
+        Element::new("listed", ns::CLIENT)
+            .with_attr("name", &self.name)
+            .with_attr("description", &self.description)
+            .with_attr("language", &self.language)
+            .with_attr("open", flag(self.open))
+            .with_attr("non-anonymous", flag(self.non_anonymous))
+            .write(ns::CLIENT, out);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let listed = Element::parse(bytes, ns::CLIENT).ok()?;
+        let text = |name| listed.attr(name).map(str::to_owned);
+        Some(Self {
+            name: text("name")?,
+            description: text("description")?,
+            language: text("language")?,
+            open: listed.attr("open") == Some("1"),
+            non_anonymous: listed.attr("non-anonymous") == Some("1"),
+        })
+    }
+}
+
 /// The rows.
 pub struct Storage {
     store: Store,
@@ -77,10 +132,11 @@ pub struct Storage {
     stays: Map<String>,
     /// The rooms in which an account stays, and how far it has read each: the other side of it.
     stays_of: Map<String>,
-    /// The rooms of a service that are listed, with their names.
-    listed: Map<String>,
+    /// The rooms of a service that are listed.
+    listed: Map<Listed>,
     /// The vCards of rooms, and apart from them the hashes of their pictures (XEP-0486).
     vcards: Value<Vcard>,
+    hats: Value<Hats>,
     avatars: Value<String>,
 }
 
@@ -95,6 +151,7 @@ impl Storage {
             stays_of: store.map("rooms-of"),
             listed: store.map("rooms-listed"),
             vcards: store.value("room-vcards"),
+            hats: store.value("room-hats"),
             avatars: store.value("room-avatars"),
         }
     }
@@ -103,12 +160,19 @@ impl Storage {
     pub async fn read(&self, address: &BareJid) -> Result<Option<Room>, StoreError> {
         // What became of it is said to whoever changed it.
         let _ = self.store.settled().await;
-        let wanted = [self.rooms.wanted(), self.standings.wanted(), self.stays.wanted(), self.avatars.wanted()];
+        let wanted = [
+            self.rooms.wanted(),
+            self.standings.wanted(),
+            self.stays.wanted(),
+            self.avatars.wanted(),
+            self.hats.wanted(),
+        ];
         let rows = self.store.read(&accounts::owner(address), &wanted).await?;
         let Some(RoomRecord { config, secret, subject }) = self.rooms.found(&rows)? else { return Ok(None) };
         let mut room = Room::new(address.clone(), config, secret);
         room.subject = subject;
         room.stored = true;
+        room.hats = self.hats.found(&rows)?.map(Box::new);
         let avatars = self.avatars.found(&rows)?.unwrap_or_default();
         room.avatars = avatars.split_ascii_whitespace().map(Into::into).collect();
         for (account, standing) in self.standings.found(&rows)? {
@@ -138,17 +202,22 @@ impl Storage {
             Change::Record if !room.lasts() => {
                 self.rooms.delete(batch, &owner);
                 self.standings.clear(batch, &owner);
+                self.hats.delete(batch, &owner);
                 self.forget_stays(batch, room);
                 self.listed.delete(batch, &service, name);
             }
             Change::Standing(_) | Change::Stay(_) if !room.lasts() => {}
             Change::Record => {
                 self.rooms.put(batch, &owner, &RoomRecord::of(room));
+                // Those of before it was to last.
+                self.write_hats(batch, &owner, room);
                 match room.is_listed() {
-                    true => self.listed.put(batch, &service, name, &room.config.name),
+                    true => self.listed.put(batch, &service, name, &Listed::of(room)),
                     false => self.listed.delete(batch, &service, name),
                 }
             }
+            Change::Hats if !room.lasts() => {}
+            Change::Hats => self.write_hats(batch, &owner, room),
             Change::Vcard(Some(vcard)) => {
                 self.vcards.put(batch, &owner, &Vcard::new(vcard.as_ref().clone()));
                 self.avatars.put(batch, &owner, &room.avatars.join(" "));
@@ -178,13 +247,24 @@ impl Storage {
         }
     }
 
+    fn write_hats(&self, batch: &mut Batch, owner: &str, room: &Room) {
+        if let Some(hats) = &room.hats {
+            self.hats.put(batch, owner, hats);
+        }
+    }
+
     /// The vCard of a room.
     pub async fn vcard(&self, address: &BareJid) -> Result<Option<Element>, StoreError> {
         Ok(self.vcards.get(&accounts::owner(address)).await?.map(Vcard::into_element))
     }
 
     /// The rooms of a service that last, in the order of their localparts.
-    pub async fn all_of(&self, service: &BareJid, after: Option<&str>, limit: usize) -> Result<Vec<BareJid>, StoreError> {
+    pub async fn all_of(
+        &self,
+        service: &BareJid,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<BareJid>, StoreError> {
         let prefix = accounts::owner(service);
         let after = after.map(|local| format!("{prefix}{local}"));
         let owners = self.rooms.owners(&prefix, after.as_deref(), limit).await?;
@@ -221,13 +301,23 @@ impl Storage {
         Ok(self.rooms.get(&accounts::owner(room)).await?.map(|room| room.secret))
     }
 
-    /// Listed rooms of a service: localparts with names, after this one.
-    pub async fn listed(&self, service: &BareJid, after: Option<&str>, limit: usize) -> Result<Vec<(String, String)>, StoreError> {
+    /// Listed rooms of a service, by their localparts, after this one.
+    pub async fn listed(
+        &self,
+        service: &BareJid,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Listed)>, StoreError> {
         self.listed.range(&accounts::owner(service), "", after, limit).await
     }
 
     /// The same backwards, before this one.
-    pub async fn listed_back(&self, service: &BareJid, before: Option<&str>, limit: usize) -> Result<Vec<(String, String)>, StoreError> {
+    pub async fn listed_back(
+        &self,
+        service: &BareJid,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Listed)>, StoreError> {
         self.listed.range_back(&accounts::owner(service), "", before, limit).await
     }
 
@@ -257,8 +347,16 @@ mod tests {
     #[test]
     fn a_room_is_read_as_it_is_written() {
         let message = "<message from='coven@chat.shakespeare.example/thirdwitch' type='groupchat'><subject>Fire &lt;Burn&gt;</subject></message>";
-        let subject = Subject { message: Stanza::parse(message.as_bytes()).unwrap(), at: DateTime::from_unix_millis(1_800_000_000_123) };
-        let config = RoomConfig { name: "A Dark Cave".into(), persistent: true, password: Some("x".into()), ..RoomConfig::default() };
+        let subject = Subject {
+            message: Stanza::parse(message.as_bytes()).unwrap(),
+            at: DateTime::from_unix_millis(1_800_000_000_123),
+        };
+        let config = RoomConfig {
+            name: "A Dark Cave".into(),
+            persistent: true,
+            password: Some("x".into()),
+            ..RoomConfig::default()
+        };
         for subject in [None, Some(subject)] {
             let record = RoomRecord { config: config.clone(), secret: [7; 16], subject };
             assert_eq!(again(&record), record);
@@ -268,7 +366,11 @@ mod tests {
         let usual = RoomConfig { persistent: true, name: "coven".into(), ..RoomConfig::default() };
         RoomRecord { config: usual, secret: [7; 16], subject: None }.encode(&mut bytes);
         assert!(bytes.len() < 300, "{}", String::from_utf8_lossy(&bytes));
-        let standing = Standing { affiliation: Affiliation::Outcast, nick: None, reason: Some("Treason & more".into()) };
+        let description = "Eye of newt & \"toe of frog\"\n'Wool of bat'".into();
+        let listed = Listed { name: "A Dark <Cave>".into(), description, open: true, ..Listed::default() };
+        assert_eq!(again(&listed), listed);
+        let standing =
+            Standing { affiliation: Affiliation::Outcast, nick: None, reason: Some("Treason & more".into()) };
         assert_eq!(again(&standing), standing);
         assert_eq!(RoomRecord::decode(b"<room/>"), None);
     }

@@ -46,6 +46,7 @@ impl Room {
         };
         self.broadcast(&said, out);
         self.wake_sleepers(&said, out);
+        self.forward_mentions(&said, out);
         if said.child("body", ns::CLIENT).is_some() && !Hints::of(&said).no_store {
             self.remember(Said { at: now, message: said });
         }
@@ -127,7 +128,8 @@ impl Room {
         if !may {
             return Err(StanzaCondition::Forbidden.into());
         }
-        let said = self.as_said(occupant, message);
+        self.check_pace(from, out)?;
+        let said = self.as_said(self.occupant(from)?, message);
         let said = if self.config.archived { out.keep(said, self.who(from).as_ref()) } else { said };
         self.broadcast(&said, out);
         let empty = said.children().all(|child| !child.is("subject", ns::CLIENT) || child.element().text().is_empty());

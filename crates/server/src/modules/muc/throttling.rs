@@ -3,8 +3,8 @@
 //! Who is too fast is told to wait, and the room goes on for the others. Time is an argument.
 
 use hashbrown::HashMap;
-use magpie_proto::xeps::muc::Role;
 use magpie_proto::error::ErrorType;
+use magpie_proto::xeps::muc::Role;
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError};
 use parking_lot::Mutex;
 
@@ -89,7 +89,10 @@ impl Room {
     pub(super) fn check_pace(&mut self, from: &FullJid, out: &impl Outside) -> Outcome {
         let (pace, now) = (out.pace(), out.now().unix_millis());
         if pace.room != Rate::default() && !self.taken.said.has(pace.room, now) {
-            return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "the room takes no more messages for now"));
+            return Err(StanzaError::new(
+                StanzaCondition::ResourceConstraint,
+                "the room takes no more messages for now",
+            ));
         }
         if let Some(occupant) = self.occupants.seated_mut(from).filter(|occupant| occupant.role < Role::Moderator) {
             if !occupant.sent.has(pace.occupant, now) {
@@ -106,7 +109,10 @@ impl Room {
     pub(super) fn check_entrances(&mut self, out: &impl Outside) -> Outcome {
         let (rate, now) = (out.pace().entrances, out.now().unix_millis());
         if !self.taken.entered.has(rate, now) {
-            return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "too many enter the room at once: try later"));
+            return Err(StanzaError::new(
+                StanzaCondition::ResourceConstraint,
+                "too many enter the room at once: try later",
+            ));
         }
         self.taken.entered.take(rate, now);
         Ok(())
@@ -139,7 +145,10 @@ impl Makers {
         }
         let bucket = makers.get(account).copied().unwrap_or_default();
         if !bucket.has(rate, now_millis) || makers.len() >= MAKERS_MAX * 16 {
-            return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "you made many rooms: wait before you make more"));
+            return Err(StanzaError::new(
+                StanzaCondition::ResourceConstraint,
+                "you made many rooms: wait before you make more",
+            ));
         }
         makers.entry(account.clone()).or_default().take(rate, now_millis);
         Ok(())
@@ -217,7 +226,9 @@ mod tests {
     #[test]
     fn rooms_are_made_by_whom_the_configuration_lets_and_not_too_many_in_an_hour() {
         let makers = Makers::default();
-        let check = |who, admin, config: &config::Rooms, now| makers.check(&bare(who), admin, config, now).map_err(|error| error.condition);
+        let check = |who, admin, config: &config::Rooms, now| {
+            makers.check(&bare(who), admin, config, now).map_err(|error| error.condition)
+        };
         let few = config::Rooms { made_per_hour_max: 2, ..config::Rooms::default() };
         let made: Vec<_> = [0, 1, 2, 3_000_000].map(|now| check("hag", false, &few, now)).into();
         assert_eq!(made, [Ok(()), Ok(()), Err(StanzaCondition::ResourceConstraint), Ok(())]);
