@@ -189,7 +189,8 @@ impl Stage<'_> {
         hears(&mut other, "subscribed", &one_jid)?;
         for mut connection in [one, other] {
             // Once it is answered, everybody has been told that this session is gone, and nobody hears of it later.
-            connection.send("<presence type='unavailable'/><iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")?;
+            connection
+                .send("<presence type='unavailable'/><iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>")?;
             while connection.next_element("the answer after the end")?.attr("type") != Some("result") {}
             connection.send("</stream:stream>")?;
             while !matches!(connection.next(Instant::now() + PATIENCE)?, None | Some(Incoming::Closed(_))) {}
