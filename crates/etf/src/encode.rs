@@ -69,7 +69,7 @@ impl Encoder {
             bytes.reserve(tape.source.len() + tape.extra.len() + 16);
         }
         bytes.push(tag::VERSION);
-        let mut writer = Writer { tape, bytes, minor: self.minor_version };
+        let mut writer = Writer { tape, source: &tape.source, bytes, minor: self.minor_version };
         if self.deterministic {
             writer.sorted(term);
         } else {
@@ -97,6 +97,7 @@ fn compress(bytes: &mut Vec<u8>, from: usize, level: u8) -> Result<(), EncodeErr
 
 struct Writer<'a, 'b> {
     tape: &'a Tape<'a>,
+    source: &'a [u8],
     bytes: &'b mut Vec<u8>,
     minor: MinorVersion,
 }
@@ -288,7 +289,7 @@ impl<'a> Writer<'a, '_> {
         if self.minor < MinorVersion::Two {
             if name.is_ascii() {
                 self.bytes.extend_from_slice(&[tag::ATOM, 0, node.size as u8]);
-                return self.bytes.extend_from_slice(name);
+                return self.copy(node);
             }
             let text = str::from_utf8(name).expect("atoms are checked when they are read");
             if text.chars().all(|character| u32::from(character) < 256) {
@@ -305,7 +306,7 @@ impl<'a> Writer<'a, '_> {
                 self.bytes.extend_from_slice(&(node.size as u16).to_be_bytes());
             }
         }
-        self.bytes.extend_from_slice(name);
+        self.copy(node);
     }
 
     /// A list of bytes.
@@ -400,7 +401,16 @@ impl<'a> Writer<'a, '_> {
 
     #[inline(always)]
     fn copy(&mut self, node: Node) {
-        self.bytes.extend_from_slice(self.tape.bytes(node.value, node.size as usize));
+        let (from, length) = (node.value as usize, node.size as usize);
+        // Most names and numbers are short, and 16 bytes are copied faster than a number that is not known.
+        if length <= 16
+            && let Some(bytes) = self.source.get(from..from + 16)
+        {
+            let end = self.bytes.len() + length;
+            self.bytes.extend_from_slice(bytes);
+            return self.bytes.truncate(end);
+        }
+        self.bytes.extend_from_slice(self.tape.bytes(node.value, length));
     }
 }
 
