@@ -25,6 +25,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("valgrind", "valgrind"),
+    ("erl", "erlang-base"),
 ];
 
 /// Sees to it that these commands are there.

@@ -128,6 +128,7 @@ fn clippy(workspace: &Workspace) -> Result<(), String> {
 }
 
 fn unit(workspace: &Workspace) -> Result<(), String> {
+    needs::commands(&["erl"])?;
     run_cargo(workspace, &["test", "--workspace", "--locked"])
 }
 
