@@ -165,6 +165,10 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
     if script.steps.is_empty() {
         return Err(format!("{}: nothing happens here", path.display()));
     }
+    if script.has_rooms {
+        // They were held with Prosody; where ejabberd differs from both is not known yet.
+        script.not_for.entry(Kind::Ejabberd).or_insert_with(|| "rooms are held with Prosody alone".to_owned());
+    }
     Ok(script)
 }
 
