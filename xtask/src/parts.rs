@@ -28,12 +28,6 @@ const PARTS: &[Part] = &[
         run: |w| conversations(w, &["--against".into(), "prosody".into()]),
     },
     Part {
-        name: "ejabberd",
-        about: "and with ejabberd",
-        needs_magpie: false,
-        run: |w| conversations(w, &["--against".into(), "ejabberd".into()]),
-    },
-    Part {
         name: "clients",
         about: "slixmpp, aioxmpp, go-sendxmpp, profanity, poezio",
         needs_magpie: true,

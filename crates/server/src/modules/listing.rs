@@ -126,6 +126,32 @@ mod tests {
         }
     }
 
+    /// What others use has no conversation of its own: where it is seen.
+    const SEEN_ELSEWHERE: [(u16, &str); 7] = [
+        (4, "crates/server/tests/conversations/0045-configuration.txt"),
+        (68, "crates/server/tests/conversations/0045-configuration.txt"),
+        (82, "crates/proto/src/xeps/date_time.rs"),
+        (128, "crates/server/tests/conversations/0157-contact.txt"),
+        (203, "crates/server/tests/conversations/0160-offline.txt"),
+        (227, "crates/magpie/tests/command_line/portable.rs"),
+        (297, "crates/server/tests/conversations/0313-archive.txt"),
+    ];
+
+    #[test]
+    fn every_xep_has_a_conversation_or_a_place_where_it_is_seen() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let files = std::fs::read_dir(root.join("crates/server/tests/conversations")).unwrap();
+        let files: Vec<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        for (xep, about) in xeps() {
+            let own = files.iter().any(|file| file.starts_with(&format!("{xep:04}-")));
+            let elsewhere = SEEN_ELSEWHERE.iter().find(|(other, _)| *other == xep).map(|(_, path)| root.join(path));
+            match elsewhere {
+                None => assert!(own, "XEP-{xep:04}: {} has no conversation", about.title),
+                Some(path) => assert!(!own && path.exists(), "XEP-{xep:04}: {}", path.display()),
+            }
+        }
+    }
+
     #[test]
     fn every_document_that_is_no_xep_is_an_rfc_by_its_title() {
         for about in all().filter(|about| about.xep.is_none()) {
