@@ -1,5 +1,6 @@
 //! The index of what Magpie can do: each module with the document it implements.
 
+mod archive_ids;
 mod elsewhere;
 pub mod listing;
 mod push_devices;

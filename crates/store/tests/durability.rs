@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "child/mod.rs"]
+mod child;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use magpie_store::{Archive, Batch, Effect, Filing, Log, Page, Store, Topic, Value};
@@ -72,12 +74,7 @@ fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
     let dir = tempfile::tempdir().unwrap();
     let mut written = 0;
     for round in 0..20 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture"])
-            .env(FOLDER, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = child::again(NAME, FOLDER, dir.path());
         let mut acknowledged = None;
         let mut read = |line: String| {
             if let Some(number) = line.strip_prefix("acknowledged ").and_then(|number| number.parse::<u64>().ok()) {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "text/mod.rs"]
+mod text;
 #[path = "wait/mod.rs"]
 mod wait;
 
@@ -12,30 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use magpie_store::{
-    Archive, Batch, Effect, Filing, LOOKED_AT_MAX, LogId, Options, Page, Record, Search, SearchEnd, Searched, Store,
-    Words,
+    Archive, Batch, Effect, Filing, LOOKED_AT_MAX, LogId, Options, Page, Search, SearchEnd, Store, Words,
 };
 use proptest::prelude::*;
 
+use text::Text;
 use wait::wait;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Text(String);
-
-impl Record for Text {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.as_bytes());
-    }
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        String::from_utf8(bytes.to_vec()).ok().map(Self)
-    }
-}
-
-impl Searched for Text {
-    fn text(&self, out: &mut String) {
-        out.push_str(&self.0);
-    }
-}
 
 /// A store with what a test does to it.
 struct Subject {

@@ -2,41 +2,28 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "child/mod.rs"]
+mod child;
+#[path = "text/mod.rs"]
+mod text;
 #[path = "wait/mod.rs"]
 mod wait;
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use magpie_store::{Batch, Effect, Filing, LogId, Page, Record, SearchEnd, Searched, Store, Words};
+use magpie_store::{Batch, Effect, Filing, LogId, Page, SearchEnd, Store, Words};
 use rusqlite::Connection;
 
+use text::Text;
 use wait::wait;
 
 const FOLDER: &str = "MAGPIE_STORE_SEARCH_TEST_FOLDER";
 const OWNERS: [&str; 3] = ["a.example/ann", "a.example/bob", "b.example/ann"];
 const COUNT: usize = 30_000;
 const MILLIS_OF_DAY: u64 = 24 * 60 * 60 * 1000;
-
-struct Text(String);
-
-impl Record for Text {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.0.as_bytes());
-    }
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        String::from_utf8(bytes.to_vec()).ok().map(Self)
-    }
-}
-
-impl Searched for Text {
-    fn text(&self, out: &mut String) {
-        out.push_str(&self.0);
-    }
-}
 
 /// Over four months, a moment for each message.
 fn id(number: usize) -> LogId {
@@ -97,12 +84,7 @@ fn an_index_that_was_killed_while_it_filled_has_every_entry_once_and_none_is_los
     store.close();
     let mut killed_in_the_middle = 0;
     for round in 0..20 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", NAME, "--nocapture"])
-            .env(FOLDER, dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = child::again(NAME, FOLDER, dir.path());
         // Once it has begun, so that each gets some way.
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.starts_with("indexed ")), "the child ended by itself");

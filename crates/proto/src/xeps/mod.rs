@@ -33,5 +33,7 @@ pub mod pubsub;
 pub mod pubsub_config;
 /// XEP-0357: Push Notifications
 pub mod push;
+/// XEP-0372: References
+pub mod references;
 /// XEP-0059: Result Set Management
 pub mod result_sets;

@@ -7,8 +7,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::delay::Delay;
 use magpie_proto::xeps::forwarding::Forwarded;
@@ -20,6 +18,7 @@ use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Archive, Batch, Effect, Filing, LogId, Page, Record, Store, StoreError, Ticket, Topic};
 use tracing::warn;
 
+use super::archive_ids::Ids;
 use super::bind2::Binding;
 use super::offline::refusal;
 use super::retraction::Tombstones;
@@ -70,9 +69,6 @@ pub struct MessageArchive {
     ids: Ids,
     deps: Deps,
 }
-
-/// Makes ids of places, and knows its own.
-struct Ids(hmac::Key);
 
 impl Module for MessageArchive {
     const ABOUT: &'static [About] = &[About {
@@ -186,9 +182,7 @@ impl MessageArchive {
         }
         let mut batch = Batch::new();
         self.archive.append(&mut batch, None, &filings, &Archived(message.clone()));
-        for (owner, place, tombstone) in &changes.tombstones.0 {
-            self.archive.take_back(&mut batch, owner, *place, tombstone);
-        }
+        self.bury(&mut batch, &changes.tombstones);
         if let Some((owner, topic, up_to)) = &changes.displayed {
             self.archive.read(&mut batch, owner, topic, *up_to);
         }
@@ -214,11 +208,15 @@ impl MessageArchive {
         let filing = Filing { owner: &owner, topic: room.as_str(), effect: Effect::None };
         let message = also.map_or_else(|| message.clone(), |also| message.with_child(also));
         self.archive.append(&mut batch, None, &[filing], &Archived(message));
-        for (owner, place, tombstone) in &tombstones.0 {
-            self.archive.replace(&mut batch, owner, *place, tombstone);
-        }
+        self.bury(&mut batch, tombstones);
         let (place, ticket) = self.store.commit_placed(batch);
         Some(Kept { place, of_sender: false, of_recipient: false, ticket })
+    }
+
+    fn bury(&self, batch: &mut Batch, tombstones: &Tombstones) {
+        for (owner, place, tombstone) in &tombstones.0 {
+            self.archive.take_back(batch, owner, *place, tombstone);
+        }
     }
 
     /// Whether anything is in the archive.
@@ -291,38 +289,6 @@ impl MessageArchive {
         self.catch_up().await;
         let found = self.archive.entries(&accounts::owner(account), vec![place]).await?;
         Ok(found.into_iter().next().map(|(_, Archived(message))| message))
-    }
-}
-
-impl Ids {
-    fn new(secret: &[u8; 32]) -> Self {
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let key = hmac::sign(&secret, b"ids of archived messages");
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
-    }
-
-    fn id(&self, account: &BareJid, place: LogId) -> String {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&place.0.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.tag(account, place));
-        BASE64_URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    fn place(&self, account: &BareJid, id: &str) -> Option<LogId> {
-        let bytes: [u8; 16] = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()?;
-        let (place, tag) = bytes.split_first_chunk()?;
-        let place = LogId(u64::from_be_bytes(*place));
-        aws_lc_rs::constant_time::verify_slices_are_equal(tag, &self.tag(account, place)).ok()?;
-        Some(place)
-    }
-
-    fn tag(&self, account: &BareJid, place: LogId) -> [u8; 8] {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(&place.0.to_be_bytes());
-        context.update(account.as_str().as_bytes());
-        let mut tag = [0; 8];
-        tag.copy_from_slice(&context.sign().as_ref()[..8]);
-        tag
     }
 }
 
@@ -588,23 +554,6 @@ mod tests {
 
     fn bare(jid: &str) -> BareJid {
         BareJid::parse(jid).unwrap()
-    }
-
-    #[test]
-    fn an_id_is_its_accounts_and_its_servers_alone() {
-        let (ids, juliet) = (Ids::new(&[1; 32]), bare("juliet@capulet.example"));
-        let place = LogId::at_millis(1_800_000_000_000);
-        let id = ids.id(&juliet, place);
-        assert_eq!((id.len(), ids.place(&juliet, &id)), (22, Some(place)));
-        assert_eq!(ids.place(&bare("romeo@montague.example"), &id), None);
-        assert_eq!(Ids::new(&[2; 32]).place(&juliet, &id), None);
-        for made_up in ["", "1", "made-up", &id[..21], &format!("{id}A"), "AAAAAAAAAAAAAAAAAAAAAA"] {
-            assert_eq!(ids.place(&juliet, made_up), None, "{made_up}");
-        }
-        // The place is in it, and the next place needs another tag.
-        let (mut bytes, decode) = (BASE64_URL_SAFE_NO_PAD.decode(&id).unwrap(), BASE64_URL_SAFE_NO_PAD);
-        bytes[7] += 1;
-        assert_eq!(ids.place(&juliet, &decode.encode(bytes)), None);
     }
 
     #[test]

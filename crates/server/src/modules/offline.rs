@@ -20,7 +20,7 @@ use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
 use magpie_store::{Batch, Log, LogId, Record, Store, StoreError, Ticket};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{About, Module};
+use super::{About, Module, stanza_ids};
 use crate::accounts;
 use crate::mailbox::{Delivery, InSpool, Mail};
 use crate::registry::{Account, Flight, Registry, SessionHandle};
@@ -128,7 +128,7 @@ impl Offline {
                             ns::CHAT_STATES | hints::NS | "urn:xmpp:carbons:2"
                         ) && !child.is("thread", ns::CLIENT)
                             && !child.is("delay", delay::NS)
-                            && !child.is("origin-id", "urn:xmpp:sid:0")
+                            && !child.is("origin-id", stanza_ids::NS)
                     })
             }
         }

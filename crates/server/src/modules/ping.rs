@@ -12,7 +12,8 @@ use crate::registry::SessionHandle;
 use crate::requests::{Query, Reply, Requests, To, Verb};
 use crate::server::{Deps, random_text};
 
-const NS: &str = "urn:xmpp:ping";
+/// The namespace.
+pub const NS: &str = "urn:xmpp:ping";
 
 /// The module.
 pub struct Ping;

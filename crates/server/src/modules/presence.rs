@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::{About, Module};
 use crate::mailbox::{Addressee, Delivery, Mail};
 use crate::modules::blocking::BlockList;
-use crate::modules::muc;
 use crate::modules::offline::refusal;
 use crate::news;
 use crate::promise::Promise;
@@ -210,18 +209,11 @@ impl Presence {
             return Err(StanzaCondition::ResourceConstraint.into());
         }
         if service.is_some() {
-            let entered = server.modules.muc.user_sends_presence(session, to, stanza).await;
-            if entered.is_err() && kind == PresenceType::Available && !server.modules.muc.has(&session.jid, to) {
+            let promise = server.modules.muc.user_sends_presence(session, to, stanza).await;
+            if kind == PresenceType::Available && !server.modules.muc.has(&session.jid, to) {
                 self.forget_directed(server, session, to);
             }
-            return entered.or_else(|error| {
-                // As the examples of XEP-0045 §7.2 have it: clients know by this what was refused.
-                let refusal = error.reply_to(stanza).map(|refusal| muc::refused(&refusal));
-                if let Some(refusal) = refusal {
-                    session.send(refusal);
-                }
-                Ok(Promise::kept())
-            });
+            return Ok(promise);
         }
         self.deliver(server, stanza, &session.jid, to);
         Ok(Promise::kept())

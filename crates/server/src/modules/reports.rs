@@ -12,7 +12,7 @@ use magpie_store::{Batch, Log, LogId, Record, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
-use super::{About, Module};
+use super::{About, Module, stanza_ids};
 use crate::pipeline;
 use crate::server::{Deps, Server, now, random_text};
 
@@ -88,7 +88,7 @@ impl Report {
         let reason = report.attr("reason").filter(|reason| (1..=REASON_BYTES_MAX).contains(&reason.len()))?;
         let mut text = report.child("text", NS).map(Element::text).unwrap_or_default().trim().to_owned();
         text.truncate((0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default());
-        let messages = report.children().filter(|child| child.is("stanza-id", "urn:xmpp:sid:0")).take(MESSAGES_MAX);
+        let messages = report.children().filter(|child| child.is("stanza-id", stanza_ids::NS)).take(MESSAGES_MAX);
         let id = |element: &Element| {
             let short = |name| element.attr(name).filter(|text| text.len() <= 1023).map(str::to_owned);
             Some(MessageId { by: short("by")?, id: short("id")? })

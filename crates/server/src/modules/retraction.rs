@@ -12,15 +12,14 @@ use magpie_store::{LogId, StoreError};
 use smallvec::SmallVec;
 
 use super::archive::{Archived, LOOKED_BACK};
-use super::{About, Module};
+use super::muc::occupant_ids;
+use super::{About, Module, stanza_ids};
 use crate::accounts;
 use crate::server::{Deps, Server, now};
 
 /// The namespace.
 pub const NS: &str = "urn:xmpp:message-retract:1";
 const NS_CORRECTION: &str = "urn:xmpp:message-correct:0";
-const NS_SID: &str = "urn:xmpp:sid:0";
-const NS_OCCUPANT: &str = "urn:xmpp:occupant-id:0";
 const NS_ROOM_USER: &str = "http://jabber.org/protocol/muc#user";
 
 /// The module: what it does is a step.
@@ -122,7 +121,7 @@ impl Retraction {
         let Some(asked) = Asked::of(said) else { return Ok(tombstones) };
         let archive = &server.modules.archive;
         let Some(place) = archive.place(room, &asked.id) else { return Ok(tombstones) };
-        let is_authors = |message: &Stanza| occupant(message).is_some() && occupant(message) == occupant(said) && is_there(message);
+        let is_authors = |message: &Stanza| occupant_ids::of(message).is_some() && occupant_ids::of(message) == occupant_ids::of(said) && is_there(message);
         let Some(original) = archive.at(room, place).await?.filter(is_authors) else { return Ok(tombstones) };
         let id = original.id().map(|id| id.into_owned());
         let corrects = |message: &Stanza| {
@@ -191,14 +190,14 @@ impl<'a> Asked<'a> {
         let in_room = message.child("x", NS_ROOM_USER).is_some() || self.message.child("x", NS_ROOM_USER).is_some();
         let same = match in_room {
             // In a room everybody has the room's bare address.
-            true => from == self.from && occupant(message) == occupant(self.message),
+            true => from == self.from && occupant_ids::of(message) == occupant_ids::of(self.message),
             false => from.to_bare() == self.from.to_bare(),
         };
         same && is_there(message)
     }
 
     fn names(&self, message: &Stanza) -> bool {
-        let origin = || Some(message.child("origin-id", NS_SID)?.element().attr("id")? == self.id);
+        let origin = || Some(message.child("origin-id", stanza_ids::NS)?.element().attr("id")? == self.id);
         message.id().as_deref() == Some(&self.id) || origin().unwrap_or(false)
     }
 
@@ -221,7 +220,7 @@ impl<'a> Asked<'a> {
             retracted.set_attr("id", id);
         }
         let kept = message.children().filter(|child| {
-            child.is("origin-id", NS_SID) || child.is("replace", NS_CORRECTION) || child.is("occupant-id", NS_OCCUPANT)
+            child.is("origin-id", stanza_ids::NS) || child.is("replace", NS_CORRECTION) || child.is("occupant-id", occupant_ids::NS)
         });
         let bare = kept.filter_map(|child| {
             let element = child.element();
@@ -229,10 +228,6 @@ impl<'a> Asked<'a> {
         });
         Archived(Stanza::new(&tombstone.with(retracted).with_all(bare)))
     }
-}
-
-fn occupant(message: &Stanza) -> Option<String> {
-    Some(message.child("occupant-id", NS_OCCUPANT)?.element().attr("id")?.to_owned())
 }
 
 #[cfg(test)]
@@ -263,7 +258,7 @@ mod tests {
         assert_eq!(tombstone.id().as_deref(), Some("m"));
         let retracted = tombstone.child("retracted", NS).unwrap().element();
         assert_eq!((retracted.attr("id"), retracted.attr("stamp").is_some()), (Some("r"), true));
-        assert!(tombstone.child("origin-id", NS_SID).is_some());
+        assert!(tombstone.child("origin-id", stanza_ids::NS).is_some());
     }
 
     #[test]
@@ -283,7 +278,7 @@ mod tests {
 
     #[test]
     fn in_a_room_the_author_is_the_occupant() {
-        let (mark, id) = (format!("<x xmlns='{NS_ROOM_USER}'/>"), |id| format!("<occupant-id xmlns='{NS_OCCUPANT}' id='{id}'/>"));
+        let (mark, id) = (format!("<x xmlns='{NS_ROOM_USER}'/>"), |id| format!("<occupant-id xmlns='{}' id='{id}'/>", occupant_ids::NS));
         let asked = retraction("room@x/ann", &format!("{mark}{}", id("1")));
         let asked = Asked::of(&asked).unwrap();
         let of = |from: &str, id: &str| message(&format!("<message from='{from}' id='m'><body>x</body>{mark}{id}</message>"));

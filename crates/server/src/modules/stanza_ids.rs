@@ -11,7 +11,8 @@ use magpie_proto::{BareJid, Jid};
 use super::{About, Module};
 use crate::server::Deps;
 
-const NS: &str = "urn:xmpp:sid:0";
+/// The namespace.
+pub const NS: &str = "urn:xmpp:sid:0";
 
 /// The module: an entry in the list, since what it does is a step.
 pub struct StanzaIds;

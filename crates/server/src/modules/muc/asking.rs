@@ -7,10 +7,11 @@ use magpie_proto::xeps::{mam, result_sets};
 use magpie_proto::{Jid, StanzaCondition};
 
 use super::hats;
+use super::occupant_ids;
 use super::registering::NS_REGISTER;
 use super::retracting::NS_MODERATE;
-use super::room::{NS_OCCUPANT_ID, Outcome, Room};
-use crate::modules::{adhoc, retraction, vcard};
+use super::room::{Outcome, Room};
+use crate::modules::{adhoc, retraction, stanza_ids, vcard};
 
 impl Room {
     /// Service discovery's answer on the room.
@@ -29,10 +30,10 @@ impl Room {
             NS_INFO,
             NS_ITEMS,
             NS_REGISTER,
-            NS_OCCUPANT_ID,
+            occupant_ids::NS,
             "http://jabber.org/protocol/muc#stable_id",
             "http://jabber.org/protocol/muc#self-ping-optimization",
-            "urn:xmpp:sid:0",
+            stanza_ids::NS,
             vcard::NS,
             hats::NS,
             adhoc::NS,
@@ -107,9 +108,7 @@ impl Room {
 
     /// §6.5: who is there, for those who are too.
     pub fn items(&self, from: &Jid) -> Outcome<Items> {
-        if self.locked && self.affiliation(&from.to_bare()) != Affiliation::Owner {
-            return Err(StanzaCondition::ItemNotFound.into());
-        }
+        self.check_seen(from)?;
         let inside = from.to_full().is_some_and(|jid| self.occupants.seated(&jid).is_some());
         let shown = self.occupants.iter().filter(|_| inside);
         Ok(Items { node: None, items: shown.map(|occupant| Item::new(occupant.address.clone())).collect() })
@@ -118,12 +117,5 @@ impl Room {
     /// Whether it stands in the list of the service's rooms.
     pub fn is_listed(&self) -> bool {
         self.config.public && !self.locked
-    }
-
-    /// As it stands there.
-    pub fn listed(&self) -> Item {
-        let name =
-            if self.config.name.is_empty() { self.address.local().unwrap_or_default() } else { &self.config.name };
-        Item::new(self.address.clone()).with_name(name)
     }
 }

@@ -29,7 +29,8 @@ impl Room {
         self.stored = true;
         let is_empty = vcard.children().next().is_none();
         out.change(Change::Vcard((!is_empty).then(|| Box::new(vcard))));
-        let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address).with_attr("type", "groupchat");
+        let message =
+            Element::new("message", ns::CLIENT).with_attr("from", &self.address).with_attr("type", "groupchat");
         self.broadcast(&Stanza::new(&message.with(muc::user(None, &[Status::ConfigurationChanged]))), out);
         Ok(())
     }
@@ -77,7 +78,9 @@ impl Muc {
         let blocked = modules.blocking.of(&account).await.map_err(refusal)?;
         match blocked.blocks(&request.from) {
             true => Err(StanzaCondition::ServiceUnavailable.into()),
-            false => modules.vcard.of(&account).await?.map(Some).ok_or_else(|| StanzaCondition::ServiceUnavailable.into()),
+            false => {
+                modules.vcard.of(&account).await?.map(Some).ok_or_else(|| StanzaCondition::ServiceUnavailable.into())
+            }
         }
     }
 
@@ -136,7 +139,8 @@ mod tests {
     #[test]
     fn only_owners_and_admins_set_it() {
         let mut scene = Scene::with(RoomConfig::default(), &["crone", "hag"]);
-        for (affiliation, may) in [(Affiliation::None, false), (Affiliation::Member, false), (Affiliation::Admin, true)] {
+        for (affiliation, may) in [(Affiliation::None, false), (Affiliation::Member, false), (Affiliation::Admin, true)]
+        {
             scene.room.restore(bare("hag"), super::super::room::Standing { affiliation, ..Default::default() });
             let set = scene.room.set_vcard(&full("hag").into(), vcard("<FN>Coven</FN>"), &mut scene.written);
             match may {

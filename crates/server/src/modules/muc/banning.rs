@@ -141,7 +141,7 @@ impl Room {
         let staying: Vec<BareJid> = self.stays().filter(|account| banned(account)).cloned().collect();
         staying.iter().for_each(|account| self.stay(account, false, out));
         for nick in &gone {
-            self.remove(nick, &Removal { statuses: &[Status::Banned], reason, actor: None, more: None }, out);
+            self.remove(nick, &Removal { statuses: &[Status::Banned], reason, actor: None }, out);
         }
         gone.len()
     }

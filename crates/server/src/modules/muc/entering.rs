@@ -1,11 +1,11 @@
 //! XEP-0045 §7.2 to §7.7 and §7.14: entering a room, changing what one shows, another nickname, and leaving.
 
+use magpie_proto::error::ErrorType;
 use magpie_proto::precis::nickname_key;
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::delay;
 use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Attr, Child, Element, Stanza};
-use magpie_proto::error::ErrorType;
 use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Entrance, Occupant, Seat, key};
@@ -26,9 +26,8 @@ impl HistoryWanted {
         let Some(history) = history else { return Self::default() };
         let number = |name| history.attr(name).and_then(|text| text.trim().parse::<u32>().ok());
         let stamp = history.attr("since").and_then(|text| text.parse::<DateTime>().ok());
-        let seconds = number("seconds").map(|seconds| {
-            DateTime::from_unix_millis(now.unix_millis() - i64::from(seconds) * 1000)
-        });
+        let seconds =
+            number("seconds").map(|seconds| DateTime::from_unix_millis(now.unix_millis() - i64::from(seconds) * 1000));
         Self {
             chars_max: number("maxchars").map(|max| max as usize),
             stanzas_max: number("maxstanzas").map(|max| max as usize),
@@ -103,13 +102,10 @@ impl Room {
     fn check_nick(&self, seat: &Seat, nick: &str) -> Outcome<bool> {
         nickname_key(nick).map_err(|error| StanzaError::new(StanzaCondition::JidMalformed, error.to_string()))?;
         let account = seat.jid.to_bare();
-        let wanted = key(nick);
-        let reserved = |standing: &super::room::Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
-        let mut others = self.standings().filter(|(jid, _)| **jid != account);
         match self.occupants.named(nick) {
             Some(occupant) if occupant.account == account => Ok(true),
             Some(_) => Err(StanzaCondition::Conflict.into()),
-            None if others.any(|(_, standing)| reserved(standing)) => Err(StanzaCondition::Conflict.into()),
+            None if self.is_reserved_from(&account, nick) => Err(StanzaCondition::Conflict.into()),
             None => Ok(false),
         }
     }
@@ -136,7 +132,8 @@ impl Room {
         }
         let sharing = self.check_nick(&seat, nick)?;
         if sharing {
-            let nick = self.occupants.named(nick).map_or_else(|| nick.to_owned(), |occupant| occupant.nick().to_owned());
+            let nick =
+                self.occupants.named(nick).map_or_else(|| nick.to_owned(), |occupant| occupant.nick().to_owned());
             self.occupants.share(&nick, seat.clone());
             self.takes_presence(&nick, presence);
             self.show_to_others(&nick, &seat, out);
@@ -144,7 +141,9 @@ impl Room {
             return Ok(());
         }
         if self.occupants.len() >= self.config.occupants_max as usize && affiliation < Affiliation::Admin {
-            return Err(StanzaError::new(StanzaCondition::ServiceUnavailable, "the room is full").with_type(ErrorType::Wait));
+            return Err(
+                StanzaError::new(StanzaCondition::ServiceUnavailable, "the room is full").with_type(ErrorType::Wait)
+            );
         }
         let address = self.address_of(nick)?;
         if affiliation < Affiliation::Member {
@@ -166,7 +165,8 @@ impl Room {
     pub fn sit_again(&mut self, seat: Seat, nick: &str, presence: &Stanza) -> bool {
         let account = seat.jid.to_bare();
         let affiliation = self.affiliation(&account);
-        let shut_out = affiliation == Affiliation::Outcast || self.config.members_only && affiliation < Affiliation::Member;
+        let shut_out =
+            affiliation == Affiliation::Outcast || self.config.members_only && affiliation < Affiliation::Member;
         if shut_out || self.locked {
             return false;
         }
@@ -237,9 +237,7 @@ impl Room {
     /// §7.2.15: the subject ends what who enters is told, even if there is none.
     pub(super) fn tell_subject(&self, seat: &Seat, out: &mut impl Outside) {
         let message = match &self.subject {
-            Some(subject) => {
-                subject.message.with_child(&delay::element(Some(self.address.as_str()), subject.at, None))
-            }
+            Some(subject) => subject.message.with_child(&delay::element(Some(self.address.as_str()), subject.at, None)),
             None => {
                 let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
                 Stanza::new(&message.with_attr("type", "groupchat").with(Element::new("subject", ns::CLIENT)))
@@ -283,7 +281,7 @@ impl Room {
         let (address, id) = (occupant.address.clone(), occupant.id.clone());
         let seat = occupant.seats.iter().find(|seat| seat.jid == *jid).cloned();
         let presence = as_occupant(presence, &address, &id);
-        let removal = Removal { statuses, reason: None, actor: None, more: None };
+        let removal = Removal { statuses, reason: None, actor: None };
         match self.occupants.leave(jid) {
             Some(gone) => {
                 self.say_gone(&gone, &presence, &removal, out);
@@ -291,7 +289,11 @@ impl Room {
             }
             // The others of its account stay, and nobody else need know.
             None => {
-                let item = Item { affiliation: Some(self.affiliation(&jid.to_bare())), role: Some(Role::None), ..Item::default() };
+                let item = Item {
+                    affiliation: Some(self.affiliation(&jid.to_bare())),
+                    role: Some(Role::None),
+                    ..Item::default()
+                };
                 let own = presence.with_child(&muc::user(Some(&item), &[Status::Own]));
                 seat.iter().for_each(|seat| out.send(seat, &own));
             }

@@ -39,7 +39,9 @@ impl Room {
         let occupant = self.occupant(from)?;
         let (affiliation, inviter) = (occupant.affiliation, from.to_bare());
         let may = match self.config.members_only {
-            true => affiliation >= Affiliation::Admin || self.config.allow_invites && affiliation == Affiliation::Member,
+            true => {
+                affiliation >= Affiliation::Admin || self.config.allow_invites && affiliation == Affiliation::Member
+            }
             false => occupant.role >= Role::Participant,
         };
         if !may {
@@ -62,7 +64,11 @@ impl Room {
             for kept in ["reason", "continue"] {
                 passed = passed.with_all(invite.child(kept, muc::NS_USER).cloned());
             }
-            let password = self.config.password.as_deref().map(|password| Element::new("password", muc::NS_USER).with_text(password));
+            let password = self
+                .config
+                .password
+                .as_deref()
+                .map(|password| Element::new("password", muc::NS_USER).with_text(password));
             let reason = invite.child("reason", muc::NS_USER).map(Element::text);
             let mut direct = Element::new("x", muc::NS_INVITE).with_attr("jid", &self.address);
             if let Some(reason) = &reason {
@@ -106,7 +112,10 @@ impl Room {
             let actor = occupant.nick().to_owned();
             let nick = form.value("muc#roomnick").ok_or(StanzaCondition::BadRequest)?.to_owned();
             // The nickname may be another's meanwhile.
-            let asked = form.value("muc#jid").map(|jid| FullJid::parse(jid).map_err(|_| StanzaCondition::BadRequest)).transpose()?;
+            let asked = form
+                .value("muc#jid")
+                .map(|jid| FullJid::parse(jid).map_err(|_| StanzaCondition::BadRequest))
+                .transpose()?;
             if asked.is_some_and(|jid| self.occupants.seated(&jid).is_none_or(|asked| asked.nick() != nick)) {
                 return Err(StanzaCondition::ItemNotFound.into());
             }
@@ -124,7 +133,11 @@ impl Room {
         let request = Form::typed(FormKind::Form, muc::REQUEST)
             .with_title("Voice request")
             .with_instructions("Somebody asks to be allowed to speak.")
-            .with(Field::new(FieldType::TextSingle, "muc#role").with_label("Requested role").with_value(Role::Participant.name()))
+            .with(
+                Field::new(FieldType::TextSingle, "muc#role")
+                    .with_label("Requested role")
+                    .with_value(Role::Participant.name()),
+            )
             .with(Field::new(FieldType::JidSingle, "muc#jid").with_label("Address").with_value(from.as_str()))
             .with(Field::new(FieldType::TextSingle, "muc#roomnick").with_label("Nickname").with_value(occupant.nick()))
             .with(Field::new(FieldType::Boolean, "muc#request_allow").with_label("Allow to speak").with_bool(false));

@@ -6,6 +6,7 @@ use magpie_proto::xeps::delay::Delay;
 use magpie_proto::xeps::forwarding::forwarded;
 use magpie_proto::xeps::hints;
 use magpie_proto::xeps::muc::Affiliation;
+use magpie_proto::xeps::references;
 use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, Jid, ns};
 
@@ -15,14 +16,12 @@ use super::room::{Outside, Room};
 /// The namespace.
 pub const NS: &str = "urn:xmpp:mmn:0";
 
-const NS_REFERENCE: &str = "urn:xmpp:reference:0";
-
 /// Members to whom one message is forwarded; others who are mentioned in it find it in the room.
 const MENTIONED_MAX: usize = 20;
 
 /// Whether a message refers to anything, so that it may be to somebody.
 pub fn refers(message: &Stanza) -> bool {
-    message.child("reference", NS_REFERENCE).is_some()
+    message.child("reference", references::NS).is_some()
 }
 
 /// Whether a message is one that a room forwards because of a mention.
@@ -54,10 +53,8 @@ impl Room {
     /// The members who are mentioned and not there, each once.
     fn mentioned(&self, said: &Stanza) -> Vec<&BareJid> {
         let mut found: Vec<&BareJid> = Vec::new();
-        let references = said.children().filter(|child| child.is("reference", NS_REFERENCE));
-        for reference in references.map(|child| child.element()) {
-            let uri = reference.attr("uri").filter(|_| reference.attr("type") == Some("mention"));
-            let Some(account) = uri.and_then(address).and_then(|address| self.member(&address)) else { continue };
+        for address in references::mentioned(said) {
+            let Some(account) = self.member(&address) else { continue };
             if !found.contains(&account) && !self.occupants.has_account(account) {
                 found.push(account);
             }
@@ -80,29 +77,6 @@ impl Room {
     }
 }
 
-/// The address that a URI of RFC 5122 names.
-fn address(uri: &str) -> Option<Jid> {
-    let path = uri.strip_prefix("xmpp:")?.split(['?', '#']).next()?;
-    Jid::parse(&decoded(path)?).ok()
-}
-
-/// Without percent-encoding. `None`: it is none.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let byte = match byte {
-            b'%' => {
-                let [high, low] = [rest.next()?, rest.next()?].map(|digit| char::from(digit).to_digit(16));
-                u8::try_from(high? * 16 + low?).ok()?
-            }
-            byte => byte,
-        };
-        bytes.push(byte);
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -111,6 +85,8 @@ mod tests {
     use super::super::room::Standing;
     use super::super::tests::{Scene, bare, full, stanza};
     use super::*;
+
+    const NS_REFERENCE: &str = references::NS;
 
     /// A room with two members, hag and second, of whom second is there.
     fn scene(forward_mentions: bool) -> Scene {

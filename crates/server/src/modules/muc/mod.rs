@@ -12,15 +12,17 @@ pub mod hats;
 mod inviting;
 pub mod mentioning;
 mod moderating;
+pub mod occupant_ids;
 pub mod occupants;
 mod owning;
 pub mod privileges;
 pub mod registering;
-pub mod retracting;
 pub mod relaying;
+pub mod retracting;
 pub mod room;
 pub mod rooms;
 pub mod searching;
+mod slow_mode;
 pub mod storage;
 pub mod talking;
 pub mod throttling;
@@ -32,10 +34,10 @@ mod tests;
 use std::sync::Arc;
 
 use magpie_proto::xeps::disco::{self, Identity, Info, Items};
+use magpie_proto::xeps::mam;
 use magpie_proto::xeps::muc::{self, Affiliation};
 use magpie_proto::xeps::muc_config::RoomConfig;
 use magpie_proto::xeps::result_sets::{self, Page, PageAnswer, PageEnds, PageRequest};
-use magpie_proto::xeps::mam;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
@@ -50,7 +52,7 @@ use self::throttling::Makers;
 use super::archive::MessageArchive;
 use super::offline::refusal;
 use super::pubsub::InRoom;
-use super::{About, Module, adhoc, retraction, vcard};
+use super::{About, Module, adhoc, ping, retraction, vcard};
 use crate::mailbox::{Addressee, Delivery};
 use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
 use crate::promise::Promise;
@@ -115,7 +117,7 @@ impl Module for Muc {
         requests.own(service, Verb::Set, ("vCard", vcard::NS), self, Self::vcard_set);
         requests.own(service, Verb::Get, ("search", searching::NS), self, Self::search);
         requests.own(service, Verb::Set, ("command", adhoc::NS), self, Self::command);
-        requests.own_now(service, Verb::Get, ("ping", "urn:xmpp:ping"), self, |_, _| Ok(None));
+        requests.own_now(service, Verb::Get, ("ping", ping::NS), self, |_, _| Ok(None));
     }
 }
 
@@ -146,7 +148,8 @@ impl Muc {
             return None;
         }
         let address = to.to_bare();
-        let (done, left) = self.rooms.with_awake(&address, false, |room, out| room.groupchat(&session.jid, message, out))?;
+        let (done, left) =
+            self.rooms.with_awake(&address, false, |room, out| room.groupchat(&session.jid, message, out))?;
         wake(server, &address, &left);
         Some(done.map(|()| promise(left, message)))
     }
@@ -173,7 +176,10 @@ impl Muc {
                 (None, Some("groupchat")) => room.groupchat(from, message, out),
                 (None, _) => match room.asked_by_message(from, message, out)? {
                     true => Ok(()),
-                    false => Err(StanzaError::new(StanzaCondition::BadRequest, "messages for everybody are of type groupchat")),
+                    false => Err(StanzaError::new(
+                        StanzaCondition::BadRequest,
+                        "messages for everybody are of type groupchat",
+                    )),
                 },
             })
             .await?;
@@ -192,8 +198,17 @@ impl Muc {
         Ok(promise(left, message))
     }
 
-    /// Presence from a local session to a nickname.
-    pub async fn user_sends_presence(&self, session: &Arc<SessionHandle>, to: &Jid, presence: &Stanza) -> Outcome<Promise> {
+    /// Presence from a local session to a nickname; what is refused is answered.
+    pub async fn user_sends_presence(&self, session: &Arc<SessionHandle>, to: &Jid, presence: &Stanza) -> Promise {
+        self.take_presence(session, to, presence).await.unwrap_or_else(|error| {
+            if let Some(error) = error.reply_to(presence) {
+                session.send(refused(&error));
+            }
+            Promise::kept()
+        })
+    }
+
+    async fn take_presence(&self, session: &Arc<SessionHandle>, to: &Jid, presence: &Stanza) -> Outcome<Promise> {
         if to.local().is_none() {
             return Ok(Promise::kept());
         }
@@ -239,7 +254,9 @@ impl Muc {
     pub async fn session_returns(&self, server: &Server, session: &Arc<SessionHandle>, presence: &Stanza) {
         let directed = server.registry().with_resource(session, |resource| resource.directed.clone()).flatten();
         for to in directed.into_iter().flat_map(|directed| *directed) {
-            let Some(nick) = to.resource().filter(|_| server.service_at(to.domain()) == Some(Service::Muc)) else { continue };
+            let Some(nick) = to.resource().filter(|_| server.service_at(to.domain()) == Some(Service::Muc)) else {
+                continue;
+            };
             let seat = Seat { jid: session.jid.clone(), session: Some(Arc::clone(session)) };
             let act = |room: &mut Room, _: &mut rooms::Act<'_>| Ok(room.sit_again(seat, nick, presence));
             let banned = self.bans.check(&to.to_bare().to_domain(), &session.account).await.is_err();
@@ -273,8 +290,9 @@ impl Muc {
     }
 }
 
-/// The error that answers somebody's presence, with what says that it is from a room.
-pub fn refused(error: &Stanza) -> Stanza {
+/// The error that answers somebody's presence, with what says that it is from a room, as the examples of §7.2 have it: clients know by
+/// this what was refused.
+fn refused(error: &Stanza) -> Stanza {
     let payload = error.children().next().map(|child| child.element());
     let bare = error.without_children(|_| true).with_child(&Element::new("x", muc::NS));
     payload.map_or_else(|| bare.clone(), |payload| bare.with_child(&payload))
@@ -338,7 +356,8 @@ impl Muc {
                 Some(_) => Err(StanzaCondition::ItemNotFound.into()),
             };
         }
-        let act = |room: &mut Room, _: &mut rooms::Act<'_>| Ok((room.info(&request.from, node)?, activity::is_told(room)));
+        let act =
+            |room: &mut Room, _: &mut rooms::Act<'_>| Ok((room.info(&request.from, node)?, activity::is_told(room)));
         let ((mut info, tells_activity), _) = self.rooms.with(&request.to, act).await?;
         if tells_activity && node.is_none() {
             self.tell_activity(&request.to, &mut info).await.map_err(refusal)?;
@@ -364,7 +383,8 @@ impl Muc {
 
     /// §6.3: the rooms that are listed, in pages.
     async fn listed(&self, service: &BareJid, payload: &Element) -> Reply {
-        let asked = PageRequest::of(payload).map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()))?;
+        let asked = PageRequest::of(payload)
+            .map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()))?;
         let max = asked.as_ref().and_then(|asked| asked.max).map_or(LISTED_MAX, |max| (max as usize).min(LISTED_MAX));
         let storage = &self.rooms.storage;
         let rows = match asked.as_ref().map(|asked| &asked.page) {
@@ -384,7 +404,8 @@ impl Muc {
             Some(Page::Last | Page::Before(_)) => drop(rows.drain(..rows.len().saturating_sub(max))),
             _ => rows.truncate(max),
         }
-        let count = storage.count_listed(service, None).await.map_err(refusal)? + self.rooms.count_passing(service, None);
+        let count =
+            storage.count_listed(service, None).await.map_err(refusal)? + self.rooms.count_passing(service, None);
         let ends = match (rows.first(), rows.last()) {
             (Some((first, _)), Some((last, _))) => {
                 let index = storage.count_listed(service, Some(first)).await.map_err(refusal)?
@@ -486,7 +507,8 @@ async fn durable(left: Left) -> Reply {
 
 /// §6.2: what the service is.
 fn info_of_service() -> Info {
-    let features = [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, searching::NS, "urn:xmpp:ping"];
+    let features =
+        [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, searching::NS, ping::NS];
     Info {
         identities: vec![Identity::new("conference", "text").with_name(Service::Muc.title())],
         features: features.into_iter().map(str::to_owned).collect(),

@@ -22,7 +22,9 @@ impl Room {
                 (Some(wanted), None) => {
                     let may = match wanted {
                         // §9.5: members may know each other where addresses are no secret.
-                        Affiliation::Member | Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => {
+                        Affiliation::Member | Affiliation::Admin | Affiliation::Owner
+                            if self.config.non_anonymous() =>
+                        {
                             affiliation >= Affiliation::Member || role == Role::Moderator
                         }
                         Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin,
@@ -139,9 +141,16 @@ impl Room {
         }
     }
 
-    fn change_role(&mut self, nick: &str, role: Role, actor: Option<&str>, reason: Option<&str>, out: &mut impl Outside) {
+    fn change_role(
+        &mut self,
+        nick: &str,
+        role: Role,
+        actor: Option<&str>,
+        reason: Option<&str>,
+        out: &mut impl Outside,
+    ) {
         if role == Role::None {
-            return self.remove(nick, &Removal { statuses: &[Status::Kicked], reason, actor, more: None }, out);
+            return self.remove(nick, &Removal { statuses: &[Status::Kicked], reason, actor }, out);
         }
         let Some(occupant) = self.occupants.named_mut(nick).filter(|occupant| occupant.role != role) else { return };
         let before = std::mem::replace(&mut occupant.role, role);
@@ -155,7 +164,8 @@ impl Room {
         let Some(occupant) = self.occupants.named(nick) else { return };
         if self.config.broadcast.has(before) && !self.config.broadcast.has(occupant.role) {
             let item = |with_address| Item { role: Some(Role::None), ..Self::item(occupant, with_address) };
-            let forms = [false, true].map(|shown| unavailable(occupant).with_child(&muc::user(Some(&item(shown)), &[])));
+            let forms =
+                [false, true].map(|shown| unavailable(occupant).with_child(&muc::user(Some(&item(shown)), &[])));
             for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
                 let presence = &forms[usize::from(self.sees_addresses(other))];
                 other.seats.iter().for_each(|seat| out.send(seat, presence));
@@ -201,7 +211,8 @@ impl Room {
             return;
         }
         self.set_standing(account, affiliation, reason, out);
-        let nicks: Vec<String> = self.occupants.of_account(account).map(|occupant| occupant.nick().to_owned()).collect();
+        let nicks: Vec<String> =
+            self.occupants.of_account(account).map(|occupant| occupant.nick().to_owned()).collect();
         let shut_out = match affiliation {
             Affiliation::Outcast => Some(Status::Banned),
             Affiliation::None if self.config.members_only => Some(Status::NoLongerMember),
@@ -209,7 +220,7 @@ impl Room {
         };
         for nick in &nicks {
             if let Some(status) = shut_out {
-                self.remove(nick, &Removal { statuses: &[status], reason, actor, more: None }, out);
+                self.remove(nick, &Removal { statuses: &[status], reason, actor }, out);
                 continue;
             }
             let mut role = None;
@@ -246,11 +257,17 @@ impl Room {
         }
     }
 
+    /// Whether a nickname, or one that looks the same, is reserved for another account.
+    pub(super) fn is_reserved_from(&self, account: &BareJid, nick: &str) -> bool {
+        let wanted = key(nick);
+        let is_wanted = |standing: &Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
+        self.standings().any(|(jid, standing)| jid != account && is_wanted(standing))
+    }
+
     /// Whether a nickname can be reserved for an account: it is one, and no other's.
     pub(super) fn check_free(&self, account: &BareJid, nick: &str) -> Outcome {
-        let wanted = key(self.address_of(nick)?.resource());
-        let reserved = |standing: &Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
-        let taken = self.standings().any(|(jid, standing)| jid != account && reserved(standing))
+        let address = self.address_of(nick)?;
+        let taken = self.is_reserved_from(account, address.resource())
             || self.occupants.named(nick).is_some_and(|occupant| occupant.account != *account);
         if taken { Err(StanzaCondition::Conflict.into()) } else { Ok(()) }
     }
@@ -275,6 +292,7 @@ fn items(query: &Element) -> Outcome<Vec<Item>> {
         let text = format!("at most {ITEMS_MAX} items are changed at once");
         return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
     }
-    let parse = |item| Item::parse(item).map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()));
+    let parse =
+        |item| Item::parse(item).map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()));
     items.into_iter().map(parse).collect()
 }

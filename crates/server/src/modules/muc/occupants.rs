@@ -269,7 +269,11 @@ mod tests {
         assert!(occupants.leave(&full("crone3@shakespeare.example/desktop")).is_none());
         assert!(occupants.has_account(&full("crone3@shakespeare.example/pda").to_bare()));
         for gone in [0, 3] {
-            let jid = if gone == 3 { "crone3@shakespeare.example/pda".into() } else { format!("crone{gone}@shakespeare.example/desktop") };
+            let jid = if gone == 3 {
+                "crone3@shakespeare.example/pda".into()
+            } else {
+                format!("crone{gone}@shakespeare.example/desktop")
+            };
             assert_eq!(occupants.leave(&full(&jid)).unwrap().nick(), format!("Witch{gone}"));
         }
         assert!(!occupants.has_account(&full("crone3@shakespeare.example/pda").to_bare()));

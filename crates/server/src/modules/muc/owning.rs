@@ -62,7 +62,8 @@ impl Room {
     }
 
     fn submit(&mut self, form: &Form, out: &mut impl Outside) -> Outcome {
-        let refuse = |error: muc_config::ConfigError| StanzaError::new(StanzaCondition::NotAcceptable, error.to_string());
+        let refuse =
+            |error: muc_config::ConfigError| StanzaError::new(StanzaCondition::NotAcceptable, error.to_string());
         let submitted = self.config.with(form).map_err(refuse)?;
         let lists = [(submitted.owners, Affiliation::Owner), (submitted.admins, Affiliation::Admin)];
         // §10.5: before anything is done.
@@ -129,7 +130,7 @@ impl Room {
             let strangers = self.occupants.iter().filter(|occupant| occupant.affiliation < Affiliation::Member);
             let strangers: Vec<String> = strangers.map(|occupant| occupant.nick().to_owned()).collect();
             for nick in &strangers {
-                let removal = Removal { statuses: &[Status::MembersOnly], reason: None, actor: None, more: None };
+                let removal = Removal { statuses: &[Status::MembersOnly], reason: None, actor: None };
                 self.remove(nick, &removal, out);
             }
         }
@@ -173,7 +174,8 @@ impl Room {
                 gone.affiliation = Affiliation::None;
                 let item = Self::item(&gone, false);
                 let item = muc::Item { role: Some(Role::None), ..item };
-                let presence = unavailable(&gone).with_child(&muc::user(Some(&item), &[Status::Own]).with(said.clone()));
+                let presence =
+                    unavailable(&gone).with_child(&muc::user(Some(&item), &[Status::Own]).with(said.clone()));
                 gone.seats.iter().for_each(|seat| out.send(seat, &presence));
             }
         }
@@ -181,5 +183,3 @@ impl Room {
         Ok(())
     }
 }
-
-

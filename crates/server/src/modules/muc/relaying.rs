@@ -4,13 +4,14 @@
 //! nothing need be remembered.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-use magpie_proto::xml::{Attr, Stanza};
 use magpie_proto::error::ErrorType;
+use magpie_proto::xml::{Attr, Stanza};
 use magpie_proto::{FullJid, StanzaCondition, StanzaError};
 
 use super::avatars::asks_for_vcard;
 use super::occupants::Occupant;
 use super::room::{Outcome, Outside, Room, not_an_occupant};
+use crate::modules::ping;
 
 /// Characters of a tag.
 const TAG: usize = 8;
@@ -41,7 +42,7 @@ impl Room {
             self.relay_answer(sender, target, iq, out);
             return Ok(Relayed::Passed);
         }
-        if iq.child("ping", "urn:xmpp:ping").is_some() && target.address == sender.address {
+        if iq.child("ping", ping::NS).is_some() && target.address == sender.address {
             return Ok(Relayed::Here);
         }
         if asks_for_vcard(iq) {

@@ -5,7 +5,8 @@ use magpie_proto::xeps::muc::Role;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, StanzaCondition, StanzaError, ns};
 
-use super::room::{Outcome, Outside, Room, occupant_id};
+use super::occupant_ids;
+use super::room::{Outcome, Outside, Room};
 use super::rooms::{Act, Left};
 use super::{Muc, durable};
 use crate::modules::offline::refusal;
@@ -30,7 +31,7 @@ impl Room {
             return Err(StanzaError::new(StanzaCondition::Forbidden, "only moderators take back what others wrote"));
         }
         let moderated = Element::new("moderated", NS_MODERATE).with_attr("by", &moderator.address);
-        let moderated = moderated.with(occupant_id(&moderator.id));
+        let moderated = moderated.with(occupant_ids::element(&moderator.id));
         let reason = reason.map(|reason| Element::new("reason", retraction::NS).with_text(reason));
         let retract = Element::new("retract", retraction::NS).with_attr("id", id).with(moderated).with_all(reason);
         let message = Element::new("message", ns::CLIENT)

@@ -13,6 +13,7 @@ use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::hats::{self, Hats};
+use super::occupant_ids;
 use super::occupants::{Occupant, Occupants, Seat};
 use super::throttling::{Pace, Taken};
 
@@ -140,8 +141,6 @@ pub(super) struct Removal<'a> {
     pub reason: Option<&'a str>,
     /// The nickname of who did it.
     pub actor: Option<&'a str>,
-    /// What else stands beside the item.
-    pub more: Option<&'a Element>,
 }
 
 impl Room {
@@ -320,7 +319,7 @@ impl Room {
 
     /// Tells everybody, and itself, that an occupant, who is no longer among the others, has gone.
     pub(super) fn say_gone(&self, gone: &Occupant, presence: &Stanza, removal: &Removal<'_>, out: &mut impl Outside) {
-        let Removal { statuses, reason, actor, more } = removal;
+        let Removal { statuses, reason, actor } = removal;
         let form = |with_address: bool, own: bool| {
             let item = Item {
                 role: Some(Role::None),
@@ -330,7 +329,7 @@ impl Room {
             };
             let mut all = if own { vec![Status::Own] } else { Vec::new() };
             all.extend_from_slice(statuses);
-            presence.with_child(&muc::user(Some(&item), &all).with_all(more.cloned()))
+            presence.with_child(&muc::user(Some(&item), &all))
         };
         if self.config.broadcast.has(gone.role) {
             let shown = [false, true].map(|with_address| form(with_address, false));
@@ -364,47 +363,26 @@ impl Room {
             occupant.seats.iter().for_each(|seat| out.send(seat, stanza));
         }
     }
-
-    /// XEP-0421: the id of an account in this room.
-    pub(super) fn occupant_id(&self, account: &BareJid) -> Box<str> {
-        occupant_id_in(&self.secret, account)
-    }
-}
-
-/// XEP-0421: the id of an account in the room with this secret.
-pub(super) fn occupant_id_in(secret: &[u8; 16], account: &BareJid) -> Box<str> {
-    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
-    let id = aws_lc_rs::hmac::sign(&key, account.as_str().as_bytes());
-    BASE64_URL_SAFE_NO_PAD.encode(&id.as_ref()[..18]).into()
-}
-
-/// XEP-0421: the namespace.
-pub const NS_OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
-
-/// XEP-0421: `<occupant-id/>`
-pub(super) fn occupant_id(id: &str) -> Element {
-    Element::new("occupant-id", NS_OCCUPANT_ID).with_attr("id", id)
 }
 
 /// A stanza as an occupant sent it, as others may see it: from its address in the room, to nobody yet, without what only the room says.
 pub(super) fn as_occupant(stanza: &Stanza, address: &FullJid, id: &str) -> Stanza {
     let rooms_own = |name: &str, ns: &str| {
-        matches!(ns, muc::NS | muc::NS_USER | muc::NS_ADMIN | muc::NS_OWNER | NS_OCCUPANT_ID | hats::NS)
+        matches!(ns, muc::NS | muc::NS_USER | muc::NS_ADMIN | muc::NS_OWNER | occupant_ids::NS | hats::NS)
             || name == "delay" && ns == magpie_proto::xeps::delay::NS
     };
     stanza
         .without_children(|child| rooms_own(child.name, child.ns))
         .with(Attr::From, Some(address.as_str()))
         .with(Attr::To, None)
-        .with_child(&occupant_id(id))
+        .with_child(&occupant_ids::element(id))
 }
 
 /// The presence of somebody who is gone.
 pub(super) fn unavailable(occupant: &Occupant) -> Stanza {
     let presence =
         Element::new("presence", ns::CLIENT).with_attr("from", &occupant.address).with_attr("type", "unavailable");
-    Stanza::new(&presence.with(occupant_id(&occupant.id)))
+    Stanza::new(&presence.with(occupant_ids::element(&occupant.id)))
 }
 
 /// Who wants something that only occupants may.

@@ -109,7 +109,8 @@ impl Outside for Act<'_> {
     }
 
     fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza {
-        let kept = self.rooms.archive.keep_in_room(&message, also, &self.address, &std::mem::take(&mut self.tombstones));
+        let kept =
+            self.rooms.archive.keep_in_room(&message, also, &self.address, &std::mem::take(&mut self.tombstones));
         let Some(kept) = kept else { return message };
         let stamped = self.rooms.archive.stamped(&message, &self.address, kept.place);
         self.left.kept = Some(kept);
@@ -168,9 +169,16 @@ impl Rooms {
     }
 
     /// All rooms of a service, asleep or awake, in the order of their localparts.
-    pub async fn all_of(&self, service: &BareJid, after: Option<&str>, limit: usize) -> Result<Vec<BareJid>, StoreError> {
+    pub async fn all_of(
+        &self,
+        service: &BareJid,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<BareJid>, StoreError> {
         let mut rooms = self.storage.all_of(service, after, limit).await?;
-        rooms.extend(self.awake_of(service).into_iter().filter(|room| after.is_none_or(|after| room.local() > Some(after))));
+        rooms.extend(
+            self.awake_of(service).into_iter().filter(|room| after.is_none_or(|after| room.local() > Some(after))),
+        );
         rooms.sort_unstable_by(|one, other| one.local().cmp(&other.local()));
         rooms.dedup();
         rooms.truncate(limit);

@@ -1,13 +1,12 @@
 //! XEP-0045 §7.4, §7.5, §8.1: messages to everybody, to one occupant, and the subject.
 
-use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::hints::Hints;
 use magpie_proto::xeps::muc::{self, Affiliation, Role};
 use magpie_proto::xeps::muc_config::AllowPm;
 use magpie_proto::xml::{Attr, Element, Stanza};
-use magpie_proto::error::ErrorType;
 use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
 
+use super::occupant_ids;
 use super::occupants::{Occupant, Seat};
 use super::room::{Outcome, Outside, Room, Said, Subject, as_occupant};
 use crate::modules::stanza_ids;
@@ -35,11 +34,8 @@ impl Room {
         self.check_pace(from, out)?;
         let occupant = self.occupant(from)?;
         let now = out.now();
-        let waits = self.config.slow_mode_seconds > 0 && occupant.affiliation < Affiliation::Admin;
         let said = self.as_said(occupant, message);
-        if waits && said.child("body", ns::CLIENT).is_some() {
-            self.check_slow_mode(from, now)?;
-        }
+        self.check_slow_mode(from, &said, now)?;
         let said = match self.config.archived && is_kept(&said) {
             true => out.keep(said, self.who(from).as_ref()),
             false => said,
@@ -50,21 +46,6 @@ impl Room {
         if said.child("body", ns::CLIENT).is_some() && !Hints::of(&said).no_store {
             self.remember(Said { at: now, message: said });
         }
-        Ok(())
-    }
-
-    /// XEP-0500 §7: admins and owners need not wait. By account: another nickname is nobody else.
-    fn check_slow_mode(&mut self, from: &FullJid, now: DateTime) -> Outcome {
-        let (now, wait) = (now.unix_millis(), i64::from(self.config.slow_mode_seconds) * 1000);
-        let account = from.to_bare();
-        let left = self.spoke_at.get(&account).map_or(0, |at| at + wait - now);
-        if left > 0 {
-            let text = format!("the room is in slow mode: you can write again in {} seconds", (left + 999) / 1000);
-            return Err(StanzaError::new(StanzaCondition::PolicyViolation, text).with_type(ErrorType::Wait));
-        }
-        // Who has waited long enough need not be known.
-        self.spoke_at.retain(|_, at| now < *at + wait);
-        self.spoke_at.insert(account, now);
         Ok(())
     }
 
@@ -102,7 +83,7 @@ impl Room {
     /// Messages that were taken back, by their ids in the archive, are not told to who enters.
     pub fn forget_said(&mut self, ids: &[String]) {
         self.history.retain(|said| {
-            let id = said.message.children().find(|child| child.is("stanza-id", "urn:xmpp:sid:0")).map(|child| child.element());
+            let id = said.message.child("stanza-id", stanza_ids::NS).map(|child| child.element());
             let id = id.as_ref().and_then(|id| id.attr("id"));
             !id.is_some_and(|id| ids.iter().any(|gone| gone == id))
         });
@@ -180,7 +161,7 @@ pub fn is_kept(message: &Stanza) -> bool {
     }
     hints.store
         || message.children().any(|child| {
-            !matches!(child.ns, ns::CHAT_STATES | magpie_proto::xeps::hints::NS | super::room::NS_OCCUPANT_ID | "urn:xmpp:sid:0")
+            !matches!(child.ns, ns::CHAT_STATES | magpie_proto::xeps::hints::NS | occupant_ids::NS | stanza_ids::NS)
                 && !child.is("thread", ns::CLIENT)
         })
 }

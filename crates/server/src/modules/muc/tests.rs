@@ -378,7 +378,8 @@ fn private_messages_go_to_one_occupant_as_the_room_lets() {
         (AllowPm::None, false, false),
     ] {
         let mut scene = Scene::with(RoomConfig { allow_pm, ..RoomConfig::default() }, &["crone", "hag", "second"]);
-        let sent = |scene: &mut Scene, nick| scene.room.private(&full("hag"), nick, &message, &mut scene.written).is_ok();
+        let sent =
+            |scene: &mut Scene, nick| scene.room.private(&full("hag"), nick, &message, &mut scene.written).is_ok();
         assert_eq!((sent(&mut scene, "second"), sent(&mut scene, "crone")), (between, to_moderator), "{allow_pm:?}");
         assert!(scene.written.out.iter().all(|message| message.from().as_deref() == Some(&*format!("{ROOM}/hag"))));
     }
@@ -436,23 +437,16 @@ fn a_configuration_that_shuts_occupants_out_removes_them() {
     scene.room.configure(&Jid::from(full("crone")), &query, &mut scene.written).unwrap();
     assert_eq!(
         scene.sent(),
-        [
-            "crone < hag: unavailable none/none hag 322",
-            "hag < hag: unavailable none/none 110,322",
-            "crone < room: 104",
-        ]
+        ["crone < hag: unavailable none/none hag 322", "hag < hag: unavailable none/none 110,322", "crone < room: 104",]
     );
 }
 
 #[test]
 fn a_member_whose_session_ends_stays_in_a_room_that_lasts_and_one_who_leaves_does_not() {
     let gone = "<presence type='unavailable'/>";
-    for (leaves, persistent, member, woken) in [
-        (false, true, true, true),
-        (true, true, true, false),
-        (false, false, true, false),
-        (false, true, false, false),
-    ] {
+    for (leaves, persistent, member, woken) in
+        [(false, true, true, true), (true, true, true, false), (false, false, true, false), (false, true, false, false)]
+    {
         let mut scene = Scene::new(RoomConfig { persistent, ..RoomConfig::default() });
         if member {
             scene.room.restore(bare("hag"), Standing { affiliation: Affiliation::Member, ..Standing::default() });

@@ -3,12 +3,12 @@
 //! Nothing is written for each message and member: kept is how far each member has read a room, when it says so, and the rest
 //! is looked up in the room's archive when somebody asks.
 
-use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::xml::Stanza;
 use magpie_proto::{BareJid, ns};
 use magpie_store::{Batch, LogId, StoreError, Ticket, Topic};
 
 use super::Muc;
-use super::room::{NS_OCCUPANT_ID, occupant_id_in};
+use super::occupant_ids;
 use crate::modules::inbox;
 
 /// Messages of a room among which unread ones are counted: the newest. More are as many.
@@ -29,7 +29,7 @@ impl Muc {
 
     async fn unread(&self, account: &BareJid, room: &BareJid, read: LogId) -> Result<u64, StoreError> {
         let Some(secret) = self.rooms.storage.secret(room).await? else { return Ok(0) };
-        let own = occupant_id_in(&secret, account);
+        let own = occupant_ids::made(&secret, account);
         let mut unread = 0;
         let look = |place: LogId, message: &Stanza| {
             if place <= read || is_said_by(message, &own) {
@@ -57,7 +57,12 @@ impl Muc {
     }
 
     /// A displayed marker (XEP-0333) that somebody sent to a room.
-    pub(super) async fn displayed(&self, account: &BareJid, room: &BareJid, marker: &Stanza) -> Result<Option<Ticket>, StoreError> {
+    pub(super) async fn displayed(
+        &self,
+        account: &BareJid,
+        room: &BareJid,
+        marker: &Stanza,
+    ) -> Result<Option<Ticket>, StoreError> {
         let named = marker.children().find(|child| inbox::is_marker(child.name, child.ns)).map(|child| child.element());
         match named.as_ref().and_then(|named| named.attr("id")) {
             Some(id) => self.read(account, room, id).await,
@@ -72,6 +77,5 @@ pub(super) fn is_marker(message: &Stanza) -> bool {
 }
 
 fn is_said_by(message: &Stanza, id: &str) -> bool {
-    let said = message.child("occupant-id", NS_OCCUPANT_ID).map(|child| child.element());
-    said.as_ref().and_then(|said: &Element| said.attr("id")) == Some(id) && message.child("body", ns::CLIENT).is_some()
+    message.child("body", ns::CLIENT).is_some() && occupant_ids::of(message).as_deref() == Some(id)
 }

@@ -10,15 +10,13 @@ use magpie_proto::xml::Stanza;
 
 use super::Pubsub;
 use super::storage::Place;
+use crate::modules::stanza_ids;
 use crate::pipeline::Outgoing;
 use crate::server::Server;
 use crate::services::Service;
 
 /// The node, and the namespace of its items.
 pub(super) const NODE: &str = "urn:xmpp:mds:displayed:0";
-
-/// XEP-0359: which message it is.
-const NS_STANZA_IDS: &str = "urn:xmpp:sid:0";
 
 /// That the server publishes on behalf of clients (§3.5.2).
 pub(super) const ASSIST: &str = "urn:xmpp:mds:server-assist:0";
@@ -52,7 +50,7 @@ impl Pubsub {
 /// The account's inbox counts as read what these items say (XEP-0430); of a room by the room's own ids.
 pub(super) async fn read(server: &Server, account: &BareJid, items: &[&Element]) {
     for item in items {
-        let stanza_id = item.child("displayed", NODE).and_then(|displayed| displayed.child("stanza-id", NS_STANZA_IDS));
+        let stanza_id = item.child("displayed", NODE).and_then(|displayed| displayed.child("stanza-id", stanza_ids::NS));
         let by = |id: &&Element| id.attr("by").and_then(|by| Jid::parse(by).ok());
         let chat = item.attr("id").and_then(|id| Jid::parse(id).ok());
         if let (Some(id), Some(room)) = (stanza_id, chat.as_ref().filter(|chat| server.service_at(chat.domain()) == Some(Service::Muc))) {

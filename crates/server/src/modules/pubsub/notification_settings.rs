@@ -3,7 +3,7 @@
 //! What a user wants to be told of in a chat, kept with the chat's bookmark by the user's clients. The server goes by it where it wakes their
 //! devices for what is said in rooms: as one who is woken is a client on a phone, so is the server for these settings.
 
-use magpie_proto::xeps::encryption;
+use magpie_proto::xeps::{encryption, references};
 use magpie_proto::xml::Stanza;
 use magpie_proto::{BareJid, Element, Jid, StanzaError, ns};
 
@@ -13,7 +13,6 @@ use super::storage::Place;
 
 const NS: &str = "urn:xmpp:notification-settings:1";
 const NS_REPLY: &str = "urn:xmpp:reply:0";
-const NS_REFERENCE: &str = "urn:xmpp:reference:0";
 
 /// Signs from here on are of scripts without spaces between words, or of none.
 const WITHOUT_SPACES: char = '\u{2E80}';
@@ -111,41 +110,19 @@ fn mentions<'a>(
     room: &BareJid,
     nicknames: impl Iterator<Item = &'a str> + Clone,
 ) -> bool {
-    let is_own = |address: &str| {
-        Jid::parse(address).is_ok_and(|jid| match jid.resource() {
-            Some(nickname) if jid.to_bare() == *room => nicknames.clone().any(|own| own == nickname),
-            _ => jid.to_bare() == *account,
-        })
+    let is_own = |jid: &Jid| match jid.resource() {
+        Some(nickname) if jid.to_bare() == *room => nicknames.clone().any(|own| own == nickname),
+        _ => jid.to_bare() == *account,
     };
     let mentioned = message.children().any(|child| match (child.name, child.ns) {
-        ("reply", NS_REPLY) => child.element().attr("to").is_some_and(is_own),
-        ("reference", NS_REFERENCE) => {
-            let reference = child.element();
-            let address = reference.attr("uri").and_then(address);
-            reference.attr("type") == Some("mention") && address.is_some_and(|address| is_own(&address))
-        }
+        ("reply", NS_REPLY) => child.element().attr("to").and_then(|to| Jid::parse(to).ok()).is_some_and(|to| is_own(&to)),
         ("body", ns::CLIENT) => {
             let body = child.element().text().to_lowercase();
             nicknames.clone().any(|nickname| has_word(&body, &nickname.to_lowercase()))
         }
         _ => false,
     });
-    mentioned || encryption::is_encrypted(message)
-}
-
-/// The address in a URI of RFC 5122.
-fn address(uri: &str) -> Option<String> {
-    let path = uri.strip_prefix("xmpp:")?.split(['?', '#']).next()?;
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || (rest.next()? as char).to_digit(16);
-        bytes.push(match byte {
-            b'%' => (digit()? << 4 | digit()?) as u8,
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
+    mentioned || references::mentioned(message).any(|jid| is_own(&jid)) || encryption::is_encrypted(message)
 }
 
 /// Whether a text has this as a word, or words. Both in lower case.
@@ -217,7 +194,7 @@ mod tests {
     #[test]
     fn a_mention_is_a_reference_an_answer_or_the_nickname() {
         let wishes = wishes("autojoin='true'", "<nick>喜鹊</nick>");
-        let reference = |kind: &str, uri: &str| format!("<reference xmlns='{NS_REFERENCE}' type='{kind}' uri='{uri}'/>");
+        let reference = |kind: &str, uri: &str| format!("<reference xmlns='{}' type='{kind}' uri='{uri}'/>", references::NS);
         let body = |text: &str| format!("<body>{text}</body>");
         for mention in [
             reference("mention", "xmpp:juliet@a.example"),

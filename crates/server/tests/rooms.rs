@@ -1,4 +1,4 @@
-//! XEP-0357, XEP-0492: whom rooms wake, by what the members' bookmarks say.
+//! Rooms in a whole server: when they are in memory, and whom they wake (XEP-0357), by what the members' bookmarks say (XEP-0492).
 
 #![allow(clippy::unwrap_used)]
 
@@ -148,4 +148,29 @@ fn a_member_without_devices_costs_no_look_into_the_store() {
     }
     std::thread::sleep(SILENCE);
     assert_eq!(host.store.statistics().reads, before);
+}
+
+#[test]
+fn a_room_that_nobody_is_in_is_in_the_store_alone() {
+    let host = Host::start();
+    let awake = || host.server.modules.muc.rooms().awake();
+    let (mut romeo, room) = (host.login("romeo", "orchard"), "coven@conference.localhost");
+    romeo.send(format!("<presence to='{room}/Romeo'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
+    romeo.wait_for(&["code='201'"]);
+    let form = "<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_persistentroom'><value>1</value></field></x>";
+    let owner = format!("<query xmlns='http://jabber.org/protocol/muc#owner'>{form}</query>");
+    romeo.send(format!("<iq type='set' id='c' to='{room}'>{owner}</iq>"));
+    romeo.wait_for(&["id='c'", "type='result'"]);
+    assert_eq!(awake(), 1);
+
+    romeo.send(format!("<presence to='{room}/Romeo' type='unavailable'/>"));
+    romeo.wait_for(&["type='unavailable'"]);
+    // Asked for, it is read and let go again.
+    for id in ["d1", "d2"] {
+        romeo.send(format!(
+            "<iq type='get' id='{id}' to='{room}'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"
+        ));
+        romeo.wait_for(&[&format!("id='{id}'"), "muc_persistent"]);
+        assert_eq!(awake(), 0);
+    }
 }
