@@ -1,0 +1,6 @@
+//! Erlang's terms for programs in other languages: read where an Erlang system keeps them, and turned into JSON and back.
+//!
+//! `docs/terms-service.md` has the routes and the rules. This crate knows Erlang's terms and the web, and nothing of XMPP.
+
+pub mod config;
+pub mod sources;

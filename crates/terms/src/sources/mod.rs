@@ -1,0 +1,40 @@
+//! Where terms lie that are read as they are: each kind of source has its file.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+/// A place where an Erlang system keeps terms. It is read only, and never locked: others write there.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// The term that is kept under `key`, which is percent-decoded text of a path; none if there is none.
+    fn get<'a>(&'a self, key: &'a str) -> Lookup<'a>;
+}
+
+/// What [`Source::get`] gives.
+pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Option<Found>, SourceError>> + Send + 'a>>;
+
+/// A term that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The term as `term_to_binary` wrote it.
+    pub bytes: Bytes,
+    /// What changes whenever the term does, where that is known without reading it: the file's time and size.
+    pub version: Option<String>,
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The key is not of the kind that the source has: the caller's fault.
+    #[error("not a key of this source: {0}")]
+    Key(String),
+    /// What lies there is not what it should be.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The file or the server cannot be read; it may be better in a while.
+    #[error("cannot be read: {0}")]
+    Unavailable(String),
+}
