@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::atoms;
 use crate::error::Reason;
 use crate::hash::{Duplicates, Seed};
+use crate::integer::Integer;
 use crate::tape::{Frame, Node, NodeKind, Tape, leaf_hash, nodes_hash, small_integer, trimmed};
 use crate::term::Pid;
 
@@ -94,6 +95,14 @@ impl Builder {
     /// An integer.
     pub fn integer(&mut self, value: i64) {
         self.leaf(Node::integer(value));
+    }
+
+    /// An integer of any size, of another tape.
+    pub fn any_integer(&mut self, value: Integer<'_>) {
+        match value.parts() {
+            Ok(value) => self.integer(value),
+            Err((negative, magnitude)) => self.big(negative, magnitude),
+        }
     }
 
     /// An integer of any size, as its magnitude, little endian.

@@ -25,6 +25,14 @@ impl<'a> Integer<'a> {
         Self(Form::Big(negative, magnitude))
     }
 
+    /// The integer, or whether it is below zero and its magnitude.
+    pub(crate) fn parts(self) -> Result<i64, (bool, &'a [u8])> {
+        match self.0 {
+            Form::Small(value) => Ok(value),
+            Form::Big(negative, magnitude) => Err((negative, magnitude)),
+        }
+    }
+
     /// The integer if 64 bits hold it.
     pub fn to_i64(self) -> Option<i64> {
         match self.0 {

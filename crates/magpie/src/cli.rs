@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 used wrongly.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -47,6 +48,13 @@ Signals:
 Examples:
   magpie serve --domain example.org --data /var/lib/magpie
   magpie serve --config /etc/magpie/magpie.toml --log info,magpie_server::session=debug --log-format json";
+
+const TERMS: &str = "\
+Examples:
+  magpie terms --directory /var/lib/app/terms
+  curl 'http://127.0.0.1:8080/terms/user-42?path=emails/1&mode=readable'
+  curl --data-binary @term.bin http://127.0.0.1:8080/terms/to-json
+  curl 'http://127.0.0.1:8080/esi/echo_server:echo?abcd你好321'";
 
 const ADD: &str = "\
 Examples:
@@ -99,6 +107,11 @@ pub(crate) enum Command {
     /// Run the server
     #[command(after_help = SERVE)]
     Serve(Serve),
+    /// Serve Erlang's terms to other programs, over HTTP and BERT-RPC, without a chat server
+    ///
+    /// What is configured under [terms] holds here too. A chat server serves the same with listeners of the kinds terms, terms-tls and bert.
+    #[command(after_help = TERMS)]
+    Terms(Terms),
     /// Make, change, list and remove accounts
     User(User),
     /// Write accounts with their data to a file that other servers read (XEP-0227)
@@ -185,6 +198,28 @@ pub(crate) struct Serve {
     #[arg(long = "domain", value_name = "NAME", value_parser = domain)]
     pub(crate) domains: Vec<String>,
     /// What is logged: a level (error, warn, info, debug, trace), or levels by module: info,magpie_server=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
+    pub(crate) log: String,
+    /// How it is logged, on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Args)]
+pub(crate) struct Terms {
+    /// Where HTTP is spoken
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where BERT-RPC is spoken
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) bert: Option<SocketAddr>,
+    /// Folder with a file for each term, which are then at GET /terms/FILE
+    #[arg(long, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Listen on addresses that are not loopback, too
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// What is logged: a level (error, warn, info, debug, trace), or levels by module: info,magpie_terms=debug
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
     pub(crate) log: String,
     /// How it is logged, on standard error

@@ -17,6 +17,7 @@ mod serve;
 mod session;
 mod status;
 mod target;
+mod terms;
 mod token;
 mod user;
 
@@ -57,6 +58,7 @@ fn used_wrongly(error: &clap::Error) -> ExitCode {
 fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve::run(global, &serve),
+        Command::Terms(terms) => terms::run(global, &terms),
         Command::User(user) => user::run(global, user),
         Command::Export(export) => portable::export(global, &export),
         Command::Import { files } => portable::import(global, &files),

@@ -16,6 +16,7 @@ use magpie_server::config::Config;
 use magpie_server::server::{Server, StartError};
 use magpie_store::{Store, StoreError};
 use sd_notify::NotifyState;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -31,15 +32,9 @@ pub(crate) fn run(global: &Global, serve: &Serve) -> Result<(), Failure> {
     if let Ok(absolute) = std::path::absolute(&config.data) {
         config.data = absolute;
     }
-    let log = log::start(serve)?;
+    let log = log::start(&serve.log, serve.log_format)?;
     let files_max = raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_io_events_per_tick(EVENTS_MAX)
-        .event_interval(TURNS_MAX)
-        .build()
-        .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
-    runtime.block_on(Serving { global, serve, config, log, files_max }.run())
+    runtime()?.block_on(Serving { global, serve, config, log, files_max }.run())
 }
 
 /// Sockets that a look at them reports at once: no more than a thread's queue of tasks has room for, so that they are not
@@ -49,8 +44,18 @@ const EVENTS_MAX: usize = 128;
 /// Turns of tasks between two looks at the sockets, where there is always a task to run.
 const TURNS_MAX: u32 = 255;
 
+/// What runs the tasks.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_io_events_per_tick(EVENTS_MAX)
+        .event_interval(TURNS_MAX)
+        .build()
+        .map_err(|error| Failure::new(format!("cannot start: {error}")))
+}
+
 /// Raises the soft limit of open files to the hard one, and gives it. A connection is an open file.
-fn raise_open_files() -> Option<u64> {
+pub(crate) fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -154,6 +159,7 @@ fn cannot_start(error: &StartError) -> Failure {
         StartError::Metrics { error, .. } => (error.kind(), "[metrics]"),
         StartError::Certificate(_) => return failure.help("correct the file, or remove it from the configuration"),
         StartError::Store(StoreError::Full) => return failure.help("free some space on the disk"),
+        StartError::Terms(_) => return failure.help("correct this part of magpie.toml"),
         StartError::Store(_) | StartError::TwoOwners(_) => return failure,
     };
     match system {
@@ -240,7 +246,7 @@ impl Process for Running {
 }
 
 /// The signals that the server takes, and what administrators order in place of one.
-struct Signals {
+pub(crate) struct Signals {
     stop: Arc<Notify>,
     interrupt: Signal,
     terminate: Signal,
@@ -248,13 +254,13 @@ struct Signals {
 }
 
 #[derive(PartialEq, Eq)]
-enum Wanted {
+pub(crate) enum Wanted {
     Reload,
     Stop,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("cannot listen to signals: {error}")));
         Ok(Self {
             stop: Arc::default(),
@@ -264,7 +270,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Wanted {
+    pub(crate) async fn next(&mut self) -> Wanted {
         tokio::select! {
             _ = self.interrupt.recv() => Wanted::Stop,
             _ = self.terminate.recv() => Wanted::Stop,

@@ -11,6 +11,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use magpie_proto::sasl::{Hash, ScramPolicy};
+use magpie_terms::config::Terms;
 use serde::{Deserialize, Serialize};
 
 pub use reference::{Key, Section, reference};
@@ -62,6 +63,9 @@ pub struct Config {
     pub archive: Archive,
     /// What the services that wake people's devices are told (XEP-0357).
     pub push: Push,
+    /// Erlang's terms for other programs, over HTTP and BERT-RPC: for listeners of the kinds `terms`, `terms-tls` and `bert`, and for
+    /// `magpie terms`.
+    pub terms: Terms,
     /// Figures for monitoring, and whether the server is well.
     pub metrics: Metrics,
 }
@@ -99,6 +103,7 @@ impl Default for Config {
             privacy: Privacy::default(),
             archive: Archive::default(),
             push: Push::default(),
+            terms: Terms::default(),
             metrics: Metrics::default(),
         }
     }
@@ -115,7 +120,7 @@ pub struct Listen {
     /// Whether STARTTLS must be used.
     #[serde(default)]
     pub tls: TlsMode,
-    /// Allows `tls = "optional"` on an address that is not loopback.
+    /// Allows on an address that is not loopback what is dangerous there: `tls = "optional"`, or the kinds that say so.
     #[serde(default)]
     pub force: bool,
 }
@@ -128,6 +133,19 @@ pub enum ListenKind {
     C2s,
     /// Clients, direct TLS (XEP-0368).
     C2sTls,
+    /// Erlang's terms over HTTP. Loopback addresses only, unless forced.
+    Terms,
+    /// Erlang's terms over HTTPS. On other than loopback addresses it needs `terms.tokens`, unless forced.
+    TermsTls,
+    /// BERT-RPC, which knows no passwords. Loopback addresses only, unless forced.
+    Bert,
+}
+
+impl ListenKind {
+    /// Whether XMPP is spoken there.
+    pub fn is_xmpp(self) -> bool {
+        matches!(self, Self::C2s | Self::C2sTls)
+    }
 }
 
 impl fmt::Display for ListenKind {

@@ -21,5 +21,6 @@ pub mod server;
 pub mod services;
 pub mod session;
 pub mod subscription;
+pub mod terms;
 
 pub use server::{Server, StartError};

@@ -13,6 +13,7 @@ use magpie_proto::sasl::{Hash, ScramKeys};
 use magpie_proto::xml::Element;
 use magpie_proto::{BareJid, StanzaError, StreamCondition, StreamError};
 use magpie_store::{Batch, Store, StoreError};
+use magpie_terms::functions::Functions;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{info, warn};
@@ -34,6 +35,7 @@ use crate::requests::{Requests, TwoOwners};
 use crate::retention::Retention;
 use crate::services::Service;
 use crate::session::{self, Asleep, Counts, Gate};
+use crate::terms;
 
 /// Buffers kept for the next connection that needs one: 1 MiB.
 const POOLED_BUFFERS_MAX: usize = 64;
@@ -159,6 +161,9 @@ pub enum StartError {
     /// A mistake in the program.
     #[error(transparent)]
     TwoOwners(#[from] TwoOwners),
+    /// A source or a function of the term service is not configured as it must be.
+    #[error(transparent)]
+    Terms(#[from] magpie_terms::Misconfigured),
     /// The address for metrics is none, or cannot be had.
     #[error("cannot serve metrics on {address}: {error}")]
     Metrics {
@@ -173,6 +178,8 @@ impl Server {
     /// Starts the server on an open store: it listens when this returns.
     pub async fn start(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
         let certificates = Certificates::load(&config.data, &config.domains, &config.certificate)?;
+        let terms = magpie_terms::Service::new(config.terms.clone(), Functions::default(), Vec::new())?;
+        let terms = Arc::new(terms);
         let secret = store.value::<Vec<u8>>("secret");
         let fake_secret: [u8; 32] = match secret.get("fake-salt").await?.and_then(|bytes| bytes.try_into().ok()) {
             Some(known) => known,
@@ -241,7 +248,12 @@ impl Server {
             let listener = Listener::bind(listen, ipv4_apart).map_err(error)?;
             let address = listener.address();
             server.addresses.lock().push((listen.kind, address));
-            server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
+            match listen.kind.is_xmpp() {
+                true => {
+                    server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
+                }
+                false => server.accept_terms_from(listener, listen.kind, Arc::clone(&terms)),
+            }
             info!(%address, kind = %listen.kind, "listening");
         }
         server.check_certificates();
@@ -267,6 +279,21 @@ impl Server {
             tokio::spawn(async move {
                 serving.await;
                 drop(running);
+            });
+        };
+        tokio::spawn(listener.run(Arc::clone(&self.admission), self.stopping(), accept));
+    }
+
+    fn accept_terms_from(self: &Arc<Self>, listener: Listener, kind: ListenKind, service: Arc<magpie_terms::Service>) {
+        let server = Arc::clone(self);
+        let Some(running) = self.running() else { return };
+        let accept = move |socket, peer, admitted| {
+            let tls = (kind == ListenKind::TermsTls).then(|| server.certificates.web_tls_config());
+            let serving = terms::serve(Arc::clone(&service), kind, tls, socket, peer, server.stopping());
+            let running = running.clone();
+            tokio::spawn(async move {
+                serving.await;
+                drop((admitted, running));
             });
         };
         tokio::spawn(listener.run(Arc::clone(&self.admission), self.stopping(), accept));
@@ -334,6 +361,7 @@ impl Server {
             ("listen", old.listen != new.listen),
             ("certificate", old.certificate != new.certificate),
             ("metrics", old.metrics != new.metrics),
+            ("terms", old.terms != new.terms),
             ("auth.failures_per_minute_max", old.auth.failures_per_minute_max != new.auth.failures_per_minute_max),
         ];
         report.needs_restart.extend(restart.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
@@ -363,6 +391,7 @@ impl Server {
             listen: old.listen.clone(),
             certificate: old.certificate.clone(),
             metrics: old.metrics.clone(),
+            terms: old.terms.clone(),
             ..new
         };
         self.deps.config.store(Arc::new(new));

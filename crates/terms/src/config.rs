@@ -4,6 +4,68 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// `[terms]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Terms {
+    /// Secrets, one of which each request must bring along (`Authorization: Bearer SECRET`). None: no request needs one; a listener on an
+    /// address that is not loopback then needs `force`.
+    pub tokens: Vec<String>,
+    /// Origins whose pages may ask in a browser, as `https://example.org`; `*` is all.
+    pub origins: Vec<String>,
+    /// Bytes of one term, in whatever form; more is `413`. A stream of them may be of any length.
+    pub term_bytes_max: usize,
+    /// Bytes to which a compressed term may inflate; more is `422`.
+    pub inflated_bytes_max: usize,
+    /// Bytes of terms above 64 KiB that are held for all requests together until they are whole; more waits.
+    pub held_bytes_max: usize,
+    /// Seconds without a byte in either direction, between two requests too, after which a connection is closed.
+    pub idle_seconds_max: u64,
+    /// Seconds that a request's head may take; then the connection is closed.
+    pub head_seconds_max: u64,
+    /// Seconds until the first bytes of a function's answer; then `504`.
+    pub function_seconds_max: u64,
+    /// Paths below which functions are called as `mod_esi` does: `/esi/Module:Function?Input`.
+    pub esi: Vec<String>,
+    /// Modules that may be called there, others are `403`. None named: all.
+    pub esi_modules: Vec<String>,
+    /// Data that Erlang keeps, read at `GET /terms/NAME/KEY`.
+    pub source: Vec<TermSource>,
+    /// Functions that another server answers.
+    pub function: Vec<TermFunction>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            origins: Vec::new(),
+            term_bytes_max: 16 << 20,
+            inflated_bytes_max: 32 << 20,
+            held_bytes_max: 256 << 20,
+            idle_seconds_max: 60,
+            head_seconds_max: 10,
+            function_seconds_max: 15,
+            esi: vec!["/esi".into(), "/".into()],
+            esi_modules: Vec::new(),
+            source: Vec::new(),
+            function: Vec::new(),
+        }
+    }
+}
+
+/// One `[[terms.function]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TermFunction {
+    /// The module by whose name it is called.
+    pub module: String,
+    /// The function's name; `*` is every one that has no entry of its own.
+    pub function: String,
+    /// Who answers, as `http://127.0.0.1:9000/add`. `{function}` stands for the function's name.
+    pub url: String,
+}
+
 /// One `[[terms.source]]`: data that Erlang keeps, read at `GET /terms/NAME/KEY`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

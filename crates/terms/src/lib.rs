@@ -2,5 +2,15 @@
 //!
 //! `docs/terms-service.md` has the routes and the rules. This crate knows Erlang's terms and the web, and nothing of XMPP.
 
+pub mod bert;
 pub mod config;
+mod convert;
+pub mod functions;
+pub mod http;
+mod idle;
+mod problem;
+mod select;
+pub mod service;
 pub mod sources;
+
+pub use service::{Misconfigured, Service};

@@ -9,12 +9,12 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use crate::cli::{LogFormat, Serve};
+use crate::cli::LogFormat;
 use crate::failure::Failure;
 
 /// The filter of the running log. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct LogFilter {
+pub(crate) struct LogFilter {
     handle: Arc<reload::Handle<EnvFilter, Registry>>,
 }
 
@@ -41,10 +41,10 @@ fn in_colours() -> bool {
 }
 
 /// Starts the log.
-pub(super) fn start(serve: &Serve) -> Result<LogFilter, Failure> {
-    let filter = parse(&serve.log).map_err(Failure::usage)?;
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<LogFilter, Failure> {
+    let filter = parse(filter).map_err(Failure::usage)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = match serve.log_format {
+    let lines = match format {
         LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(in_colours()).boxed(),
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
     };

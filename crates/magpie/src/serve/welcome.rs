@@ -57,6 +57,9 @@ impl Welcome<'_> {
             let speaks = match kind {
                 ListenKind::C2s => "clients, STARTTLS",
                 ListenKind::C2sTls => "clients, TLS from the start",
+                ListenKind::Terms => "Erlang's terms, HTTP",
+                ListenKind::TermsTls => "Erlang's terms, HTTPS",
+                ListenKind::Bert => "Erlang's terms, BERT-RPC",
             };
             add(format!("  listens on   {address} ({speaks})"));
         }
@@ -89,7 +92,7 @@ impl Welcome<'_> {
     /// What a client must be told where it cannot find the server by the domain alone.
     fn host_and_port(&self, domain: &str) -> String {
         let Some((_, address)) = self.addresses.iter().find(|(kind, _)| *kind == ListenKind::C2s) else {
-            let direct = self.addresses.first();
+            let direct = self.addresses.iter().find(|(kind, _)| *kind == ListenKind::C2sTls);
             return direct
                 .map_or_else(String::new, |(_, address)| format!(", port {} with direct TLS", address.port()));
         };

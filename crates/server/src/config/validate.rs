@@ -1,6 +1,7 @@
 //! What a configuration must fulfil beyond its types, each with the reason and the way out.
 
 mod services;
+mod terms;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -53,6 +54,7 @@ impl Config {
         check.limits();
         check.contact();
         check.external_services();
+        check.terms();
         check.metrics();
         check.errors
     }
@@ -155,9 +157,9 @@ impl Check<'_> {
             }
             if listen.tls == TlsMode::Optional {
                 let key = format!("listen[{index}].tls");
-                if listen.kind == ListenKind::C2sTls {
+                if listen.kind != ListenKind::C2s {
                     let help = "remove the line, or write kind = \"c2s\"";
-                    self.refuse(key, "a listener of kind c2s-tls speaks nothing but TLS", help);
+                    self.refuse(key, format!("on a listener of kind {} there is no choice", listen.kind), help);
                 } else if !listen.address.ip().is_loopback() && !listen.force {
                     self.refuse(
                         key,

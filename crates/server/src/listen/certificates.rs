@@ -169,6 +169,11 @@ impl Certificates {
         Arc::clone(&self.snapshot.load().early)
     }
 
+    /// For HTTPS.
+    pub fn web_tls_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.snapshot.load().web)
+    }
+
     /// RFC 5929 §4: `tls-server-end-point` of the domain's certificate, as new connections get it; `None` where it is
     /// not defined. A connection that exists may have another one: see `Transport::bindings`.
     pub fn end_point_binding(&self, domain: &str) -> Option<Vec<u8>> {
@@ -240,6 +245,8 @@ struct Snapshot {
     direct: Arc<ServerConfig>,
     /// The same for clients that may send early data.
     early: Arc<ServerConfig>,
+    /// HTTPS.
+    web: Arc<ServerConfig>,
 }
 
 impl Snapshot {
@@ -256,7 +263,10 @@ impl Snapshot {
         let mut early = direct.clone();
         early.session_storage = Arc::new(EarlySessions::default());
         early.max_early_data_size = EARLY_DATA_BYTES_MAX;
-        Ok(Self { served, starttls, direct: Arc::new(with_tickets(direct)?), early: Arc::new(early) })
+        let mut web = build(&served, &served.default, provider)?;
+        web.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let [direct, web] = [with_tickets(direct)?, with_tickets(web)?].map(Arc::new);
+        Ok(Self { served, starttls, direct, early: Arc::new(early), web })
     }
 }
 

@@ -4,7 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+
+use crate::config::{TermSource, Terms};
 
 /// A place where an Erlang system keeps terms. It is read only, and never locked: others write there.
 pub trait Source: Send + Sync + fmt::Debug {
@@ -37,4 +41,13 @@ pub enum SourceError {
     /// The file or the server cannot be read; it may be better in a while.
     #[error("cannot be read: {0}")]
     Unavailable(String),
+}
+
+/// Opens a source.
+///
+/// # Errors
+/// What is wrong with its configuration.
+pub fn open(source: &TermSource, settings: &Terms) -> Result<Arc<dyn Source>, String> {
+    let _ = settings;
+    Err(format!("there is no source of the kind {:?}", source.kind))
 }

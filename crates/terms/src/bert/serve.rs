@@ -1,0 +1,203 @@
+//! Connections of BERT-RPC.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use magpie_etf::{Decoder, Limits, Tape};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::{mpsc, watch};
+
+use super::{Fault, Packet, no_reply, reply, stream_follows};
+use crate::functions::{Call, Reply, Unknown};
+use crate::http::input::Collected;
+use crate::service::{Service, stopped};
+
+/// Bytes of a stream that are read at once.
+const CHUNK_BYTES: usize = 32 << 10;
+
+/// Serves a connection until it ends, or until `stop` holds `true` and its call is done.
+///
+/// # Errors
+/// If the connection breaks, or is idle for too long.
+pub async fn serve<S>(
+    service: &Arc<Service>,
+    stream: S,
+    peer: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let idle = Duration::from_secs(service.settings().idle_seconds_max);
+    let (read, write) = tokio::io::split(stream);
+    let mut connection = Connection {
+        service,
+        peer,
+        reader: BufReader::new(Box::pin(read)),
+        writer: Box::pin(write),
+        decoder: Decoder::new(Limits {
+            inflated_bytes_max: service.settings().inflated_bytes_max,
+            ..Limits::default()
+        }),
+    };
+    let mut has_stream = false;
+    loop {
+        let packet = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return Ok(()),
+            packet = tokio::time::timeout(idle, connection.packet()) => packet.map_err(|_| io::ErrorKind::TimedOut)??,
+        };
+        match packet {
+            None => return Ok(()),
+            Some(Ok(Packet::Stream)) => has_stream = true,
+            Some(Ok(Packet::Info)) => {}
+            Some(Ok(Packet::Call { is_cast, module, function, arguments })) => {
+                let asked = Asked { is_cast, module, function, arguments, has_stream };
+                connection.call(asked).await?;
+                has_stream = false;
+            }
+            Some(Err(fault)) => {
+                tracing::debug!(%peer, ?fault, "a packet of BERT-RPC is no call");
+                connection.write(&fault.packet()).await?;
+                if matches!(fault, Fault::Header(_)) || has_stream {
+                    // Where the next packet begins is not known.
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+struct Connection<'a, R, W> {
+    service: &'a Arc<Service>,
+    peer: SocketAddr,
+    reader: R,
+    writer: W,
+    decoder: Decoder,
+}
+
+struct Asked {
+    is_cast: bool,
+    module: String,
+    function: String,
+    arguments: Tape<'static>,
+    has_stream: bool,
+}
+
+impl<R, W> Connection<'_, BufReader<R>, W>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    /// The next packet; none at the end.
+    async fn packet(&mut self) -> io::Result<Option<Result<Packet, Fault>>> {
+        let length = match self.reader.read_u32().await {
+            Ok(length) => length as usize,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let bytes_max = self.service.settings().term_bytes_max;
+        if length > bytes_max {
+            return Ok(Some(Err(Fault::Header(format!("a packet of {length} bytes is more than {bytes_max}")))));
+        }
+        let mut packet = Collected::new(self.service.room(), bytes_max);
+        let mut chunk = vec![0; length.min(CHUNK_BYTES)];
+        while packet.bytes.len() < length {
+            let wanted = (length - packet.bytes.len()).min(CHUNK_BYTES);
+            self.reader.read_exact(&mut chunk[..wanted]).await?;
+            if let Err(problem) = packet.push(&chunk[..wanted]).await {
+                return Ok(Some(Err(Fault::Header(problem.detail().to_owned()))));
+            }
+        }
+        Ok(Some(Packet::read(&mut self.decoder, &packet.bytes)))
+    }
+
+    async fn call(&mut self, asked: Asked) -> io::Result<()> {
+        let Asked { is_cast, module, function, arguments, has_stream } = asked;
+        let behind = match self.service.functions().get(&module, &function) {
+            Ok(behind) => Ok(Arc::clone(behind)),
+            Err(Unknown::Module) => Err(Fault::NoModule(format!("there is no module {module}"))),
+            Err(Unknown::Function) => Err(Fault::NoFunction(format!("there is no function {module}:{function}"))),
+        };
+        let (chunks, stream) = mpsc::channel(1);
+        let call = Call { module, function, arguments, stream: has_stream.then_some(stream) };
+        let seconds = Duration::from_secs(self.service.settings().function_seconds_max);
+        let peer = self.peer;
+        let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let casts = self.service.casts();
+        let feed = async move { if has_stream { feed(reader, chunks).await } else { Ok(()) } };
+        let answer = async move {
+            if is_cast {
+                let outcome = match (behind, Arc::clone(casts).try_acquire_owned()) {
+                    (Ok(behind), Ok(running)) => {
+                        tokio::spawn(async move {
+                            let _running = running;
+                            if let Ok(Err(failure)) = tokio::time::timeout(seconds, behind.call(call)).await {
+                                tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
+                            }
+                        });
+                        no_reply()
+                    }
+                    (Err(fault), _) => fault.packet(),
+                    (_, Err(_)) => Fault::Server("too many casts run".to_owned()).packet(),
+                };
+                return send(writer, &outcome).await;
+            }
+            let behind = match behind {
+                Ok(behind) => behind,
+                Err(fault) => return send(writer, &fault.packet()).await,
+            };
+            let outcome = match tokio::time::timeout(seconds, behind.call(call)).await {
+                Ok(outcome) => outcome.map_err(Fault::User),
+                Err(_) => Err(Fault::Server(format!("no answer in {} seconds", seconds.as_secs()))),
+            };
+            let packet = outcome.and_then(|Reply { result, stream }| {
+                reply(result.root()).map(|packet| (packet, stream)).map_err(Fault::Server)
+            });
+            match packet {
+                Ok((packet, None)) => send(writer, &packet).await,
+                Ok((packet, Some(mut stream))) => {
+                    send(writer, &stream_follows()).await?;
+                    send(writer, &packet).await?;
+                    while let Some(chunk) = stream.recv().await {
+                        send(writer, &chunk).await?;
+                    }
+                    send(writer, &[]).await
+                }
+                Err(fault) => send(writer, &fault.packet()).await,
+            }
+        };
+        tokio::try_join!(feed, answer).map(|_| ())
+    }
+
+    async fn write(&mut self, packet: &[u8]) -> io::Result<()> {
+        send(&mut self.writer, packet).await
+    }
+}
+
+/// Hands a stream's chunks to the function, up to the one of no bytes. A function that does not want them does not stop it.
+async fn feed(reader: &mut (impl AsyncRead + Unpin), chunks: mpsc::Sender<Bytes>) -> io::Result<()> {
+    loop {
+        let mut left = reader.read_u32().await? as usize;
+        if left == 0 {
+            return Ok(());
+        }
+        while left > 0 {
+            let mut chunk = vec![0; left.min(CHUNK_BYTES)];
+            reader.read_exact(&mut chunk).await?;
+            left -= chunk.len();
+            let _ = chunks.send(chunk.into()).await;
+        }
+    }
+}
+
+/// Writes a packet, or a chunk. An empty one is not sent but as the end of a stream.
+async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let packet = [&length.to_be_bytes(), bytes].concat();
+    writer.write_all(&packet).await?;
+    writer.flush().await
+}

@@ -1,0 +1,156 @@
+//! Terms from one form into another, as values: bytes in, bytes out.
+
+use bytes::Bytes;
+use magpie_etf::json::{self, Mode};
+use magpie_etf::{Decoder, Encoder, Limits, Tape, Term, text};
+
+use crate::problem::Problem;
+
+/// The form of a term.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    /// As `term_to_binary` writes it.
+    Binary(Encoder),
+    /// JSON; what is read is lossless JSON in any case.
+    Json(Mode),
+    /// Erlang's syntax.
+    Text,
+}
+
+/// Turns terms of one form into another.
+pub(crate) struct Converter {
+    from: Form,
+    to: Form,
+    decoder: Decoder,
+}
+
+impl Converter {
+    /// A converter; a compressed term may inflate to so many bytes.
+    pub(crate) fn new(from: Form, to: Form, inflated_bytes_max: usize) -> Self {
+        let limits = Limits { inflated_bytes_max, ..Limits::default() };
+        Self { from, to, decoder: Decoder::new(limits) }
+    }
+
+    /// What it writes.
+    pub(crate) fn output(&self) -> Output {
+        Output::of(self.to)
+    }
+
+    /// Reads the one term that `input` is, and writes it behind what is in `output`, which is left as it was if there is none.
+    pub(crate) fn convert(&mut self, input: &[u8], output: &mut Output) -> Result<(), Problem> {
+        match self.from {
+            Form::Binary(_) => {
+                let tape = self.decoder.decode_all(input)?;
+                let outcome = output.write(tape.root(), self.to);
+                self.decoder.reuse(tape);
+                outcome
+            }
+            Form::Json(_) => output.write(json::from_json(utf8(input)?)?.root(), self.to),
+            Form::Text => output.write(text::parse(utf8(input)?)?.root(), self.to),
+        }
+    }
+}
+
+/// Reads terms in Erlang's syntax, a dot behind each. After an error there are no more.
+pub(crate) fn consult(input: &[u8]) -> Result<impl Iterator<Item = Result<Tape<'static>, Problem>>, Problem> {
+    Ok(text::consult(utf8(input)?).map(|outcome| outcome.map_err(Problem::from)))
+}
+
+fn utf8(input: &[u8]) -> Result<&str, Problem> {
+    str::from_utf8(input).map_err(|error| {
+        let problem = Problem::new(hyper::StatusCode::UNPROCESSABLE_ENTITY, "not-utf-8", "the text is not UTF-8");
+        problem.at(error.valid_up_to())
+    })
+}
+
+/// What was written so far.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Bytes of terms.
+    Bytes(Vec<u8>),
+    /// JSON, or Erlang's syntax.
+    Text(String),
+}
+
+impl Output {
+    /// Nothing yet, of a form.
+    pub(crate) fn of(form: Form) -> Self {
+        match form {
+            Form::Binary(_) => Self::Bytes(Vec::new()),
+            Form::Json(_) | Form::Text => Self::Text(String::new()),
+        }
+    }
+
+    /// Writes a term in the form of which the output is.
+    pub(crate) fn write(&mut self, term: Term<'_>, form: Form) -> Result<(), Problem> {
+        match (self, form) {
+            (Self::Text(text), Form::Json(mode)) => json::write_json(term, mode, text),
+            (Self::Text(text), _) => text.push_str(&magpie_etf::text::line(term, true)),
+            (Self::Bytes(bytes), Form::Binary(encoder)) => return encode(encoder, term, bytes),
+            (Self::Bytes(bytes), _) => return encode(Encoder::default(), term, bytes),
+        }
+        Ok(())
+    }
+
+    /// Writes what is no term: what stands between terms.
+    pub(crate) fn push(&mut self, between: &str) {
+        match self {
+            Self::Bytes(bytes) => bytes.extend_from_slice(between.as_bytes()),
+            Self::Text(text) => text.push_str(between),
+        }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
+
+    /// Whether nothing was written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes room for the length of what follows, if its terms have their lengths before them.
+    pub(crate) fn begin_item(&mut self) -> usize {
+        if let Self::Bytes(bytes) = self {
+            bytes.extend_from_slice(&[0; 4]);
+        }
+        self.len()
+    }
+
+    /// Ends what began there: the length before it, or a line's end behind it.
+    pub(crate) fn end_item(&mut self, begin: usize, line_end: &str) {
+        match self {
+            Self::Bytes(bytes) => {
+                let length = u32::try_from(bytes.len() - begin).expect("a term has less than 4 GiB");
+                bytes[begin - 4..begin].copy_from_slice(&length.to_be_bytes());
+            }
+            Self::Text(text) => text.push_str(line_end),
+        }
+    }
+
+    /// Takes away what is behind `length`.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.truncate(length),
+            Self::Text(text) => text.truncate(length),
+        }
+    }
+
+    /// All that was written, which is then no longer there.
+    pub(crate) fn take(&mut self) -> Bytes {
+        match self {
+            Self::Bytes(bytes) => std::mem::take(bytes).into(),
+            Self::Text(text) => std::mem::take(text).into_bytes().into(),
+        }
+    }
+}
+
+fn encode(encoder: Encoder, term: Term<'_>, bytes: &mut Vec<u8>) -> Result<(), Problem> {
+    encoder
+        .encode_into(term, bytes)
+        .map_err(|error| Problem::new(hyper::StatusCode::UNPROCESSABLE_ENTITY, "cannot-be-encoded", error.to_string()))
+}

@@ -1,0 +1,202 @@
+//! Bodies of requests: as something to read from, decoded, and whole within limits.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use bytes::{Buf, Bytes};
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::negotiate::Coding;
+use crate::problem::Problem;
+
+/// What is read at once of a body that is decoded.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Terms of up to so many bytes are not counted.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// How long a large term waits for room.
+const ROOM_SECONDS_MAX: u64 = 10;
+
+/// A body as something to read from.
+pub(crate) type Input = Box<dyn AsyncBufRead + Send + Unpin>;
+
+/// What the body says, decoded.
+pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
+    let plain = BodyReader { body, chunk: Bytes::new() };
+    match coding {
+        Coding::Identity => Box::new(plain),
+        Coding::Gzip => {
+            let mut decoder = GzipDecoder::new(plain);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+        }
+        Coding::Zstd => {
+            let mut decoder = ZstdDecoder::new(plain);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+        }
+    }
+}
+
+struct BodyReader {
+    body: Incoming,
+    chunk: Bytes,
+}
+
+impl AsyncBufRead for BodyReader {
+    fn poll_fill_buf(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        while this.chunk.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                // Trailers say nothing to us.
+                Some(Ok(frame)) => this.chunk = frame.into_data().unwrap_or_default(),
+                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                None => break,
+            }
+        }
+        Poll::Ready(Ok(&this.chunk))
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        self.chunk.advance(amount);
+    }
+}
+
+impl AsyncRead for BodyReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let there = ready!(self.as_mut().poll_fill_buf(context))?;
+        let amount = there.len().min(buffer.remaining());
+        buffer.put_slice(&there[..amount]);
+        self.consume(amount);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Why a body could not be read.
+pub(crate) fn unreadable(error: &io::Error) -> Problem {
+    let detail = format!("the body cannot be read: {error}");
+    Problem::new(StatusCode::BAD_REQUEST, "bad-body", detail)
+}
+
+/// The room for large terms, which all requests share.
+#[derive(Clone, Debug)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// So many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+    }
+}
+
+/// Bytes that are collected, and the room that they take.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    /// The bytes.
+    pub(crate) bytes: Vec<u8>,
+    bytes_max: usize,
+    room: Room,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Collected {
+    /// Nothing yet.
+    pub(crate) fn new(room: &Room, bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), bytes_max, room: room.clone(), taken: None }
+    }
+
+    /// Gives the room back.
+    pub(crate) fn clear(&mut self) {
+        self.taken = None;
+        self.bytes.clear();
+        self.bytes.shrink_to(SMALL_BYTES);
+    }
+
+    /// Appends bytes, once there is room.
+    ///
+    /// # Errors
+    /// If they are more than one term may have, or no room gets free.
+    pub(crate) async fn push(&mut self, more: &[u8]) -> Result<(), Problem> {
+        let length = self.bytes.len() + more.len();
+        if length > self.bytes_max {
+            return Err(Problem::too_large(self.bytes_max));
+        }
+        let taken = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if length > SMALL_BYTES && length > taken {
+            // By doubling, as the vector grows.
+            let wanted = (length.max(taken * 2).min(self.bytes_max) - taken) as u32;
+            let acquired = Arc::clone(&self.room.0).acquire_many_owned(wanted);
+            match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
+                Ok(Ok(permit)) => match &mut self.taken {
+                    Some(taken) => taken.merge(permit),
+                    None => self.taken = Some(permit),
+                },
+                _ => {
+                    let detail = "too many large terms at once: ask again in a while";
+                    return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+                }
+            }
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+}
+
+/// A body that is one term.
+#[derive(Debug)]
+pub(crate) enum Whole {
+    /// It came at once.
+    Chunk(Bytes),
+    /// It was put together.
+    Collected(Collected),
+}
+
+impl Whole {
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Chunk(bytes) => bytes,
+            Self::Collected(collected) => &collected.bytes,
+        }
+    }
+}
+
+/// Reads a body that is one term.
+pub(crate) async fn whole(mut body: Incoming, coding: Coding, room: &Room, bytes_max: usize) -> Result<Whole, Problem> {
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Problem::too_large(bytes_max));
+    }
+    let mut collected = Collected::new(room, bytes_max);
+    if coding == Coding::Identity {
+        // Most come whole, with the head.
+        let first = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let first = first.transpose().map_err(|error| unreadable(&io::Error::other(error)))?;
+        let chunk = first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        if body.is_end_stream() && chunk.len() <= bytes_max {
+            return Ok(Whole::Chunk(chunk));
+        }
+        collected.push(&chunk).await?;
+    }
+    let mut input = reader(body, coding);
+    loop {
+        let chunk = input.fill_buf().await.map_err(|error| unreadable(&error))?;
+        if chunk.is_empty() {
+            return Ok(Whole::Collected(collected));
+        }
+        collected.push(chunk).await?;
+        let length = chunk.len();
+        input.consume(length);
+    }
+}

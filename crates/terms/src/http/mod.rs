@@ -1,0 +1,225 @@
+//! The web service: routes, who may ask, and how a problem is told.
+
+pub(crate) mod body;
+mod convert;
+mod esi;
+pub(crate) mod input;
+mod lookup;
+mod negotiate;
+mod options;
+mod stream;
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, AUTHORIZATION,
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::idle::Idle;
+use crate::problem::{PROBLEM_JSON, Problem};
+use crate::service::{Service, stopped};
+use body::Body;
+use convert::Conversion;
+
+/// The media type of a term as `term_to_binary` writes it.
+pub(crate) const ERLANG_BINARY: &str = "application/x-erlang-binary";
+
+/// The media type of terms with their lengths before them.
+pub(crate) const ERLANG_STREAM: &str = "application/x-erlang-binary-stream";
+
+/// The media type of one term in JSON.
+pub(crate) const JSON: &str = "application/json";
+
+/// The media type of JSON in lines.
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
+/// The media type of Erlang's syntax.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What there is, for people.
+const ROUTES: &str = "\
+Erlang's terms over HTTP.
+
+  GET  /terms/NAME/KEY?path=a/b/1&mode=readable   a term where it lies, or a part of it
+  POST /terms/to-json?mode=readable               a term, or a stream of them, as JSON
+  POST /terms/from-json                           and back
+  POST /terms/to-text                             in Erlang's syntax
+  POST /terms/from-text                           and back
+  GET  /esi/Module:Function?Input                 a function, called as mod_esi does
+";
+
+/// What a connection reads at once, and a head may have.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Headers of a request.
+const HEADERS_MAX: usize = 100;
+
+/// Serves a connection until it ends, or until `stop` holds `true` and its request is answered.
+pub async fn serve<S>(service: Arc<Service>, stream: S, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let settings = service.settings();
+    let idle = Idle::new(stream, Duration::from_secs(settings.idle_seconds_max));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(settings.head_seconds_max))
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS_MAX);
+    let answer = |request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, std::convert::Infallible>(answer(&service, peer, request).await) }
+    };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(idle), service_fn(answer)));
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "connection of the term service ended");
+    }
+}
+
+/// Why a request is refused, and the header that helps.
+struct Refusal {
+    problem: Box<Problem>,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Problem::new(status, code, detail).into()
+    }
+
+    fn with(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        let is_busy = problem.status() == StatusCode::SERVICE_UNAVAILABLE;
+        let header = is_busy.then_some((RETRY_AFTER, "5"));
+        Self { problem: problem.into(), header }
+    }
+}
+
+type Answer = Result<Response<Body>, Refusal>;
+
+async fn answer(service: &Arc<Service>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN);
+    let outcome = match is_preflight {
+        true => Ok(preflight()),
+        false => route(service, peer, &head, body).await,
+    };
+    let mut response = outcome.unwrap_or_else(|refusal| {
+        let Refusal { problem, header } = refusal;
+        tracing::debug!(%peer, path = head.uri.path(), code = problem.code(), detail = problem.detail(), "request refused");
+        let mut response = Response::new(Body::Whole(problem.to_json()));
+        *response.status_mut() = problem.status();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        response.headers_mut().extend(header.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        response
+    });
+    share(service, &head.headers, response.headers_mut());
+    response
+}
+
+/// Says in which pages of others a browser may show the answer.
+fn share(service: &Service, asked: &HeaderMap, answer: &mut HeaderMap) {
+    let origins = &service.settings().origins;
+    if origins.is_empty() {
+        return;
+    }
+    answer.append(VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = asked.get(ORIGIN)
+        && origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
+    {
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
+}
+
+fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, content-type, content-encoding"),
+    );
+    response
+}
+
+async fn route(service: &Arc<Service>, peer: SocketAddr, head: &Parts, body: Incoming) -> Answer {
+    let path = head.uri.path();
+    if path == "/healthz" && matches!(head.method, Method::GET | Method::HEAD) {
+        return Ok(Response::new(Body::Whole("ok\n".into())));
+    }
+    authorize(service, &head.headers)?;
+    if path == "/" {
+        must_be(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        let mut response = Response::new(Body::Whole(ROUTES.into()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+        return Ok(response);
+    }
+    if let Some(rest) = path.strip_prefix("/terms/") {
+        if let Some(conversion) = Conversion::named(rest) {
+            must_be(head, &[Method::POST], "POST")?;
+            return conversion.answer(service, head, body).await;
+        }
+        must_be(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        return lookup::answer(service, head, rest).await;
+    }
+    esi::answer(service, peer, head, body).await
+}
+
+fn must_be(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Refusal> {
+    if methods.contains(&head.method) {
+        return Ok(());
+    }
+    let detail = format!("{} is not possible here, but {allow}", head.method);
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", detail).with(ALLOW, allow))
+}
+
+/// RFC 6750, where tokens are configured.
+fn authorize(service: &Service, headers: &HeaderMap) -> Result<(), Refusal> {
+    let tokens = &service.settings().tokens;
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let brought = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    let token = match brought.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => &[],
+    };
+    // All are looked at, and all of each, so that time tells nothing.
+    let is_one = tokens.iter().fold(false, |found, known| found | is_same(known.as_bytes(), token));
+    if is_one {
+        return Ok(());
+    }
+    let refusal =
+        Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", "a token is needed, as Authorization: Bearer …");
+    Err(refusal.with(WWW_AUTHENTICATE, "Bearer"))
+}
+
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
