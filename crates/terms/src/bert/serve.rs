@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Fault, Packet, no_reply, reply, stream_follows};
 use crate::functions::{Call, Reply, Unknown};
 use crate::http::input::Collected;
+use crate::idle::Idle;
 use crate::service::{Service, stopped};
 
 /// Bytes of a stream that are read at once.
@@ -29,15 +30,15 @@ pub async fn serve<S>(
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()>
 where
-    S: AsyncRead + AsyncWrite,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = Duration::from_secs(service.settings().idle_seconds_max);
-    let (read, write) = tokio::io::split(stream);
+    let idle = Idle::new(stream, Duration::from_secs(service.settings().idle_seconds_max));
+    let (read, write) = tokio::io::split(idle);
     let mut connection = Connection {
         service,
         peer,
-        reader: BufReader::new(Box::pin(read)),
-        writer: Box::pin(write),
+        reader: BufReader::new(read),
+        writer: write,
         decoder: Decoder::new(Limits {
             inflated_bytes_max: service.settings().inflated_bytes_max,
             ..Limits::default()
@@ -48,7 +49,7 @@ where
         let packet = tokio::select! {
             biased;
             () = stopped(&mut stop) => return Ok(()),
-            packet = tokio::time::timeout(idle, connection.packet()) => packet.map_err(|_| io::ErrorKind::TimedOut)??,
+            packet = connection.packet() => packet?,
         };
         match packet {
             None => return Ok(()),
