@@ -116,6 +116,11 @@ enum Command {
     Many(crate::many::ManyOptions),
     /// Makes a hundred thousand rooms, or millions, and starts Magpie on them
     ManyRooms(crate::many::rooms::ManyRoomsOptions),
+    /// Answers requests with the same bytes: the floor of what a request can cost
+    #[command(hide = true)]
+    TermsFloor(crate::terms::floor::FloorOptions),
+    /// Compares the service of Erlang's terms with Erlang's own web server
+    Terms(crate::terms::TermsOptions),
     /// Runs the phases of a scenario file
     Run {
         /// The file, in TOML
@@ -239,6 +244,8 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(options) => crate::compare::compare(&options).map_err(|error| error.to_string()),
         Command::Many(options) => crate::many::many(&options).map_err(|error| error.to_string()),
+        Command::TermsFloor(options) => crate::terms::floor::floor(&options).map_err(|error| error.to_string()),
+        Command::Terms(options) => crate::terms::terms(&options).map_err(|error| error.to_string()),
         Command::ManyRooms(options) => crate::many::rooms::many_rooms(&options).map_err(|error| error.to_string()),
         Command::Relay(options) => crate::relay::relay(&options).map(|_| ()).map_err(|error| error.to_string()),
         Command::Report(options) => crate::report::run(&options),

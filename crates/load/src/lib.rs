@@ -13,4 +13,5 @@ pub mod relay;
 pub mod report;
 pub mod result;
 pub mod scenarios;
+pub mod terms;
 pub mod worker;

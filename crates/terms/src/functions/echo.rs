@@ -13,16 +13,24 @@ const TEXT: &str = "content-type: text/plain; charset=utf-8\r\n\r\n";
 pub struct Echo;
 
 impl Function for Echo {
-    /// The input, unescaped, as text in UTF-8.
     fn esi<'a>(&'a self, call: &'a EsiCall, deliver: Deliver) -> Answering<'a, ()> {
-        let mut answer = String::from(TEXT).into_bytes();
+        Box::pin(async move {
+            if let Some(answer) = self.esi_at_once(call) {
+                let _ = deliver.send(answer).await;
+            }
+        })
+    }
+
+    /// The input, unescaped, as text in UTF-8.
+    fn esi_at_once(&self, call: &EsiCall) -> Option<Bytes> {
+        let mut answer = Vec::with_capacity(256);
+        answer.extend_from_slice(TEXT.as_bytes());
         match &call.input {
-            EsiInput::Text(text) => answer.extend(percent_decode_str(text)),
+            EsiInput::Text(text) if text.contains('%') => answer.extend(percent_decode_str(text)),
+            EsiInput::Text(text) => answer.extend_from_slice(text.as_bytes()),
             EsiInput::Body(body) | EsiInput::QueryAndBody(_, body) => answer.extend_from_slice(body),
         }
-        Box::pin(async move {
-            let _ = deliver.send(Bytes::from(answer)).await;
-        })
+        Some(answer.into())
     }
 
     /// The one argument, and the stream behind it.

@@ -27,6 +27,13 @@ pub trait Function: Send + Sync {
     /// content, of the type `text/html`. The header `status: 201 Created` sets the status.
     fn esi<'a>(&'a self, call: &'a EsiCall, deliver: Deliver) -> Answering<'a, ()>;
 
+    /// The whole answer over the web, with headers as the first chunk has them, of a function that need not wait for anything: it is
+    /// asked before [`Function::esi`], which then is not.
+    fn esi_at_once(&self, call: &EsiCall) -> Option<Bytes> {
+        let _ = call;
+        None
+    }
+
     /// Answers a call of BERT-RPC.
     fn call<'a>(&'a self, call: Call) -> Answering<'a, Result<Reply, Failure>>;
 }

@@ -33,7 +33,7 @@ struct Called<'a> {
     rest: &'a str,
 }
 
-pub(super) async fn answer(service: &Arc<Service>, peer: SocketAddr, head: &Parts, body: Incoming) -> Answer {
+pub(super) async fn answer(service: &Arc<Service>, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let aliases = &service.settings().esi;
     let below = aliases.iter().filter_map(|alias| {
@@ -56,17 +56,15 @@ pub(super) async fn answer(service: &Arc<Service>, peer: SocketAddr, head: &Part
         Unknown::Module => Refusal::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module"),
         Unknown::Function => Refusal::new(StatusCode::NOT_FOUND, "no-such-function", "the module has no such function"),
     })?;
-    let input = input(service, head, called.rest, body).await?;
-    let (chunks, delivered) = mpsc::channel(CHUNKS_MAX);
-    let call = EsiCall {
-        module: called.module.to_owned(),
-        function: called.function.to_owned(),
-        method: head.method.clone(),
-        input,
-        headers: head.headers.clone(),
-        peer,
-    };
+    let input = input(service, &head, called.rest, body).await?;
+    let (module, name) = (called.module.to_owned(), called.function.to_owned());
+    let call = EsiCall { module, function: name, method: head.method, input, headers: head.headers, peer };
+    if let Some(answer) = function.esi_at_once(&call) {
+        let (status, headers, content) = head_of(answer).ok_or_else(bad_answer)?;
+        return Ok(response(status, headers, Body::Chunked(content)));
+    }
     let function = Arc::clone(function);
+    let (chunks, delivered) = mpsc::channel(CHUNKS_MAX);
     let running = Box::pin(async move { function.esi(&call, Deliver(chunks)).await });
     let seconds = service.settings().function_seconds_max;
     delivered_by(running, delivered, seconds).await
@@ -154,9 +152,7 @@ async fn delivered_by(
             return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "too-slow", detail));
         }
     };
-    let (status, headers, content) = head_of(first).ok_or_else(|| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bad-answer", "the function's headers are none")
-    })?;
+    let (status, headers, content) = head_of(first).ok_or_else(bad_answer)?;
     let body = if is_done && delivered.is_empty() {
         Body::Chunked(content)
     } else {
@@ -165,10 +161,18 @@ async fn delivered_by(
         }
         Body::Stream(content, delivered)
     };
+    Ok(response(status, headers, body))
+}
+
+fn bad_answer() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "bad-answer", "the function's headers are none")
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(response)
+    response
 }
 
 /// The headers that the first chunk begins with, and the content behind them; none if there are such that cannot be.

@@ -125,31 +125,32 @@ type Answer = Result<Response<Body>, Refusal>;
 async fn answer(service: &Arc<Service>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN);
+    let (origin, uri) = (head.headers.get(ORIGIN).cloned(), head.uri.clone());
     let outcome = match is_preflight {
         true => Ok(preflight()),
-        false => route(service, peer, &head, body).await,
+        false => route(service, peer, head, body).await,
     };
     let mut response = outcome.unwrap_or_else(|refusal| {
         let Refusal { problem, header } = refusal;
-        tracing::debug!(%peer, path = head.uri.path(), code = problem.code(), detail = problem.detail(), "request refused");
+        tracing::debug!(%peer, path = uri.path(), code = problem.code(), detail = problem.detail(), "request refused");
         let mut response = Response::new(Body::Whole(problem.to_json()));
         *response.status_mut() = problem.status();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         response.headers_mut().extend(header.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     });
-    share(service, &head.headers, response.headers_mut());
+    share(service, origin.as_ref(), response.headers_mut());
     response
 }
 
 /// Says in which pages of others a browser may show the answer.
-fn share(service: &Service, asked: &HeaderMap, answer: &mut HeaderMap) {
+fn share(service: &Service, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
     let origins = &service.settings().origins;
     if origins.is_empty() {
         return;
     }
     answer.append(VARY, HeaderValue::from_static("origin"));
-    if let Some(origin) = asked.get(ORIGIN)
+    if let Some(origin) = origin
         && origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
     {
         answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -168,25 +169,26 @@ fn preflight() -> Response<Body> {
     response
 }
 
-async fn route(service: &Arc<Service>, peer: SocketAddr, head: &Parts, body: Incoming) -> Answer {
+async fn route(service: &Arc<Service>, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
     let path = head.uri.path();
     if path == "/healthz" && matches!(head.method, Method::GET | Method::HEAD) {
         return Ok(Response::new(Body::Whole("ok\n".into())));
     }
     authorize(service, &head.headers)?;
     if path == "/" {
-        must_be(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        must_be(&head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
         let mut response = Response::new(Body::Whole(ROUTES.into()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
         return Ok(response);
     }
     if let Some(rest) = path.strip_prefix("/terms/") {
         if let Some(conversion) = Conversion::named(rest) {
-            must_be(head, &[Method::POST], "POST")?;
-            return conversion.answer(service, head, body).await;
+            must_be(&head, &[Method::POST], "POST")?;
+            // On the heap: what a stream needs is not to be carried around for all other requests.
+            return Box::pin(conversion.answer(service, &head, body)).await;
         }
-        must_be(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-        return lookup::answer(service, head, rest).await;
+        must_be(&head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        return Box::pin(lookup::answer(service, &head, rest)).await;
     }
     esi::answer(service, peer, head, body).await
 }
