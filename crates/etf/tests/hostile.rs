@@ -83,8 +83,40 @@ fn a_hundred_thousand_nested_containers_are_read_printed_compared_and_written() 
             assert_eq!(encode(tape.root()), bytes);
             assert_eq!(tape, tape.clone());
             assert_eq!(text::parse(&tape.root().to_string()).unwrap(), tape);
+            assert_eq!(text::parse(&text::pretty(tape.root(), true)).unwrap(), tape);
             assert_eq!(json::from_json(&json::to_json(tape.root(), json::Mode::Lossless)).unwrap(), tape);
             assert!(magpie_etf::serde::from_term::<serde_json::Value>(tape.root()).is_err(), "serde has a limit");
+        }
+    });
+}
+
+/// Takes so many bytes.
+struct Room(usize);
+
+impl std::fmt::Write for Room {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 = self.0.checked_sub(text.len()).ok_or(std::fmt::Error)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn deep_terms_indent_by_256_columns_at_most_and_can_be_stopped() {
+    soon(|| {
+        let levels = 100_000;
+        let tuples = [&[131][..], &[104, 2, 97, 1].repeat(levels), &[106]].concat();
+        let maps = [&[131][..], &[116, 0, 0, 0, 1, 97, 1].repeat(levels), &[106]].concat();
+        let tails = [&[131][..], &[108, 0, 0, 0, 1, 97, 1, 104, 1].repeat(levels), &[106]].concat();
+        let keys = [&[131][..], &[116, 0, 0, 0, 1].repeat(levels), &[106], &[119, 1, 97].repeat(levels)].concat();
+        for bytes in [tuples, maps, tails, keys] {
+            let tape = decode(&bytes).unwrap();
+            let lines = text::pretty(tape.root(), true);
+            assert!(lines.len() < levels * 300, "{}", lines.len());
+            assert!(lines.contains(&" ".repeat(256)));
+            assert!(!lines.contains(&" ".repeat(257)));
+            assert_eq!(text::parse(&lines).unwrap(), tape);
+            assert!(text::write_pretty(&mut Room(lines.len()), tape.root(), true).is_ok());
+            assert!(text::write_pretty(&mut Room(lines.len() - 1), tape.root(), true).is_err());
         }
     });
 }

@@ -111,6 +111,8 @@ fn terms_print_as_in_otp_and_what_is_printed_is_read_back() {
             text::plain(tape.root(), true),
             text::line(tape.root(), false),
             text::line(tape.root(), true),
+            text::pretty(tape.root(), false),
+            text::pretty(tape.root(), true),
         ];
         // `io_lib` shows more than 32 keys in another order than `term_to_binary` writes them.
         if !has_large_map(tape.root()) {
@@ -132,8 +134,53 @@ fn terms_print_as_in_otp_and_what_is_printed_is_read_back() {
     assert!(compared > terms() / 8 && read > terms() / 20, "{compared} compared, {read} read");
 }
 
+#[test]
+fn lines_are_broken_where_otp_breaks_them() {
+    let mut erl = Erl::start();
+    let (mut compared, mut broken) = (0, 0);
+    erl.ask("seed", &13u64.to_be_bytes());
+    for _ in 0..terms() {
+        let theirs = erl.parts("lines", b"").unwrap();
+        let tape = magpie_etf::decode(&theirs[0]).unwrap();
+        if has_large_map(tape.root()) {
+            continue;
+        }
+        compared += 1;
+        broken += u64::from(theirs[1].contains(&b'\n'));
+        for (unicode, theirs) in [(false, &theirs[1]), (true, &theirs[2])] {
+            let ours = text::pretty(tape.root(), unicode);
+            let theirs = String::from_utf8_lossy(theirs);
+            assert_eq!(ours, theirs, "unicode {unicode}\n{ours}\n{theirs}\n{}", tape.root());
+        }
+    }
+    assert!(compared > terms() / 2 && broken > terms() / 4, "{compared} compared, {broken} broken");
+}
+
+#[test]
+fn lines_are_indented_as_otp_indents_them_up_to_256_columns() {
+    let mut erl = Erl::start();
+    for (level, columns) in
+        [(&[108, 0, 0, 0, 2, 97, 1][..], 1), (&[104, 2, 119, 1, 97], 1), (&[116, 0, 0, 0, 1, 97, 1], 6)]
+    {
+        let bytes = |levels: usize| {
+            let ends = if level[0] == 108 { levels } else { 0 };
+            [&[131][..], &level.repeat(levels), &[106], &[106].repeat(ends)].concat()
+        };
+        let both = |bytes: &[u8], erl: &mut Erl| {
+            let tape = magpie_etf::decode(bytes).unwrap();
+            let theirs = erl.parts("text", bytes).unwrap().swap_remove(4);
+            (text::pretty(tape.root(), false), String::from_utf8(theirs).unwrap())
+        };
+        let (ours, theirs) = both(&bytes(256 / columns), &mut erl);
+        assert_eq!(ours, theirs);
+        let (ours, theirs) = both(&bytes(256 / columns + 10), &mut erl);
+        assert!(ours.len() < theirs.len());
+        assert!(ours.lines().map(str::trim_start).eq(theirs.lines().map(str::trim_start)));
+    }
+}
+
 fn check_formats(ours: &[String], theirs: &[Vec<u8>]) {
-    for ((ours, theirs), format) in ours.iter().zip(theirs).zip(["~w", "~tw", "~0p", "~0tp"]) {
+    for ((ours, theirs), format) in ours.iter().zip(theirs).zip(["~w", "~tw", "~0p", "~0tp", "~p", "~tp"]) {
         assert_eq!(*ours, String::from_utf8_lossy(theirs), "{format}");
     }
 }

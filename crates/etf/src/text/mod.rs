@@ -2,6 +2,7 @@
 
 mod float;
 mod parse;
+mod pretty;
 mod print;
 mod scan;
 
@@ -24,6 +25,29 @@ pub fn plain(term: Term<'_>, unicode: bool) -> String {
 /// As `io_lib:format("~0p", [Term])`, or with `unicode` as `~0tp`: what is printable is shown as text, on one line.
 pub fn line(term: Term<'_>, unicode: bool) -> String {
     print::to_string(term, print::Style { strings: true, unicode })
+}
+
+/// As `io_lib:format("~p", [Term])`, or with `unicode` as `~tp`: what [`line`] gives, over lines of 80 columns.
+///
+/// ```
+/// # use magpie_etf::text;
+/// let tape = text::parse("{user, [\"Juliet Capulet\", \"Piazza delle Erbe\", \"Verona\"], [\"the balcony\", \"the tomb\"]}")?;
+/// let lines = "{user,[\"Juliet Capulet\",\"Piazza delle Erbe\",\"Verona\"],\n      [\"the balcony\",\"the tomb\"]}";
+/// assert_eq!(text::pretty(tape.root(), false), lines);
+/// # Ok::<(), text::TextError>(())
+/// ```
+///
+/// A line is indented by at most 256 spaces; so a hostile term may still be a few hundred times longer as text than as bytes:
+/// [`write_pretty`] writes where a limit can be set.
+pub fn pretty(term: Term<'_>, unicode: bool) -> String {
+    let mut text = String::new();
+    write_pretty(&mut text, term, unicode).expect("a string takes all");
+    text
+}
+
+/// Writes what [`pretty`] gives. An error is one of `out`, which ends it.
+pub fn write_pretty(out: &mut impl fmt::Write, term: Term<'_>, unicode: bool) -> fmt::Result {
+    pretty::write(out, term, print::Style { strings: true, unicode })
 }
 
 /// Text that is no term, and where it shows.

@@ -14,6 +14,17 @@ pub(super) struct Style {
     pub(super) unicode: bool,
 }
 
+/// What is written to, and may want to know where terms begin and end.
+pub(super) trait Out: Write {
+    /// The term comes next.
+    fn begins(&mut self, _: Term<'_>) {}
+    /// All of the term was written.
+    fn ends(&mut self, _: Term<'_>) {}
+}
+
+impl Out for String {}
+impl Out for fmt::Formatter<'_> {}
+
 pub(super) fn to_string(term: Term<'_>, style: Style) -> String {
     let mut text = String::new();
     write(&mut text, term, style).expect("a string takes all");
@@ -27,13 +38,19 @@ enum Rest<'a> {
     Elements(Elements<'a>),
     Pairs(Pairs<'a>),
     Text(&'static str),
+    /// What ends the term.
+    End(&'static str, Term<'a>),
 }
 
-pub(super) fn write(out: &mut impl Write, term: Term<'_>, style: Style) -> fmt::Result {
+pub(super) fn write(out: &mut impl Out, term: Term<'_>, style: Style) -> fmt::Result {
     let mut rest = vec![Rest::Term(term)];
     while let Some(next) = rest.pop() {
         match next {
             Rest::Text(text) => out.write_str(text)?,
+            Rest::End(text, term) => {
+                out.write_str(text)?;
+                out.ends(term);
+            }
             Rest::Elements(mut elements) => {
                 if let Some(term) = elements.next() {
                     out.write_char(',')?;
@@ -46,32 +63,42 @@ pub(super) fn write(out: &mut impl Write, term: Term<'_>, style: Style) -> fmt::
                     rest.extend([Rest::Pairs(pairs), Rest::Term(value), Rest::Text(" => "), Rest::Term(key)]);
                 }
             }
-            Rest::Term(term) => match term.kind() {
-                TermKind::Tuple(elements) => open(out, "{", elements, [Rest::Text("}")], &mut rest)?,
-                TermKind::List(elements) => match printable_list(term, style) {
-                    Some(text) => quoted(out, '"', &text, style.unicode)?,
-                    None => open(out, "[", elements, [Rest::Text("]")], &mut rest)?,
-                },
-                TermKind::ImproperList(elements, tail) => {
-                    let end = [Rest::Text("]"), Rest::Term(tail), Rest::Text("|")];
-                    open(out, "[", elements, end, &mut rest)?;
-                }
-                TermKind::Map(mut pairs) => {
-                    out.write_str("#{")?;
-                    rest.push(Rest::Text("}"));
-                    if let Some((key, value)) = pairs.next() {
-                        rest.extend([Rest::Pairs(pairs), Rest::Term(value), Rest::Text(" => "), Rest::Term(key)]);
-                    }
-                }
-                kind => leaf(out, kind, style)?,
-            },
+            Rest::Term(term) => {
+                out.begins(term);
+                self::term(out, term, style, &mut rest)?;
+            }
         }
     }
     Ok(())
 }
 
+/// Writes a term, or begins it.
+fn term<'a>(out: &mut impl Out, term: Term<'a>, style: Style, rest: &mut Vec<Rest<'a>>) -> fmt::Result {
+    match term.kind() {
+        TermKind::Tuple(elements) => return open(out, "{", elements, [Rest::End("}", term)], rest),
+        TermKind::List(elements) => match printable_list(term, style) {
+            Some(text) => quoted(out, '"', &text, style.unicode)?,
+            None => return open(out, "[", elements, [Rest::End("]", term)], rest),
+        },
+        TermKind::ImproperList(elements, tail) => {
+            let end = [Rest::End("]", term), Rest::Term(tail), Rest::Text("|")];
+            return open(out, "[", elements, end, rest);
+        }
+        TermKind::Map(mut pairs) => {
+            rest.push(Rest::End("}", term));
+            if let Some((key, value)) = pairs.next() {
+                rest.extend([Rest::Pairs(pairs), Rest::Term(value), Rest::Text(" => "), Rest::Term(key)]);
+            }
+            return out.write_str("#{");
+        }
+        kind => leaf(out, kind, style)?,
+    }
+    out.ends(term);
+    Ok(())
+}
+
 fn open<'a, const N: usize>(
-    out: &mut impl Write,
+    out: &mut impl Out,
     begin: &str,
     mut elements: Elements<'a>,
     end: [Rest<'a>; N],

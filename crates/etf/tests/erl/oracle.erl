@@ -30,7 +30,11 @@ answer(<<"read", Bytes/binary>>) ->
 %% A term as text.
 answer(<<"text", Bytes/binary>>) ->
     Term = binary_to_term(Bytes),
-    parts([unicode:characters_to_binary(io_lib:format(F, [Term])) || F <- ["~w", "~tw", "~0p", "~0tp"]]);
+    parts([unicode:characters_to_binary(io_lib:format(F, [Term])) || F <- ["~w", "~tw", "~0p", "~0tp", "~p", "~tp"]]);
+%% A term of those that are broken over lines, its bytes and its text.
+answer(<<"lines">>) ->
+    Term = lines(rand:uniform(7)),
+    parts([term_to_binary(Term) | [unicode:characters_to_binary(io_lib:format(F, [Term])) || F <- ["~p", "~tp"]]]);
 %% Text as `file:consult` reads it.
 answer(<<"scan", Text/binary>>) ->
     try
@@ -92,6 +96,41 @@ make(Depth) ->
         7 -> {leaf(rand:uniform(16)), make(Depth - 1)};
         _ -> leaf(rand:uniform(16))
     end.
+
+%% Tags, maps, improper lists, binaries: with what else a line has they are about as long as it.
+lines(0) -> short(rand:uniform(12));
+lines(Depth) ->
+    case rand:uniform(12) of
+        1 -> list_to_tuple([tag() | some(Depth)]);
+        2 -> list_to_tuple([tag() | some(Depth)]);
+        3 -> list_to_tuple(some(Depth));
+        4 -> some(Depth);
+        5 -> some(Depth);
+        6 -> [lines(Depth - 1) | some(Depth)] ++ lines(Depth - 1);
+        7 -> maps:from_list([{lines(Depth - 1), lines(Depth - 1)} || _ <- lists:seq(1, rand:uniform(4))]);
+        8 -> maps:from_list([{tag(), lines(Depth - 1)} || _ <- lists:seq(1, rand:uniform(6))]);
+        9 -> maps:from_list([{short(rand:uniform(12)), I} || I <- lists:seq(1, rand:uniform(20))]);
+        10 -> [lines(Depth - 1)];
+        11 -> [short(1) || _ <- lists:seq(1, rand:uniform(40))];
+        12 -> short(rand:uniform(12))
+    end.
+
+some(Depth) -> [lines(Depth - 1) || _ <- lists:seq(1, rand:uniform(6) - 1)].
+
+tag() -> lists:nth(rand:uniform(7), [a, ok, error, user, configuration, 'An Atom in Quotes', a_rather_long_name_of_a_record]).
+
+short(1) -> rand:uniform(10000) - 100;
+short(2) -> rand:uniform(1 bsl 64);
+short(3) -> tag();
+short(4) -> rand:bytes(rand:uniform(8));
+short(5) -> rand:bytes(rand:uniform(60));
+short(6) -> <<(rand:bytes(rand:uniform(40) - 1))/binary, (rand:uniform(3)):(rand:uniform(7))>>;
+short(7) -> rand:uniform(200) / 8;
+short(8) -> lists:duplicate(rand:uniform(30), $x);
+short(9) -> list_to_binary(lists:duplicate(rand:uniform(90), $y));
+short(10) -> [rand:uniform(255) || _ <- lists:seq(1, rand:uniform(50))];
+short(11) -> lists:nth(rand:uniform(6), [{}, #{}, [], <<>>, {a}, {1}]);
+short(12) -> lists:nth(rand:uniform(4), [<<"für"/utf8>>, "für", [20320, 22909], <<"你好"/utf8>>]).
 
 several(Depth) -> [make(Depth - 1) || _ <- lists:seq(1, rand:uniform(6) - 1)].
 
