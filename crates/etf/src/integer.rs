@@ -69,6 +69,14 @@ impl<'a> Integer<'a> {
         }
     }
 
+    /// The magnitude of what 64 bits do not hold, little endian.
+    pub(crate) fn magnitude(self) -> Option<&'a [u8]> {
+        match self.0 {
+            Form::Small(_) => None,
+            Form::Big(_, magnitude) => Some(magnitude),
+        }
+    }
+
     pub(crate) fn order(self, other: Self) -> Ordering {
         match (self.0, other.0) {
             (Form::Small(a), Form::Small(b)) => a.cmp(&b),

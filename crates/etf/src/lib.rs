@@ -32,6 +32,7 @@ mod error;
 mod hash;
 mod integer;
 pub mod json;
+mod phash2;
 pub mod serde;
 mod tag;
 mod tape;

@@ -71,6 +71,16 @@ impl Decoder {
         Ok(tape)
     }
 
+    /// Decodes the term without a version byte that begins at `from`, which is a part of a larger one; [`Tape::used`] is then where it
+    /// ends.
+    pub fn decode_part<'a>(&mut self, input: &'a [u8], from: usize) -> Result<Tape<'a>, DecodeError> {
+        let fail = |(offset, reason)| DecodeError { offset, reason, inflated: false };
+        if from >= input.len() {
+            return Err(fail((input.len(), Reason::Truncated)));
+        }
+        self.plain(Cow::Borrowed(input), from).map_err(fail)
+    }
+
     /// Takes the memory of a tape that is not needed any more, so that the next decoding needs none of its own.
     pub fn reuse(&mut self, tape: Tape<'_>) {
         self.nodes = tape.nodes;

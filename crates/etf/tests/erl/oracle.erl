@@ -27,6 +27,9 @@ answer(<<"read", Bytes/binary>>) ->
     catch
         error:badarg -> <<>>
     end;
+%% Its hash of 27 bits.
+answer(<<"phash2", Bytes/binary>>) ->
+    try <<(erlang:phash2(binary_to_term(Bytes))):32>> catch error:badarg -> <<>> end;
 %% A term as text.
 answer(<<"text", Bytes/binary>>) ->
     Term = binary_to_term(Bytes),
