@@ -26,7 +26,11 @@ const COMMANDS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("valgrind", "valgrind"),
     ("erl", "erlang-base"),
+    ("postgres", "postgresql"),
+    ("redis-server", "redis-server"),
 ];
+/// Debian keeps the programs of PostgreSQL here, in a folder for each version.
+const POSTGRESQL: &str = "/usr/lib/postgresql";
 
 /// Sees to it that these commands are there.
 pub(crate) fn commands(wanted: &[&str]) -> Result<(), String> {
@@ -80,7 +84,8 @@ pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf, String> {
 
 fn is_on_path(command: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| {
+    let versions = fs::read_dir(POSTGRESQL).into_iter().flatten().flatten().map(|version| version.path().join("bin"));
+    std::env::split_paths(&path).chain(versions).any(|folder| {
         fs::metadata(folder.join(command)).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     })
 }

@@ -1,5 +1,14 @@
 //! Where terms lie that are read as they are: each kind of source has its file.
 
+pub mod directory;
+mod parameter;
+pub mod postgresql;
+pub mod redis;
+mod redis_url;
+mod remote;
+pub mod sqlite;
+mod tls;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +23,21 @@ use crate::config::{TermSource, Terms};
 pub trait Source: Send + Sync + fmt::Debug {
     /// The term that is kept under `key`, which is percent-decoded text of a path; none if there is none.
     fn get<'a>(&'a self, key: &'a str) -> Lookup<'a>;
+}
+
+/// What a lookup may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest term. What is longer is not read, and is [`SourceError::Damaged`].
+    pub bytes_max: usize,
+    /// The longest time, connecting included. Then the source is [`SourceError::Unavailable`].
+    pub seconds_max: u64,
+}
+
+impl Limits {
+    fn time(self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.seconds_max)
+    }
 }
 
 /// What [`Source::get`] gives.
@@ -41,6 +65,13 @@ pub enum SourceError {
     /// The file or the server cannot be read; it may be better in a while.
     #[error("cannot be read: {0}")]
     Unavailable(String),
+}
+
+impl SourceError {
+    /// A term of so many bytes, which the limits do not allow.
+    fn too_long(bytes: impl fmt::Display, limits: Limits) -> Self {
+        Self::Damaged(format!("{bytes} bytes, and at most {} are read", limits.bytes_max))
+    }
 }
 
 /// Opens a source.
