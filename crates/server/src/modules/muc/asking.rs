@@ -11,6 +11,7 @@ use super::occupant_ids;
 use super::registering::NS_REGISTER;
 use super::retracting::NS_MODERATE;
 use super::room::{Outcome, Room};
+use super::versioning;
 use crate::modules::{adhoc, retraction, stanza_ids, vcard};
 
 impl Room {
@@ -36,6 +37,7 @@ impl Room {
             stanza_ids::NS,
             vcard::NS,
             hats::NS,
+            versioning::NS,
             adhoc::NS,
             either(config.persistent, "muc_persistent", "muc_temporary"),
             either(config.public, "muc_public", "muc_hidden"),

@@ -10,7 +10,7 @@ use magpie_store::{Batch, Map, Record, Store, StoreError};
 use parking_lot::RwLock;
 
 use super::Muc;
-use super::room::{Outcome, Outside, Removal, Room};
+use super::room::{Deed, Outcome, Outside, Room};
 use super::rooms::Act;
 use crate::accounts;
 use crate::modules::offline::refusal;
@@ -141,7 +141,7 @@ impl Room {
         let staying: Vec<BareJid> = self.stays().filter(|account| banned(account)).cloned().collect();
         staying.iter().for_each(|account| self.stay(account, false, out));
         for nick in &gone {
-            self.remove(nick, &Removal { statuses: &[Status::Banned], reason, actor: None }, out);
+            self.remove(nick, &Deed { statuses: &[Status::Banned], reason, ..Deed::default() }, out);
         }
         gone.len()
     }

@@ -5,12 +5,12 @@ use magpie_proto::precis::nickname_key;
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::delay;
 use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
-use magpie_proto::xml::{Attr, Child, Element, Stanza};
+use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Entrance, Occupant, Seat, key};
 use super::privileges::default_role;
-use super::room::{Outcome, Outside, Removal, Room, as_occupant, not_an_occupant, unavailable};
+use super::room::{Deed, Outcome, Outside, Room, as_occupant, not_an_occupant, unavailable};
 
 /// What who enters wants of what was said before (§7.2.14).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Room {
         let wants_in = presence.child("x", muc::NS);
         match self.occupants.seated(&seat.jid) {
             None => match wants_in {
-                Some(x) => self.enter(seat, nick, presence, x, out),
+                Some(x) => self.enter(seat, nick, presence, &x.element(), out),
                 // A client that believes it is there, and is not: it must enter (§7.2.17 lets us do without the old protocol).
                 None => Err(not_an_occupant()),
             },
@@ -75,11 +75,11 @@ impl Room {
                 self.check_pace(&seat.jid, out)?;
                 // §7.7; a client that has lost what it knew enters where it is already, and is told all again.
                 self.takes_presence(nick, presence);
-                match wants_in.map(|x| x.element()) {
+                match wants_in {
                     None => self.show(nick, &[], out),
-                    Some(x) => {
+                    Some(_) => {
                         self.show_to_others(nick, &seat, out);
-                        self.welcome(&seat, nick, &x, out);
+                        self.welcome(&seat, nick, presence, out);
                     }
                 }
                 Ok(())
@@ -110,8 +110,7 @@ impl Room {
         }
     }
 
-    fn enter(&mut self, seat: Seat, nick: &str, presence: &Stanza, x: Child<'_>, out: &mut impl Outside) -> Outcome {
-        let x = x.element();
+    fn enter(&mut self, seat: Seat, nick: &str, presence: &Stanza, x: &Element, out: &mut impl Outside) -> Outcome {
         let account = seat.jid.to_bare();
         let affiliation = self.affiliation(&account);
         if affiliation == Affiliation::Outcast {
@@ -137,7 +136,7 @@ impl Room {
             self.occupants.share(&nick, seat.clone());
             self.takes_presence(&nick, presence);
             self.show_to_others(&nick, &seat, out);
-            self.welcome(&seat, &nick, &x, out);
+            self.welcome(&seat, &nick, presence, out);
             return Ok(());
         }
         if self.occupants.len() >= self.config.occupants_max as usize && affiliation < Affiliation::Admin {
@@ -151,12 +150,13 @@ impl Room {
         }
         let id = self.occupant_id(&account);
         let role = default_role(affiliation, self.config.moderated);
-        let presence = as_occupant(presence, &address, &id);
-        self.occupants.add(Entrance { address, seat: seat.clone(), role, affiliation, presence, id }.into());
+        let shown = as_occupant(presence, &address, &id);
+        let entrance = Entrance { address, seat: seat.clone(), role, affiliation, presence: shown, id };
+        self.occupants.add(entrance.into());
         self.stay(&account, true, out);
         self.refresh(nick);
         self.show_to_others(nick, &seat, out);
-        self.welcome(&seat, nick, &x, out);
+        self.welcome(&seat, nick, presence, out);
         Ok(())
     }
 
@@ -197,8 +197,9 @@ impl Room {
         }
     }
 
-    /// §7.1: what who enters gets, in its order: the others, itself, what was said before, the subject.
-    fn welcome(&self, seat: &Seat, nick: &str, x: &Element, out: &mut impl Outside) {
+    /// §7.1: what who enters gets, in its order: the others, itself, what was said before, the subject. `entrance`: with which it enters.
+    fn welcome(&mut self, seat: &Seat, nick: &str, entrance: &Stanza, out: &mut impl Outside) {
+        self.tell_affiliations(seat, nick, entrance, out);
         let Some(occupant) = self.occupants.named(nick) else { return };
         let with_addresses = self.sees_addresses(occupant);
         for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
@@ -210,8 +211,10 @@ impl Room {
         statuses.extend(self.config.non_anonymous().then_some(Status::NonAnonymousRoom));
         statuses.extend(self.config.archived.then_some(Status::Logged));
         statuses.extend(self.locked.then_some(Status::Created));
-        out.send(seat, &Self::presence_of(occupant, with_addresses, &statuses));
-        let wanted = HistoryWanted::parse(x.child("history", muc::NS), out.now());
+        let own = muc::user(Some(&Self::item(occupant, with_addresses)), &statuses).with(self.stated_version());
+        out.send(seat, &occupant.presence.with_child(&own));
+        let x = entrance.child("x", muc::NS).map(|x| x.element());
+        let wanted = HistoryWanted::parse(x.as_ref().and_then(|x| x.child("history", muc::NS)), out.now());
         self.tell_history(seat, wanted, out);
         self.tell_subject(seat, out);
     }
@@ -281,10 +284,9 @@ impl Room {
         let (address, id) = (occupant.address.clone(), occupant.id.clone());
         let seat = occupant.seats.iter().find(|seat| seat.jid == *jid).cloned();
         let presence = as_occupant(presence, &address, &id);
-        let removal = Removal { statuses, reason: None, actor: None };
         match self.occupants.leave(jid) {
             Some(gone) => {
-                self.say_gone(&gone, &presence, &removal, out);
+                self.say_gone(&gone, &presence, &Deed { statuses, ..Deed::default() }, out);
                 self.after_leaving(out);
             }
             // The others of its account stay, and nobody else need know.

@@ -58,7 +58,7 @@ impl Room {
             // §7.8.2: in a members-only room who is invited becomes a member, unless it is banned.
             let account = to.to_bare();
             if self.config.members_only && self.affiliation(&account) == Affiliation::None {
-                self.set_standing(&account, Affiliation::Member, None, out);
+                self.change_affiliation(&account, Affiliation::Member, None, None, out);
             }
             let mut passed = Element::new("invite", muc::NS_USER).with_attr("from", from);
             for kept in ["reason", "continue"] {

@@ -27,6 +27,7 @@ pub mod storage;
 pub mod talking;
 pub mod throttling;
 mod unread;
+pub mod versioning;
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ impl Module for Muc {
         of_rooms(317, "Hats", "0.3.1"),
         of_rooms(452, "MUC Mention Notifications", "0.2.2"),
         of_rooms(433, "Extended Channel Search", "0.1.0"),
+        of_rooms(463, "MUC Affiliations Versioning", "0.2.0"),
         of_rooms(421, "Occupant identifiers for semi-anonymous MUCs", "1.0.1"),
     ];
 

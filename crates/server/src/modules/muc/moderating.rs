@@ -6,7 +6,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::key;
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
-use super::room::{Outcome, Outside, Removal, Room, Standing, unavailable};
+use super::room::{Deed, Outcome, Outside, Room, Standing, unavailable};
 
 /// Items of one request.
 const ITEMS_MAX: usize = 1000;
@@ -19,20 +19,9 @@ impl Room {
         let mut answer = Element::new("query", muc::NS_ADMIN);
         for item in &items {
             match (item.affiliation, item.role) {
+                (Some(Affiliation::None), None) => return Err(StanzaCondition::BadRequest.into()),
                 (Some(wanted), None) => {
-                    let may = match wanted {
-                        // §9.5: members may know each other where addresses are no secret.
-                        Affiliation::Member | Affiliation::Admin | Affiliation::Owner
-                            if self.config.non_anonymous() =>
-                        {
-                            affiliation >= Affiliation::Member || role == Role::Moderator
-                        }
-                        Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin,
-                        // §10.5, §10.8
-                        Affiliation::Admin | Affiliation::Owner => affiliation == Affiliation::Owner,
-                        Affiliation::None => return Err(StanzaCondition::BadRequest.into()),
-                    };
-                    if !may {
+                    if !self.may_list(affiliation, role, wanted) {
                         return Err(StanzaCondition::Forbidden.into());
                     }
                     let mut found: Vec<_> =
@@ -63,6 +52,20 @@ impl Room {
             }
         }
         Ok(answer)
+    }
+
+    /// Whether somebody may know who has an affiliation.
+    pub(super) fn may_list(&self, affiliation: Affiliation, role: Role, wanted: Affiliation) -> bool {
+        match wanted {
+            // §9.5: members may know each other where addresses are no secret.
+            Affiliation::Member | Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => {
+                affiliation >= Affiliation::Member || role == Role::Moderator
+            }
+            Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin,
+            // §10.5, §10.8
+            Affiliation::Admin | Affiliation::Owner => affiliation == Affiliation::Owner,
+            Affiliation::None => false,
+        }
     }
 
     /// `muc#admin` set: changes roles and affiliations. All or nothing: what may not be is found out before anything is done.
@@ -150,12 +153,12 @@ impl Room {
         out: &mut impl Outside,
     ) {
         if role == Role::None {
-            return self.remove(nick, &Removal { statuses: &[Status::Kicked], reason, actor }, out);
+            return self.remove(nick, &Deed { statuses: &[Status::Kicked], reason, actor, versions: None }, out);
         }
         let Some(occupant) = self.occupants.named_mut(nick).filter(|occupant| occupant.role != role) else { return };
         let before = std::mem::replace(&mut occupant.role, role);
         self.refresh(nick);
-        self.show_acted(nick, actor, reason, &[], out);
+        self.show_acted(nick, &Deed { reason, actor, ..Deed::default() }, out);
         self.after_role(nick, before, out);
     }
 
@@ -211,6 +214,8 @@ impl Room {
             return;
         }
         self.set_standing(account, affiliation, reason, out);
+        let versions = self.turn_version(Some((account, before)), out);
+        let deed = Deed { reason, actor, versions: Some(&versions), ..Deed::default() };
         let nicks: Vec<String> =
             self.occupants.of_account(account).map(|occupant| occupant.nick().to_owned()).collect();
         let shut_out = match affiliation {
@@ -218,32 +223,39 @@ impl Room {
             Affiliation::None if self.config.members_only => Some(Status::NoLongerMember),
             _ => None,
         };
+        let mut shown = false;
         for nick in &nicks {
+            let Some(occupant) = self.occupants.named_mut(nick) else { continue };
+            let role = occupant.role;
             if let Some(status) = shut_out {
-                self.remove(nick, &Removal { statuses: &[status], reason, actor }, out);
+                shown |= self.config.broadcast.has(role);
+                self.remove(nick, &Deed { statuses: &[status], ..deed }, out);
                 continue;
             }
-            let mut role = None;
-            if let Some(occupant) = self.occupants.named_mut(nick) {
-                role = Some(occupant.role);
-                let usual = default_role(affiliation, self.config.moderated);
-                // What an affiliation gives is had at once; what another gave before stays, but for moderators who were that by theirs.
-                occupant.role = match before >= Affiliation::Admin {
-                    true => usual,
-                    false => occupant.role.max(usual),
-                };
-            }
+            let usual = default_role(affiliation, self.config.moderated);
+            // What an affiliation gives is had at once; what another gave before stays, but for moderators who were that by theirs.
+            occupant.role = match before >= Affiliation::Admin {
+                true => usual,
+                false => role.max(usual),
+            };
+            shown |= self.config.broadcast.has(occupant.role);
             self.refresh(nick);
-            self.show_acted(nick, actor, reason, &[], out);
-            role.into_iter().for_each(|role| self.after_role(nick, role, out));
+            self.show_acted(nick, &deed, out);
+            self.after_role(nick, role, out);
         }
-        if nicks.is_empty() && affiliation != Affiliation::Outcast {
-            self.tell_affiliation(account, affiliation, out);
+        if !shown {
+            self.tell_affiliation(account, affiliation, versions, out);
         }
     }
 
-    /// §9.3: occupants hear of the affiliation of somebody who is not there, where they may see addresses.
-    fn tell_affiliation(&self, account: &BareJid, affiliation: Affiliation, out: &mut impl Outside) {
+    /// §9.3: occupants hear of the affiliation of somebody who is not there, or not seen, where they may see addresses.
+    fn tell_affiliation(
+        &self,
+        account: &BareJid,
+        affiliation: Affiliation,
+        versions: Element,
+        out: &mut impl Outside,
+    ) {
         let item = Item {
             affiliation: Some(affiliation),
             role: Some(Role::None),
@@ -251,8 +263,9 @@ impl Room {
             ..Item::default()
         };
         let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
-        let message = Stanza::new(&message.with(muc::user(Some(&item), &[])));
-        for occupant in self.occupants.iter().filter(|occupant| self.sees_addresses(occupant)) {
+        let message = Stanza::new(&message.with(muc::user(Some(&item), &[]).with(versions)));
+        let others = self.occupants.iter().filter(|occupant| occupant.account != *account);
+        for occupant in others.filter(|occupant| self.sees_addresses(occupant)) {
             occupant.seats.iter().for_each(|seat| out.send(seat, &message));
         }
     }

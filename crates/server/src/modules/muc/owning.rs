@@ -7,7 +7,7 @@ use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::privileges::default_role;
-use super::room::{Change, Outcome, Outside, Removal, Room, unavailable};
+use super::room::{Change, Deed, Outcome, Outside, Room, unavailable};
 
 /// Characters of a reason.
 const REASON_MAX: usize = 1024;
@@ -75,6 +75,7 @@ impl Room {
         out.change(Change::Record);
         if was_locked || before.persistent != self.config.persistent {
             // What was not kept so far is from now on.
+            self.versions.numbers().for_each(|number| out.change(Change::Version(number)));
             let accounts: Vec<BareJid> = self.standings().map(|(jid, _)| jid.clone()).collect();
             for account in accounts {
                 out.change(Change::Standing(account.clone()));
@@ -123,15 +124,19 @@ impl Room {
         if same != *before {
             statuses.push(Status::ConfigurationChanged);
         }
+        // What one may ask for has changed: nobody goes on from what it knew (XEP-0463).
+        let listed_to_others = before.whois != now.whois || before.moderated != now.moderated;
         let shut_out = now.members_only && !before.members_only;
         let voiced = before.moderated != now.moderated;
         let moderated = now.moderated;
+        if listed_to_others {
+            self.turn_version(None, out);
+        }
         if shut_out {
             let strangers = self.occupants.iter().filter(|occupant| occupant.affiliation < Affiliation::Member);
             let strangers: Vec<String> = strangers.map(|occupant| occupant.nick().to_owned()).collect();
             for nick in &strangers {
-                let removal = Removal { statuses: &[Status::MembersOnly], reason: None, actor: None };
-                self.remove(nick, &removal, out);
+                self.remove(nick, &Deed { statuses: &[Status::MembersOnly], ..Deed::default() }, out);
             }
         }
         if voiced && !moderated {

@@ -16,6 +16,7 @@ use super::hats::{self, Hats};
 use super::occupant_ids;
 use super::occupants::{Occupant, Occupants, Seat};
 use super::throttling::{Pace, Taken};
+use super::versioning::Versions;
 
 /// What is outside a room.
 pub trait Outside {
@@ -54,6 +55,8 @@ pub enum Change {
     Standing(BareJid),
     /// Whether an account stays in it without a session.
     Stay(BareJid),
+    /// The affiliations have another version, the one with this number (XEP-0463).
+    Version(u64),
     /// Which hats there are, and who wears them.
     Hats,
     /// Its vCard is this one, or none.
@@ -128,19 +131,32 @@ pub struct Room {
     pub(super) taken: Taken,
     /// Its hats, where it has any (XEP-0317).
     pub hats: Option<Box<Hats>>,
+    /// The versions of its affiliations (XEP-0463).
+    pub versions: Versions,
 }
 
 /// Result of something that somebody wants of a room.
 pub type Outcome<T = ()> = Result<T, StanzaError>;
 
-/// A removal from a room.
-pub(super) struct Removal<'a> {
-    /// Why, for clients.
+/// What somebody did to an occupant, as it is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Deed<'a> {
+    /// What it is, for clients. Where somebody is removed all get it, otherwise the occupant alone.
     pub statuses: &'a [Status],
     /// Why, for people.
     pub reason: Option<&'a str>,
     /// The nickname of who did it.
     pub actor: Option<&'a str>,
+    /// Between which versions of the affiliations it stands, where it changed one (XEP-0463).
+    pub versions: Option<&'a Element>,
+}
+
+impl Deed<'_> {
+    /// What it says of an occupant, for its presence.
+    fn tells(&self, item: Item, statuses: &[Status]) -> Element {
+        let item = Item { actor_nick: self.actor.map(str::to_owned), reason: self.reason.map(str::to_owned), ..item };
+        muc::user(Some(&item), statuses).with_all(self.versions.cloned())
+    }
 }
 
 impl Room {
@@ -162,6 +178,7 @@ impl Room {
             spoke_at: HashMap::new(),
             taken: Taken::default(),
             hats: None,
+            versions: Versions::default(),
         }
     }
 
@@ -275,29 +292,16 @@ impl Room {
 
     /// Shows an occupant to all: itself gets it with these status codes.
     pub(super) fn show(&self, nick: &str, statuses: &[Status], out: &mut impl Outside) {
-        self.show_acted(nick, None, None, statuses, out);
+        self.show_acted(nick, &Deed { statuses, ..Deed::default() }, out);
     }
 
     /// The same, after somebody changed what it may do.
-    pub(super) fn show_acted(
-        &self,
-        nick: &str,
-        actor: Option<&str>,
-        reason: Option<&str>,
-        statuses: &[Status],
-        out: &mut impl Outside,
-    ) {
+    pub(super) fn show_acted(&self, nick: &str, deed: &Deed<'_>, out: &mut impl Outside) {
         let Some(occupant) = self.occupants.named(nick) else { return };
-        let acted = actor.is_some() || reason.is_some();
-        let shown = match acted {
-            false => occupant.shown.clone(),
-            true => [false, true].map(|with_address| {
-                let item = Item {
-                    actor_nick: actor.map(str::to_owned),
-                    reason: reason.map(str::to_owned),
-                    ..Self::item(occupant, with_address)
-                };
-                occupant.presence.with_child(&muc::user(Some(&item), &[]))
+        let shown = match deed {
+            Deed { actor: None, reason: None, versions: None, .. } => occupant.shown.clone(),
+            _ => [false, true].map(|with_address| {
+                occupant.presence.with_child(&deed.tells(Self::item(occupant, with_address), &[]))
             }),
         };
         if self.config.broadcast.has(occupant.role) {
@@ -307,29 +311,19 @@ impl Room {
             }
         }
         let mut own = vec![Status::Own];
-        own.extend_from_slice(statuses);
-        let item = Item {
-            actor_nick: actor.map(str::to_owned),
-            reason: reason.map(str::to_owned),
-            ..Self::item(occupant, self.sees_addresses(occupant))
-        };
-        let presence = occupant.presence.with_child(&muc::user(Some(&item), &own));
+        own.extend_from_slice(deed.statuses);
+        let item = Self::item(occupant, self.sees_addresses(occupant));
+        let presence = occupant.presence.with_child(&deed.tells(item, &own));
         occupant.seats.iter().for_each(|seat| out.send(seat, &presence));
     }
 
     /// Tells everybody, and itself, that an occupant, who is no longer among the others, has gone.
-    pub(super) fn say_gone(&self, gone: &Occupant, presence: &Stanza, removal: &Removal<'_>, out: &mut impl Outside) {
-        let Removal { statuses, reason, actor } = removal;
+    pub(super) fn say_gone(&self, gone: &Occupant, presence: &Stanza, deed: &Deed<'_>, out: &mut impl Outside) {
         let form = |with_address: bool, own: bool| {
-            let item = Item {
-                role: Some(Role::None),
-                reason: reason.map(str::to_owned),
-                actor_nick: actor.map(str::to_owned),
-                ..Self::item(gone, with_address)
-            };
+            let item = Item { role: Some(Role::None), ..Self::item(gone, with_address) };
             let mut all = if own { vec![Status::Own] } else { Vec::new() };
-            all.extend_from_slice(statuses);
-            presence.with_child(&muc::user(Some(&item), &all))
+            all.extend_from_slice(deed.statuses);
+            presence.with_child(&deed.tells(item, &all))
         };
         if self.config.broadcast.has(gone.role) {
             let shown = [false, true].map(|with_address| form(with_address, false));
@@ -343,10 +337,10 @@ impl Room {
     }
 
     /// Takes an occupant out and tells everybody.
-    pub(super) fn remove(&mut self, nick: &str, removal: &Removal<'_>, out: &mut impl Outside) {
+    pub(super) fn remove(&mut self, nick: &str, deed: &Deed<'_>, out: &mut impl Outside) {
         let Some(gone) = self.occupants.remove(nick) else { return };
         let presence = unavailable(&gone);
-        self.say_gone(&gone, &presence, removal, out);
+        self.say_gone(&gone, &presence, deed, out);
         self.after_leaving(out);
     }
 

@@ -11,6 +11,7 @@ use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
 
 use super::hats::Hats;
 use super::room::{Change, Room, Standing, Subject};
+use super::versioning::{CHANGES_MAX, Turn};
 use crate::accounts;
 use crate::modules::vcard::Vcard;
 
@@ -138,6 +139,8 @@ pub struct Storage {
     vcards: Value<Vcard>,
     hats: Value<Hats>,
     avatars: Value<String>,
+    /// The last changes of affiliations, by their numbers (XEP-0463).
+    turns: Map<Turn>,
 }
 
 impl Storage {
@@ -153,6 +156,7 @@ impl Storage {
             vcards: store.value("room-vcards"),
             hats: store.value("room-hats"),
             avatars: store.value("room-avatars"),
+            turns: store.map("room-affiliation-turns"),
         }
     }
 
@@ -166,6 +170,7 @@ impl Storage {
             self.stays.wanted(),
             self.avatars.wanted(),
             self.hats.wanted(),
+            self.turns.wanted(),
         ];
         let rows = self.store.read(&accounts::owner(address), &wanted).await?;
         let Some(RoomRecord { config, secret, subject }) = self.rooms.found(&rows)? else { return Ok(None) };
@@ -185,6 +190,11 @@ impl Storage {
                 room.restore_stay(account);
             }
         }
+        for (number, turn) in self.turns.found(&rows)? {
+            if let Ok(number) = number.parse() {
+                room.versions.restore(number, turn);
+            }
+        }
         Ok(Some(room))
     }
 
@@ -202,11 +212,12 @@ impl Storage {
             Change::Record if !room.lasts() => {
                 self.rooms.delete(batch, &owner);
                 self.standings.clear(batch, &owner);
+                self.turns.clear(batch, &owner);
                 self.hats.delete(batch, &owner);
                 self.forget_stays(batch, room);
                 self.listed.delete(batch, &service, name);
             }
-            Change::Standing(_) | Change::Stay(_) if !room.lasts() => {}
+            Change::Standing(_) | Change::Stay(_) | Change::Version(_) if !room.lasts() => {}
             Change::Record => {
                 self.rooms.put(batch, &owner, &RoomRecord::of(room));
                 // Those of before it was to last.
@@ -230,6 +241,14 @@ impl Storage {
                 Some(standing) => self.standings.put(batch, &owner, account.as_str(), standing),
                 None => self.standings.delete(batch, &owner, account.as_str()),
             },
+            Change::Version(number) => {
+                if let Some(turn) = room.versions.turn(*number) {
+                    self.turns.put(batch, &owner, &key_of(*number), turn);
+                }
+                if let Some(forgotten) = number.checked_sub(CHANGES_MAX as u64) {
+                    self.turns.delete(batch, &owner, &key_of(forgotten));
+                }
+            }
             Change::Stay(account) => {
                 let of_account = accounts::owner(account);
                 match room.has_stay(account) {
@@ -325,6 +344,11 @@ impl Storage {
     pub async fn count_listed(&self, service: &BareJid, before: Option<&str>) -> Result<u64, StoreError> {
         self.listed.count(&accounts::owner(service), "", before).await
     }
+}
+
+/// The key of a change, so that they stand in their order.
+fn key_of(number: u64) -> String {
+    format!("{number:020}")
 }
 
 /// A place in a room's archive, as it is written.
