@@ -12,7 +12,7 @@ use serde_json::Value;
 
 const USAGE: &str = "\
 cargo xtask test [--only PART]…   everything that must hold, with a summary
-cargo xtask conversations [--against prosody|ejabberd] [NAME…]
+cargo xtask conversations [--against prosody|ejabberd] [--excused] [--list] [NAME…]
 cargo xtask clients [--against prosody] [NAME…]
 cargo xtask migration             from Prosody to Magpie by a file of XEP-0227
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]

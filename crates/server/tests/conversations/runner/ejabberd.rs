@@ -33,7 +33,7 @@ const MODULES: &str = "
   mod_disco: {server_info: [{modules: all, name: abuse-addresses, urls: ['mailto:abuse@shakespeare.example']}]}
   mod_last: {}
   mod_mam: {default: always, request_activates_archiving: false, clear_archive_on_room_destroy: true}
-  mod_muc: {}
+  mod_muc: {default_room_options: {mam: true, moderated: false, allow_change_subj: false}}
   mod_offline: {}
   mod_ping: {}
   mod_privacy: {}
@@ -49,7 +49,8 @@ const MODULES: &str = "
 ";
 
 /// What it sends to sessions that have not asked for it, so that it counts only where a conversation expects it: pushes of the
-/// roster, of what is blocked and of privacy lists, and what happens at nodes of the session's own account, to which their owner is subscribed.
+/// roster, of what is blocked and of privacy lists; what happens at nodes of the session's own account, to which their owner is subscribed;
+/// the presence of rooms themselves, with their capabilities.
 pub(super) fn says_unasked(node: &Node) -> bool {
     if node.is(CLIENT, "iq") {
         let blocking = "urn:xmpp:blocking";
@@ -57,9 +58,13 @@ pub(super) fn says_unasked(node: &Node) -> bool {
             [("jabber:iq:roster", "query"), ("jabber:iq:privacy", "query"), (blocking, "block"), (blocking, "unblock")];
         return node.attr("type") == Some("set") && pushes.iter().any(|(ns, name)| node.child(ns, name).is_some());
     }
+    let is_bare = node.attr("from").is_some_and(|from| !from.contains('/'));
+    if node.is(CLIENT, "presence") {
+        return is_bare && node.attr("type").is_none() && node.child("http://jabber.org/protocol/caps", "c").is_some();
+    }
     node.is(CLIENT, "message")
-        && node.attr("from").is_some_and(|from| !from.contains('/'))
-        && node.attr("from") == node.attr("to")
+        && is_bare
+        && node.attr("from") == node.attr("to").and_then(|to| to.split('/').next())
         && node.child("http://jabber.org/protocol/pubsub#event", "event").is_some()
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, PATIENCE};
 use super::ejabberd;
 use super::pattern::{IS, Variables, check, substitute};
-use super::script::{Action, Actor, Order, Script, Step};
+use super::script::{Action, Actor, Login, Order, Script, Step};
 use super::servers::{Kind, Server};
 use super::xml::{CLIENT, Incoming, Node, SM, STREAM, STREAM_ERRORS, parse_fragment};
 
@@ -23,7 +23,7 @@ pub(crate) struct Addresses {
 pub(crate) fn perform(script: &Script, server: &Server, domain: &str) -> Result<(), String> {
     let variables = Variables::from([("host".to_owned(), domain.to_owned())]);
     let mut stage = Stage { script, server, domain, variables, connections: BTreeMap::new(), allowed: BTreeMap::new() };
-    for step in &script.steps {
+    for step in script.steps.iter().filter(|step| !step.not_for.contains(&server.kind)) {
         stage.act(step).map_err(|why| stage.report(step.line, &step.actor, &why))?;
     }
     stage.nothing_is_left()
@@ -60,14 +60,7 @@ impl Stage<'_> {
                 self.open(actor, false)?;
                 self.connection(actor)?.log_in(&local, how)?;
             }
-            Action::Connects(how) => {
-                let (local, resource) = self.session(actor)?;
-                self.open(actor, false)?;
-                let connection = self.connection(actor)?;
-                connection.log_in(&local, how)?;
-                let jid = connection.bind(resource.as_deref())?;
-                self.variables.insert(actor.to_owned(), jid);
-            }
+            Action::Connects(how) => self.connect(actor, how)?,
             Action::AsksForTheRoster => {
                 let connection = self.connection(actor)?;
                 connection.send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")?;
@@ -137,6 +130,16 @@ impl Stage<'_> {
         Ok(())
     }
 
+    fn connect(&mut self, actor: &str, how: &Login) -> Result<(), String> {
+        let (local, resource) = self.session(actor)?;
+        self.open(actor, false)?;
+        let connection = self.connection(actor)?;
+        connection.log_in(&local, how)?;
+        let jid = connection.bind(resource.as_deref())?;
+        self.variables.insert(actor.to_owned(), jid);
+        Ok(())
+    }
+
     pub(super) fn connection(&mut self, actor: &str) -> Result<&mut Connection, String> {
         self.connections.get_mut(actor).ok_or_else(|| format!("{actor} is not connected"))
     }
@@ -144,7 +147,7 @@ impl Stage<'_> {
     /// RFC 6121 §4.2.2: initial presence also goes to the resource that sent it.
     pub(super) fn come_online(&mut self, actor: &str) -> Result<(), String> {
         if !self.connections.contains_key(actor) {
-            self.act(&Step { line: 0, actor: actor.to_owned(), action: Action::Connects(Default::default()) })?;
+            self.connect(actor, &Default::default())?;
         }
         let jid = self.variables.get(actor).cloned().ok_or_else(|| format!("{actor} has bound no resource"))?;
         let connection = self.connection(actor)?;

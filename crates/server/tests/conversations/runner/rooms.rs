@@ -44,6 +44,8 @@ impl Stage<'_> {
         loop {
             let node = connection.next_element("the configured room")?;
             match (node.attr("type"), node.attr("id")) {
+                // The room's own, which has nothing to do with it.
+                (None, _) if node.is(CLIENT, "presence") && node.attr("from") == Some(&room) => {}
                 (Some("result"), Some("configured")) => return Ok(()),
                 (Some("result"), Some("configure")) => {}
                 (Some("groupchat"), _) if node.attr("from") == Some(&room) && node.child(MUC_USER, "x").is_some() => {}

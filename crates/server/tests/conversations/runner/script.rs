@@ -13,6 +13,8 @@ pub(crate) struct Script {
     pub(crate) name: String,
     /// `only magpie: …`, `not for prosody: …`: which servers it is not held with, and why.
     pub(crate) not_for: BTreeMap<Kind, String>,
+    /// `not for prosody: …` between the steps: why some of them are left out with that server.
+    pub(crate) parts_not_for: Vec<(Kind, String)>,
     /// `server with key = value`: configuration that the server must be started with.
     pub(crate) settings: BTreeMap<String, String>,
     /// `prosody with mam`: modules that Prosody needs for it and that would change what it does elsewhere.
@@ -39,6 +41,18 @@ impl Script {
     pub(crate) fn restarts_the_server(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.action, Action::ServerRestarts))
     }
+
+    /// Whether something of it is not held with the server.
+    pub(crate) fn is_excused(&self, kind: Kind) -> bool {
+        self.not_for.contains_key(&kind) || self.parts_not_for.iter().any(|(other, _)| *other == kind)
+    }
+
+    /// All of it is held with every server, whatever it says.
+    pub(crate) fn forget_excuses(&mut self) {
+        for step in &mut self.steps {
+            step.not_for.clear();
+        }
+    }
 }
 
 /// Who speaks.
@@ -54,6 +68,8 @@ pub(crate) struct Step {
     pub(crate) line: usize,
     pub(crate) actor: String,
     pub(crate) action: Action,
+    /// With these servers nothing happens.
+    pub(crate) not_for: Vec<Kind>,
 }
 
 pub(crate) enum Action {
@@ -125,6 +141,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
         path: path.to_owned(),
         name,
         not_for: BTreeMap::new(),
+        parts_not_for: Vec::new(),
         settings: BTreeMap::new(),
         prosody_modules: Vec::new(),
         prosody_options: Vec::new(),
@@ -140,9 +157,14 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
         return Err(format!("{}:1: the first line names the document: `# XEP-0280: …`", path.display()));
     }
     let mut lines = text.lines().enumerate().peekable();
+    // What `not for` says between the steps holds up to the next empty line.
+    let mut paragraph_not_for = Vec::new();
     while let Some((index, line)) = lines.next() {
         let number = index + 1;
         let fail = |why: &str| format!("{}:{number}: {why}: `{line}`", path.display());
+        if line.trim().is_empty() {
+            paragraph_not_for.clear();
+        }
         if line.trim().is_empty() || line.starts_with('#') {
             continue;
         }
@@ -154,20 +176,26 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
             block.push_str(next.trim());
             block.push('\n');
         }
+        let paragraph_ends = block.ends_with("\n\n");
         let block = block.trim().to_owned();
         if line.ends_with(':') == block.is_empty() {
             return Err(fail("a line with a block ends in `:`, and no other does"));
         }
-        if !declaration(line, &mut script).map_err(|why| fail(&why))? {
-            script.steps.push(step(number, line, block, &script.actors).map_err(|why| fail(&why))?);
+        if !script.steps.is_empty() && line.starts_with("not for ") {
+            let (kind, reason) = exception(line).map_err(|why| fail(&why))?;
+            paragraph_not_for.push(kind);
+            script.parts_not_for.push((kind, reason));
+        } else if !declaration(line, &mut script).map_err(|why| fail(&why))? {
+            let mut step = step(number, line, block, &script.actors).map_err(|why| fail(&why))?;
+            step.not_for.clone_from(&paragraph_not_for);
+            script.steps.push(step);
+            if paragraph_ends {
+                paragraph_not_for.clear();
+            }
         }
     }
     if script.steps.is_empty() {
         return Err(format!("{}: nothing happens here", path.display()));
-    }
-    if script.has_rooms {
-        // They were held with Prosody; where ejabberd differs from both is not known yet.
-        script.not_for.entry(Kind::Ejabberd).or_insert_with(|| "rooms are held with Prosody alone".to_owned());
     }
     Ok(script)
 }
@@ -177,10 +205,9 @@ fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
         script.not_for.extend([Kind::Prosody, Kind::Ejabberd].map(|kind| (kind, reason.to_owned())));
         return Ok(true);
     }
-    if let Some(exception) = line.strip_prefix("not for ") {
-        let (name, reason) = exception.split_once(": ").ok_or("expected `not for prosody: reason`")?;
-        let kind = Kind::parse(name).filter(|kind| *kind != Kind::Magpie).ok_or("expected prosody or ejabberd")?;
-        if script.not_for.insert(kind, reason.to_owned()).is_some() {
+    if line.starts_with("not for ") {
+        let (kind, reason) = exception(line)?;
+        if script.not_for.insert(kind, reason).is_some() {
             return Err("one reason for each server".into());
         }
         return Ok(true);
@@ -234,6 +261,16 @@ fn declaration(line: &str, script: &mut Script) -> Result<bool, String> {
     Ok(true)
 }
 
+/// `not for prosody: reason`
+fn exception(line: &str) -> Result<(Kind, String), String> {
+    let (name, reason) = line
+        .strip_prefix("not for ")
+        .and_then(|rest| rest.split_once(": "))
+        .ok_or("expected `not for prosody: reason`")?;
+    let kind = Kind::parse(name).filter(|kind| *kind != Kind::Magpie).ok_or("expected prosody or ejabberd")?;
+    Ok((kind, reason.to_owned()))
+}
+
 fn add_account(script: &mut Script, local: &str) {
     if !script.accounts.iter().any(|there| there == local) {
         script.accounts.push(local.to_owned());
@@ -241,17 +278,17 @@ fn add_account(script: &mut Script, local: &str) {
 }
 
 fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>) -> Result<Step, String> {
+    let without_actor = |action| Step { line, actor: String::new(), action, not_for: Vec::new() };
     if let Some(time) = text.strip_prefix("wait ") {
-        return Ok(Step { line, actor: String::new(), action: Action::Waits(duration(time)?) });
+        return Ok(without_actor(Action::Waits(duration(time)?)));
     }
     if let Some((one, other)) =
         text.strip_suffix("@{host} see each other").and_then(|pair| pair.split_once("@{host} and "))
     {
-        let action = Action::SeeEachOther(one.to_owned(), other.to_owned());
-        return Ok(Step { line, actor: String::new(), action });
+        return Ok(without_actor(Action::SeeEachOther(one.to_owned(), other.to_owned())));
     }
     if text == "the server restarts" {
-        return Ok(Step { line, actor: String::new(), action: Action::ServerRestarts });
+        return Ok(without_actor(Action::ServerRestarts));
     }
     let (actor, words) = text.split_once(' ').ok_or("expected `who does what`")?;
     if !actors.contains_key(actor) {
@@ -293,7 +330,7 @@ fn step(line: usize, text: &str, block: String, actors: &BTreeMap<String, Actor>
             }
         }
     };
-    Ok(Step { line, actor: actor.to_owned(), action })
+    Ok(Step { line, actor: actor.to_owned(), action, not_for: Vec::new() })
 }
 
 /// `coven as Romeo with whois = anyone, membersonly = 1`
