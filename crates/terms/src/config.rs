@@ -25,6 +25,8 @@ pub struct Terms {
     pub head_seconds_max: u64,
     /// Seconds until the first bytes of a function's answer; then `504`.
     pub function_seconds_max: u64,
+    /// Seconds that a source may take to find a term, connecting to it included; then `503`.
+    pub source_seconds_max: u64,
     /// Paths below which functions are called as `mod_esi` does: `/esi/Module:Function?Input`.
     pub esi: Vec<String>,
     /// Modules that may be called there, others are `403`. None named: all.
@@ -46,6 +48,7 @@ impl Default for Terms {
             idle_seconds_max: 60,
             head_seconds_max: 10,
             function_seconds_max: 15,
+            source_seconds_max: 5,
             esi: vec!["/esi".into(), "/".into()],
             esi_modules: Vec::new(),
             source: Vec::new(),

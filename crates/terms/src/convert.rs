@@ -13,8 +13,8 @@ pub(crate) enum Form {
     Binary(Encoder),
     /// JSON; what is read is lossless JSON in any case.
     Json(Mode),
-    /// Erlang's syntax.
-    Text,
+    /// Erlang's syntax, over lines as `~tp` breaks them, or each term on one.
+    Text { over_lines: bool },
 }
 
 /// Turns terms of one form into another.
@@ -46,7 +46,7 @@ impl Converter {
                 outcome
             }
             Form::Json(_) => output.write(json::from_json(utf8(input)?)?.root(), self.to),
-            Form::Text => output.write(text::parse(utf8(input)?)?.root(), self.to),
+            Form::Text { .. } => output.write(text::parse(utf8(input)?)?.root(), self.to),
         }
     }
 }
@@ -77,7 +77,7 @@ impl Output {
     pub(crate) fn of(form: Form) -> Self {
         match form {
             Form::Binary(_) => Self::Bytes(Vec::new()),
-            Form::Json(_) | Form::Text => Self::Text(String::new()),
+            Form::Json(_) | Form::Text { .. } => Self::Text(String::new()),
         }
     }
 
@@ -85,7 +85,10 @@ impl Output {
     pub(crate) fn write(&mut self, term: Term<'_>, form: Form) -> Result<(), Problem> {
         match (self, form) {
             (Self::Text(text), Form::Json(mode)) => json::write_json(term, mode, text),
-            (Self::Text(text), _) => text.push_str(&magpie_etf::text::line(term, true)),
+            (Self::Text(out), Form::Text { over_lines: true }) => {
+                text::write_pretty(out, term, true).expect("a string takes all");
+            }
+            (Self::Text(out), _) => out.push_str(&text::line(term, true)),
             (Self::Bytes(bytes), Form::Binary(encoder)) => return encode(encoder, term, bytes),
             (Self::Bytes(bytes), _) => return encode(Encoder::default(), term, bytes),
         }

@@ -1,5 +1,6 @@
 //! Terms to JSON, without recursion.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
@@ -21,8 +22,12 @@ enum Rest<'a> {
     Text(&'static str),
 }
 
+/// Most terms have no more to come at a time.
+const DEPTH: usize = 16;
+
 pub(super) fn write(term: Term<'_>, mode: Mode, out: &mut String) {
-    let mut rest = vec![Rest::Term(term)];
+    let mut rest = Vec::with_capacity(DEPTH);
+    rest.push(Rest::Term(term));
     while let Some(next) = rest.pop() {
         match next {
             Rest::Text(text) => out.push_str(text),
@@ -60,7 +65,7 @@ fn lossless<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
     match term.kind() {
         TermKind::Integer(integer) => match integer.to_i64() {
             // What a reader with doubles keeps whole.
-            Some(value) if value.unsigned_abs() <= 1 << 53 => put(out, format_args!("{value}")),
+            Some(value) if value.unsigned_abs() <= 1 << 53 => number(value, out),
             _ => put(out, format_args!("{{\"$int\":\"{integer}\"}}")),
         },
         TermKind::Float(value) => put(out, format_args!("{value:?}")),
@@ -148,6 +153,7 @@ fn lossless<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
 
 fn readable<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
     match term.kind() {
+        TermKind::Integer(integer) if integer.to_i64().is_some() => number(integer.to_i64().unwrap_or_default(), out),
         TermKind::Integer(integer) => {
             // What is no integer of 64 bits other readers round, or refuse.
             let is_number = integer.to_i128().is_some_and(|value| (i64::MIN.into()..=u64::MAX.into()).contains(&value));
@@ -179,9 +185,7 @@ fn readable<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
             rest.extend([Rest::Text("]"), Rest::Term(tail), Rest::Text(","), Rest::Elements(elements, true)]);
         }
         TermKind::Map(pairs) => {
-            let mut seen = HashSet::new();
-            // Two keys may read the same, as `ok` and <<"ok">>.
-            if pairs.into_iter().all(|(key, _)| key_text(key, Mode::Readable).is_some_and(|text| seen.insert(text))) {
+            if keys_are_texts(pairs) {
                 out.push('{');
                 rest.extend([Rest::Text("}"), Rest::Fields(pairs, true)]);
             } else {
@@ -193,17 +197,30 @@ fn readable<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
     }
 }
 
+/// Whether all keys of a map can be those of an object. Two keys may read the same, as `ok` and <<"ok">>; of one kind they do not.
+fn keys_are_texts(pairs: Pairs<'_>) -> bool {
+    let keys = || pairs.into_iter().map(|(key, _)| key);
+    if keys().all(|key| key.as_atom().is_some()) {
+        return true;
+    }
+    if keys().all(|key| key.as_binary().is_some()) {
+        return keys().all(|key| key_text(key, Mode::Readable).is_some());
+    }
+    let mut seen = HashSet::new();
+    keys().all(|key| key_text(key, Mode::Readable).is_some_and(|text| seen.insert(text)))
+}
+
 /// The text of a map's key as that of an object, if it can be one.
-fn key_text(key: Term<'_>, mode: Mode) -> Option<String> {
+fn key_text(key: Term<'_>, mode: Mode) -> Option<Cow<'_, str>> {
     match (key.kind(), mode) {
         (TermKind::Binary(bytes), _) => {
             let text = str::from_utf8(bytes).ok()?;
-            (mode == Mode::Readable || !text.starts_with('$')).then(|| text.to_owned())
+            (mode == Mode::Readable || !text.starts_with('$')).then(|| Cow::Borrowed(text))
         }
         (_, Mode::Lossless) => None,
-        (TermKind::Atom(name), Mode::Readable) => Some(name.to_owned()),
-        (TermKind::Integer(integer), Mode::Readable) => Some(integer.to_string()),
-        (TermKind::Bytes(bytes), Mode::Readable) => printable(bytes),
+        (TermKind::Atom(name), Mode::Readable) => Some(name.into()),
+        (TermKind::Integer(integer), Mode::Readable) => Some(integer.to_string().into()),
+        (TermKind::Bytes(bytes), Mode::Readable) => printable(bytes).map(Cow::Owned),
         _ => None,
     }
 }
@@ -227,9 +244,14 @@ fn pid_fields(pid: Pid<'_>, out: &mut String) {
 fn numbers(bytes: &[u8], out: &mut String) {
     out.push('[');
     for (at, byte) in bytes.iter().enumerate() {
-        put(out, format_args!("{}{byte}", if at > 0 { "," } else { "" }));
+        out.push_str(if at > 0 { "," } else { "" });
+        number(i64::from(*byte), out);
     }
     out.push(']');
+}
+
+fn number(value: i64, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 fn encoded(tag: &str, bytes: &[u8], out: &mut String) {
@@ -248,12 +270,25 @@ fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a string takes all");
 }
 
+/// The bytes that stand in strings as they are.
+const IS_PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        plain[byte] = false;
+        byte += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain
+};
+
 /// A string of RFC 8259.
 fn string(text: &str, out: &mut String) {
     out.push('"');
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if IS_PLAIN[usize::from(byte)] {
             continue;
         }
         out.push_str(&text[from..at]);

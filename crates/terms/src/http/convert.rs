@@ -56,7 +56,7 @@ impl Conversion {
         })?;
         let answer_coding = accepted_coding(&head.headers);
         let settings = service.settings();
-        let (from, to) = self.forms(&options);
+        let (from, to) = self.forms(&options, is_stream);
         let converter = Converter::new(from, to, settings.inflated_bytes_max);
         if is_stream {
             let conversion = stream::Conversion {
@@ -99,19 +99,19 @@ impl Conversion {
     fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::ToJson => &["mode", "stream", "errors"],
-            Self::ToText => &["stream", "errors"],
+            Self::ToText => &["layout", "stream", "errors"],
             Self::FromJson => &["minor_version", "compressed", "deterministic", "stream", "errors"],
             Self::FromText => &["minor_version", "compressed", "deterministic"],
         }
     }
 
-    fn forms(self, options: &Options) -> (Form, Form) {
+    fn forms(self, options: &Options, is_stream: bool) -> (Form, Form) {
         let binary = Form::Binary(options.encoder);
         match self {
             Self::ToJson => (binary, Form::Json(options.mode)),
-            Self::ToText => (binary, Form::Text),
+            Self::ToText => (binary, Form::Text { over_lines: options.over_lines.unwrap_or(!is_stream) }),
             Self::FromJson => (Form::Json(options.mode), binary),
-            Self::FromText => (Form::Text, binary),
+            Self::FromText => (Form::Text { over_lines: false }, binary),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::select::{Part, select};
 use crate::service::Service;
 use crate::sources::{Found, SourceError};
 
-const PARAMETERS: [&str; 5] = ["path", "mode", "minor_version", "compressed", "deterministic"];
+const PARAMETERS: [&str; 6] = ["path", "mode", "layout", "minor_version", "compressed", "deterministic"];
 
 pub(super) async fn answer(service: &Arc<Service>, head: &Parts, path: &str) -> Answer {
     let options = Options::parse(head.uri.query(), &PARAMETERS)?;
@@ -49,7 +49,7 @@ pub(super) async fn answer(service: &Arc<Service>, head: &Parts, path: &str) -> 
     let (form, media_type) = match media_type {
         JSON => (Form::Json(options.mode), JSON),
         ERLANG_BINARY => (Form::Binary(options.encoder), ERLANG_BINARY),
-        _ => (Form::Text, TEXT),
+        _ => (Form::Text { over_lines: options.over_lines.unwrap_or(true) }, TEXT),
     };
     let limits = Limits { inflated_bytes_max: service.settings().inflated_bytes_max, ..Limits::default() };
     let output = stream::aside(found.bytes.len(), || shown(&found, &options, form, limits))?;
@@ -81,7 +81,7 @@ fn shown(found: &Found, options: &Options, form: Form, limits: Limits) -> Result
         }
     }
     match form {
-        Form::Text => output.push(".\n"),
+        Form::Text { .. } => output.push(".\n"),
         Form::Json(_) => output.push("\n"),
         Form::Binary(_) => {}
     }

@@ -14,6 +14,8 @@ use crate::problem::Problem;
 pub(crate) struct Options {
     /// `mode=lossless|readable`: the JSON that is written.
     pub(crate) mode: Mode,
+    /// `layout=pretty|line`: whether Erlang's syntax goes over lines; a stream's terms do not unless that is said.
+    pub(crate) over_lines: Option<bool>,
     /// `stream=true|false`: whether the body has several terms; else its media type says it.
     pub(crate) stream: Option<bool>,
     /// `errors=continue|stop`: whether a stream goes on after a term that cannot be taken.
@@ -46,6 +48,8 @@ impl Options {
         match (name, value) {
             ("mode", "lossless") => self.mode = Mode::Lossless,
             ("mode", "readable") => self.mode = Mode::Readable,
+            ("layout", "pretty") => self.over_lines = Some(true),
+            ("layout", "line") => self.over_lines = Some(false),
             ("stream", _) => self.stream = Some(value.parse().ok()?),
             ("errors", "continue") => self.go_on = true,
             ("errors", "stop") => self.go_on = false,

@@ -270,7 +270,7 @@ impl Pump {
                 }
                 self.output.end_item(begin, "");
             }
-            (text, Form::Text) => text.push(&format!("%% {json}\n")),
+            (text, Form::Text { .. }) => text.push(&format!("%% {json}\n")),
             (text, _) => text.push(&format!("{{\"$error\":{json}}}\n")),
         }
         end
@@ -282,7 +282,7 @@ fn convert(converter: &mut Converter, item: &[u8], output: &mut Output, to: Form
     let before = output.len();
     let begin = output.begin_item();
     aside(item.len(), || converter.convert(item, output)).inspect_err(|_| output.truncate(before))?;
-    output.end_item(begin, if matches!(to, Form::Text) { ".\n" } else { "\n" });
+    output.end_item(begin, if matches!(to, Form::Text { .. }) { ".\n" } else { "\n" });
     Ok(())
 }
 

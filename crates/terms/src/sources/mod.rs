@@ -12,12 +12,11 @@ mod tls;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{TermSource, Terms};
+use crate::config::{SourceKind, TermSource, Terms};
 
 /// A place where an Erlang system keeps terms. It is read only, and never locked: others write there.
 pub trait Source: Send + Sync + fmt::Debug {
@@ -79,6 +78,12 @@ impl SourceError {
 /// # Errors
 /// What is wrong with its configuration.
 pub fn open(source: &TermSource, settings: &Terms) -> Result<Arc<dyn Source>, String> {
-    let _ = settings;
-    Err(format!("there is no source of the kind {:?}", source.kind))
+    let limits = Limits { bytes_max: settings.term_bytes_max, seconds_max: settings.source_seconds_max };
+    Ok(match source.kind {
+        SourceKind::Directory => Arc::new(directory::open(source, limits)?),
+        SourceKind::Sqlite => Arc::new(sqlite::open(source, limits)?),
+        SourceKind::Postgresql => Arc::new(postgresql::open(source, limits)?),
+        SourceKind::Redis => Arc::new(redis::open(source, limits)?),
+        kind => return Err(format!("there is no source of the kind {kind:?}")),
+    })
 }

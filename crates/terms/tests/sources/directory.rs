@@ -144,7 +144,10 @@ async fn a_file_that_is_replaced_by_renaming_is_read_whole_old_or_new() {
         let mut seen = [0; 2];
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async {
-                for _ in 0..3000 {
+                let began = std::time::Instant::now();
+                // However seldom the other thread gets its turn.
+                while seen.iter().any(|&times| times < 100) {
+                    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{seen:?}");
                     let bytes = terms.get("romeo").await.unwrap().unwrap().bytes;
                     assert!(bytes == short || bytes == long, "{} bytes", bytes.len());
                     seen[usize::from(bytes == long)] += 1;
@@ -152,6 +155,5 @@ async fn a_file_that_is_replaced_by_renaming_is_read_whole_old_or_new() {
             });
         });
         stop.store(true, Ordering::Relaxed);
-        assert!(seen.iter().all(|&times| times > 10), "{seen:?}");
     });
 }

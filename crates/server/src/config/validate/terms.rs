@@ -22,6 +22,7 @@ impl Check<'_> {
             ("idle_seconds_max", terms.idle_seconds_max),
             ("head_seconds_max", terms.head_seconds_max),
             ("function_seconds_max", terms.function_seconds_max),
+            ("source_seconds_max", terms.source_seconds_max),
         ] {
             if value == 0 {
                 self.refuse(format!("terms.{key}"), "nothing would be answered", "write at least 1");
