@@ -215,7 +215,7 @@ fn key_text(key: Term<'_>, mode: Mode) -> Option<Cow<'_, str>> {
     match (key.kind(), mode) {
         (TermKind::Binary(bytes), _) => {
             let text = str::from_utf8(bytes).ok()?;
-            (mode == Mode::Readable || !text.starts_with('$')).then(|| Cow::Borrowed(text))
+            (mode == Mode::Readable || !text.starts_with('$')).then_some(Cow::Borrowed(text))
         }
         (_, Mode::Lossless) => None,
         (TermKind::Atom(name), Mode::Readable) => Some(name.into()),

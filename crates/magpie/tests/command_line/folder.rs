@@ -89,7 +89,12 @@ impl Folder {
 
     /// Starts `magpie serve --json`, and waits until it is ready.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Running {
-        let all = [&["serve", "--json"], arguments].concat();
+        self.start("serve", arguments)
+    }
+
+    /// Starts a command that goes on until it is stopped, with `--json`, and waits until it is ready.
+    pub(crate) fn start(&self, command: &str, arguments: &[&str]) -> Running {
+        let all = [&[command, "--json"], arguments].concat();
         let log = fs::File::create(self.path().join("log")).unwrap();
         let mut child = self.command(&all).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());

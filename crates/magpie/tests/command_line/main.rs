@@ -10,3 +10,4 @@ mod import;
 mod portable;
 mod running;
 mod session;
+mod terms;
