@@ -18,6 +18,9 @@ use crate::config::KeyKind;
 /// For so long a server that could not be reached is not tried again, and lookups are told so at once.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// After so long in silence the system asks the other end whether it is there.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// How to reach a server of some kind, and how to ask it.
 pub(super) trait Server: Send + Sync + fmt::Debug {
     type Connection: Send + Sync;
