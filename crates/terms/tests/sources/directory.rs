@@ -136,6 +136,7 @@ async fn a_file_that_is_replaced_by_renaming_is_read_whole_old_or_new() {
     let terms = open(folder.path(), "", LIMITS);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let writing = Writing(&stop);
         scope.spawn(|| {
             for bytes in [long, short].into_iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
                 std::fs::write(path.join(".next"), bytes).unwrap();
@@ -153,7 +154,16 @@ async fn a_file_that_is_replaced_by_renaming_is_read_whole_old_or_new() {
                 }
             });
         });
-        stop.store(true, Ordering::Relaxed);
+        drop(writing);
         assert!(seen.iter().all(|&times| times >= 100), "{seen:?}");
     });
+}
+
+/// Ends the writer's thread, after a failure too.
+struct Writing<'a>(&'a AtomicBool);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
