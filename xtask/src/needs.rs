@@ -26,6 +26,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("valgrind", "valgrind"),
     ("erl", "erlang-base"),
+    ("go", "golang-go"),
     ("postgres", "postgresql"),
     ("redis-server", "redis-server"),
 ];

@@ -128,7 +128,7 @@ fn clippy(workspace: &Workspace) -> Result<(), String> {
 }
 
 fn unit(workspace: &Workspace) -> Result<(), String> {
-    needs::commands(&["erl", "postgres", "redis-server", "python3"])?;
+    needs::commands(&["erl", "go", "postgres", "redis-server", "python3"])?;
     run_cargo(workspace, &["test", "--workspace", "--locked"])
 }
 

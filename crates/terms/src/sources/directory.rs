@@ -97,8 +97,8 @@ impl Folder {
         }
     }
 
-    /// Reads what needs no disk, and no more than a moment; `AGAIN` says that this does not. On two cores a record takes 6 µs so,
-    /// and 22 µs by a thread for blocking work.
+    /// Reads what needs no disk, and no more than a moment; `AGAIN` says that this does not. A record takes 3 µs so, and 8 to 70 µs
+    /// by a thread for blocking work (`benches/sources.rs`).
     #[cfg(target_os = "linux")]
     fn read_cached(&self, name: &Path) -> IoResult<Read> {
         use rustix::fs::{ResolveFlags, openat2};

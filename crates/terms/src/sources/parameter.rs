@@ -1,5 +1,7 @@
 //! The key of a path as what a database takes: a whole number, text or bytes.
 
+use magpie_etf::{Encoder, MinorVersion};
+
 use super::SourceError;
 use crate::config::KeyKind;
 
@@ -12,8 +14,10 @@ pub(super) enum Parameter {
 }
 
 impl Parameter {
-    pub(super) fn parse(kind: KeyKind, key: &str) -> Result<Self, SourceError> {
-        Ok(match kind {
+    /// What the key may be, in the order in which it is tried: as OTP 26 and later write a term, and as those before do, where
+    /// that is something else.
+    pub(super) fn parse(kind: KeyKind, key: &str) -> Result<Vec<Self>, SourceError> {
+        let one = match kind {
             KeyKind::Guess => integer(key).map_or_else(|| Self::Text(key.to_owned()), Self::Integer),
             KeyKind::Text | KeyKind::Atom => Self::Text(key.to_owned()),
             KeyKind::Binary => Self::Bytes(key.as_bytes().to_vec()),
@@ -21,10 +25,22 @@ impl Parameter {
                 Self::Integer(integer(key).ok_or_else(|| SourceError::Key("not a whole number of 64 bits".into()))?)
             }
             KeyKind::Term => {
-                let term = magpie_etf::text::parse(key).map_err(|error| SourceError::Key(error.to_string()))?;
-                Self::Bytes(magpie_etf::encode(term.root()))
+                let wrong = |error: &dyn std::fmt::Display| SourceError::Key(error.to_string());
+                let term = magpie_etf::text::parse(key).map_err(|error| wrong(&error))?;
+                let write = |minor_version| {
+                    let mut bytes = Vec::new();
+                    let encoder = Encoder { minor_version, deterministic: true, ..Encoder::default() };
+                    encoder.encode_into(term.root(), &mut bytes).map(|()| Self::Bytes(bytes))
+                };
+                let mut both = vec![
+                    write(MinorVersion::Two).map_err(|error| wrong(&error))?,
+                    write(MinorVersion::One).map_err(|error| wrong(&error))?,
+                ];
+                both.dedup();
+                return Ok(both);
             }
-        })
+        };
+        Ok(vec![one])
     }
 
     /// What a server gets that knows of bytes alone.
@@ -77,13 +93,16 @@ mod tests {
 
     #[test]
     fn a_key_becomes_what_its_kind_says() {
-        let parse = |kind, key| Parameter::parse(kind, key);
-        assert_eq!(parse(KeyKind::Guess, "42").unwrap(), Parameter::Integer(42));
-        assert_eq!(parse(KeyKind::Guess, "romeo").unwrap(), Parameter::Text("romeo".into()));
-        assert_eq!(parse(KeyKind::Text, "42").unwrap(), Parameter::Text("42".into()));
-        assert_eq!(parse(KeyKind::Atom, "ok").unwrap(), Parameter::Text("ok".into()));
-        assert_eq!(parse(KeyKind::Binary, "42").unwrap(), Parameter::Bytes(b"42".to_vec()));
-        assert_eq!(parse(KeyKind::Term, "{a,1}").unwrap(), Parameter::Bytes(b"\x83h\x02w\x01aa\x01".to_vec()));
+        let parse = Parameter::parse;
+        let bytes = |bytes: &[u8]| Parameter::Bytes(bytes.to_vec());
+        assert_eq!(parse(KeyKind::Guess, "42").unwrap(), [Parameter::Integer(42)]);
+        assert_eq!(parse(KeyKind::Guess, "romeo").unwrap(), [Parameter::Text("romeo".into())]);
+        assert_eq!(parse(KeyKind::Text, "42").unwrap(), [Parameter::Text("42".into())]);
+        assert_eq!(parse(KeyKind::Atom, "ok").unwrap(), [Parameter::Text("ok".into())]);
+        assert_eq!(parse(KeyKind::Binary, "42").unwrap(), [bytes(b"42")]);
+        let (new, old) = (bytes(b"\x83h\x02w\x01aa\x01"), bytes(b"\x83h\x02d\0\x01aa\x01"));
+        assert_eq!(parse(KeyKind::Term, "{a,1}").unwrap(), [new, old]);
+        assert_eq!(parse(KeyKind::Term, "1").unwrap(), [bytes(b"\x83a\x01")]);
         assert!(matches!(parse(KeyKind::Integer, "romeo"), Err(SourceError::Key(_))));
         assert!(matches!(parse(KeyKind::Term, "{a,"), Err(SourceError::Key(_))));
     }

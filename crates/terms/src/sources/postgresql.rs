@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Error, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::parameter::{self, Parameter};
-use super::remote::{Driver, Failure, Remote, Server, percent_decoded};
+use super::remote::{Driver, Failure, KEEP_ALIVE, Remote, Server, percent_decoded};
 use super::tls::{self, Verify};
 use super::{Found, Limits, Source, SourceError};
 use crate::config::TermSource;
@@ -29,7 +29,10 @@ pub fn open(source: &TermSource, limits: Limits) -> Result<impl Source + use<>, 
         "{} -c default_transaction_read_only=on -c statement_timeout={patience}",
         config.get_options().unwrap_or_default()
     );
-    config.options(options.trim_start()).application_name("magpie terms");
+    config.options(options.trim_start()).keepalives_idle(KEEP_ALIVE);
+    if config.get_application_name().is_none() {
+        config.application_name("magpie terms");
+    }
     let place = format!("PostgreSQL at {}", place(&config));
     let query = source.query.trim().trim_end_matches(';').to_owned();
     let tls = MakeRustlsConnect::new(tls::client(&verify)?);

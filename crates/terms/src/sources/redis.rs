@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use rustix::net::sockopt;
 use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
@@ -18,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::parameter::Parameter;
 use super::redis_url::{Address, Url};
-use super::remote::{Driver, Failure, Remote, Server};
+use super::remote::{Driver, Failure, KEEP_ALIVE, Remote, Server};
 use super::{Found, Limits, Source, SourceError, tls};
 use crate::config::TermSource;
 
@@ -135,6 +136,7 @@ impl Redis {
             Address::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                keep_alive(&stream)?;
                 let Some(tls) = &self.tls else { return Ok(Connection::over(stream, self.limits)) };
                 let name = rustls_pki_types::ServerName::try_from(host.clone()).map_err(io::Error::other)?;
                 Ok(Connection::over(tls.connect(name, stream).await?, self.limits))
@@ -167,6 +169,13 @@ impl Connection {
         self.requests.send(Request { bytes, answer }).await.ok()?;
         answered.await.ok()
     }
+}
+
+/// So that a connection which a firewall has forgotten is noticed before somebody waits for it.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    Ok(sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE)?)
 }
 
 /// Those who were asked for and have no answer yet, in the order of their requests.
@@ -270,6 +279,25 @@ impl std::fmt::Debug for Redis {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn answers_are_read_the_same_however_they_are_cut() {
+        let limits = Limits { bytes_max: 5, seconds_max: 1 };
+        let said = b"$5\r\na\r\nbc\r\n+OK\r\n$-1\r\n$6\r\nabcdef\r\n$0\r\n\r\n-ERR no\r\n:42\r\n";
+        for capacity in 1..said.len() {
+            let mut reader = BufReader::with_capacity(capacity, &said[..]);
+            let mut read = Vec::new();
+            while let Ok(answer) = read_answer(&mut reader, limits).await {
+                read.push(match answer {
+                    Answer::Value(bytes) => format!("{bytes:?}"),
+                    Answer::Nothing => "nothing".into(),
+                    Answer::Simple(text) | Answer::Error(text) => text,
+                    Answer::TooLong(bytes) => format!("{bytes} bytes"),
+                });
+            }
+            assert_eq!(read, [r#"b"a\r\nbc""#, "OK", "nothing", "6 bytes", r#"b"""#, "ERR no", "42"], "{capacity}");
+        }
+    }
 
     #[test]
     fn a_key_stays_in_its_word() {

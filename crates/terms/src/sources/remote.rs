@@ -18,6 +18,9 @@ use crate::config::KeyKind;
 /// For so long a server that could not be reached is not tried again, and lookups are told so at once.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// After so long in silence the system asks the other end whether it is there.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// How to reach a server of some kind, and how to ask it.
 pub(super) trait Server: Send + Sync + fmt::Debug {
     type Connection: Send + Sync;
@@ -59,7 +62,24 @@ impl<S: Server> Remote<S> {
         Self { server, key, limits, link: Mutex::new(Link::Unused) }
     }
 
-    async fn ask(&self, key: &Parameter, used: &mut Option<Arc<S::Connection>>) -> Result<Option<Found>, SourceError> {
+    async fn ask(
+        &self,
+        keys: &[Parameter],
+        used: &mut Option<Arc<S::Connection>>,
+    ) -> Result<Option<Found>, SourceError> {
+        for key in keys {
+            if let Some(found) = self.ask_for(key, used).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask_for(
+        &self,
+        key: &Parameter,
+        used: &mut Option<Arc<S::Connection>>,
+    ) -> Result<Option<Found>, SourceError> {
         let mut is_second = false;
         loop {
             let connection = self.connection().await?;
@@ -127,9 +147,9 @@ where
 {
     fn get<'a>(&'a self, key: &'a str) -> Lookup<'a> {
         Box::pin(async move {
-            let key = Parameter::parse(self.key, key)?;
+            let keys = Parameter::parse(self.key, key)?;
             let mut used = None;
-            if let Ok(outcome) = tokio::time::timeout(self.limits.time(), self.ask(&key, &mut used)).await {
+            if let Ok(outcome) = tokio::time::timeout(self.limits.time(), self.ask(&keys, &mut used)).await {
                 return outcome;
             }
             // Whether the server is slow or gone cannot be seen from here; a new connection is cheap. While another lookup

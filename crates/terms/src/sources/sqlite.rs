@@ -62,9 +62,9 @@ pub fn open(source: &TermSource, limits: Limits) -> Result<impl Source + use<>, 
 impl Source for Sqlite {
     fn get<'a>(&'a self, key: &'a str) -> Lookup<'a> {
         Box::pin(async move {
-            let parameter = Parameter::parse(self.key, key)?;
+            let keys = Parameter::parse(self.key, key)?;
             // Where SQLite compares it with a number it reads no further than to a NUL.
-            if matches!(&parameter, Parameter::Text(text) if text.contains('\0')) {
+            if matches!(&keys[..], [Parameter::Text(text)] if text.contains('\0')) {
                 return Err(SourceError::Key("text has no NUL here".into()));
             }
             let deadline = Instant::now() + self.database.limits.time();
@@ -75,7 +75,7 @@ impl Source for Sqlite {
             let lookup = tokio::task::spawn_blocking(move || {
                 // Who gives up sooner leaves the thread its turn.
                 let _turn = turn;
-                database.get(&parameter, deadline)
+                database.get(&keys, deadline)
             });
             let outcome = tokio::time::timeout_at(deadline.into(), lookup).await.map_err(|_| late())?;
             outcome.unwrap_or_else(|_| Err(SourceError::Unavailable("the lookup was given up".into())))
@@ -84,7 +84,7 @@ impl Source for Sqlite {
 }
 
 impl Database {
-    fn get(&self, key: &Parameter, deadline: Instant) -> Result<Option<Found>, SourceError> {
+    fn get(&self, keys: &[Parameter], deadline: Instant) -> Result<Option<Found>, SourceError> {
         let unavailable =
             |why: &dyn std::fmt::Display| SourceError::Unavailable(format!("{}: {why}", self.path.display()));
         let file = std::fs::metadata(&self.path).map_err(|error| unavailable(&error))?;
@@ -95,7 +95,7 @@ impl Database {
             None => self.connect(file).map_err(|error| unavailable(&error))?,
         };
         *opened.deadline.lock() = deadline;
-        match look_up(&opened.connection, &self.query, key, self.limits) {
+        match look_up(&opened.connection, &self.query, keys, self.limits) {
             Ok(outcome) => {
                 self.idle.lock().push(opened);
                 outcome
@@ -133,27 +133,30 @@ impl Database {
 fn look_up(
     connection: &Connection,
     query: &str,
-    key: &Parameter,
+    keys: &[Parameter],
     limits: Limits,
 ) -> rusqlite::Result<Result<Option<Found>, SourceError>> {
     let mut statement = connection.prepare_cached(query)?;
     if statement.parameter_count() != 1 || !statement.readonly() {
         return Ok(Err(SourceError::Unavailable("the query must read, and have `$1` and no other parameter".into())));
     }
-    let mut rows = statement.query([key])?;
-    let Some(row) = rows.next()? else { return Ok(Ok(None)) };
-    let other = match row.get_ref(0)? {
-        ValueRef::Null => return Ok(Ok(None)),
-        ValueRef::Blob(bytes) | ValueRef::Text(bytes) if bytes.len() > limits.bytes_max => {
-            return Ok(Err(SourceError::too_long(bytes.len(), limits)));
-        }
-        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => {
-            return Ok(Ok(Some(Found { bytes: Bytes::copy_from_slice(bytes), version: None })));
-        }
-        ValueRef::Integer(_) => "an integer",
-        ValueRef::Real(_) => "a number",
-    };
-    Ok(Err(SourceError::Damaged(format!("the query's first column is {other} and no BLOB"))))
+    for key in keys {
+        let mut rows = statement.query([key])?;
+        let Some(row) = rows.next()? else { continue };
+        let other = match row.get_ref(0)? {
+            ValueRef::Null => continue,
+            ValueRef::Blob(bytes) | ValueRef::Text(bytes) if bytes.len() > limits.bytes_max => {
+                return Ok(Err(SourceError::too_long(bytes.len(), limits)));
+            }
+            ValueRef::Blob(bytes) | ValueRef::Text(bytes) => {
+                return Ok(Ok(Some(Found { bytes: Bytes::copy_from_slice(bytes), version: None })));
+            }
+            ValueRef::Integer(_) => "an integer",
+            ValueRef::Real(_) => "a number",
+        };
+        return Ok(Err(SourceError::Damaged(format!("the query's first column is {other} and no BLOB"))));
+    }
+    Ok(Ok(None))
 }
 
 impl ToSql for Parameter {

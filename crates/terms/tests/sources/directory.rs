@@ -1,6 +1,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use magpie_terms::config::SourceKind;
 use magpie_terms::sources::{Limits, Source, directory};
@@ -135,6 +136,7 @@ async fn a_file_that_is_replaced_by_renaming_is_read_whole_old_or_new() {
     let terms = open(folder.path(), "", LIMITS);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let writing = Writing(&stop);
         scope.spawn(|| {
             for bytes in [long, short].into_iter().cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
                 std::fs::write(path.join(".next"), bytes).unwrap();
@@ -144,16 +146,24 @@ async fn a_file_that_is_replaced_by_renaming_is_read_whole_old_or_new() {
         let mut seen = [0; 2];
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async {
-                let began = std::time::Instant::now();
-                // However seldom the other thread gets its turn.
-                while seen.iter().any(|&times| times < 100) {
-                    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{seen:?}");
+                let began = Instant::now();
+                while seen.iter().any(|&times| times < 100) && began.elapsed() < Duration::from_secs(60) {
                     let bytes = terms.get("romeo").await.unwrap().unwrap().bytes;
                     assert!(bytes == short || bytes == long, "{} bytes", bytes.len());
                     seen[usize::from(bytes == long)] += 1;
                 }
             });
         });
-        stop.store(true, Ordering::Relaxed);
+        drop(writing);
+        assert!(seen.iter().all(|&times| times >= 100), "{seen:?}");
     });
+}
+
+/// Ends the writer's thread, after a failure too.
+struct Writing<'a>(&'a AtomicBool);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../client/mod.rs"]
+mod client;
 mod directory;
 mod postgresql;
 mod redis;
 mod redis_hostile;
+mod served;
 mod servers;
 mod sqlite;
 mod written;

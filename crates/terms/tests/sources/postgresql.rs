@@ -5,7 +5,7 @@ use magpie_terms::config::{KeyKind, SourceKind, TermSource};
 use magpie_terms::sources::{Limits, Source, postgresql};
 
 use crate::servers::{Certificates, PASSWORD_IN_URL, Postgres};
-use crate::written::{JULIET, ROMEO, term};
+use crate::written::{JULIET, KEY, ROMEO, term};
 use crate::{LIMITS, hostile_keys, look, source};
 
 const QUERY: &str = "SELECT term FROM users WHERE id = $1";
@@ -39,7 +39,7 @@ async fn fill(server: &Postgres) {
         .await
         .unwrap();
     let insert = "INSERT INTO users VALUES ($1, $1::int8, $2, $3::text::uuid, $1::int8 / 2.0, $4, $5)";
-    let token = &b"\x83h\x02w\x01aa\x01"[..];
+    let token = term("key");
     let rows =
         [(42i64, "romeo", Some(term("romeo"))), (43, "juliet", Some(term("juliet"))), (44, "long", Some(term("long")))];
     for (id, name, bytes) in rows.into_iter().chain([(45, "nobody", None)]) {
@@ -78,7 +78,7 @@ async fn terms_are_found_by_keys_of_every_type() {
         ("SELECT term FROM users WHERE sum = $1", KeyKind::Text, "21.50", JULIET),
         ("SELECT term FROM users WHERE convert_to(name, 'UTF8') = $1", KeyKind::Binary, "juliet", JULIET),
         ("SELECT term FROM users WHERE convert_to(name, 'UTF8') = $1", KeyKind::Guess, "juliet", JULIET),
-        ("SELECT term FROM users WHERE token = $1 AND id < 43", KeyKind::Term, "{a, 1}", ROMEO),
+        ("SELECT term FROM users WHERE token = $1 AND id < 43", KeyKind::Term, KEY, ROMEO),
         ("SELECT term, name FROM users WHERE uid = $1 ORDER BY id LIMIT 2 OFFSET 1", KeyKind::Guess, UUID, JULIET),
         ("WITH u AS (SELECT * FROM users) SELECT term FROM u WHERE id = $1", KeyKind::Guess, "42", ROMEO),
         ("SELECT note FROM notes WHERE name = $1", KeyKind::Guess, "mercutio", "nothing"),

@@ -4,7 +4,7 @@ use magpie_terms::config::{KeyKind, SourceKind, TermSource};
 use magpie_terms::sources::{Limits, Source, redis};
 
 use crate::servers::{Certificates, PASSWORD, PASSWORD_IN_URL, Redis};
-use crate::written::{JULIET, ROMEO, term};
+use crate::written::{JULIET, KEY, ROMEO, term};
 use crate::{LIMITS, hostile_keys, look, source};
 
 pub(crate) fn configured(url: &str, query: &str, key: KeyKind) -> TermSource {
@@ -26,7 +26,7 @@ fn fill(server: &Redis) {
         &[b"SET", b"user:a b\r\n\"c\"", term("romeo")],
         &[b"SET", b"user:long", term("long")],
         &[b"SET", b"user:empty", b""],
-        &[b"HSET", b"users", b"juliet", term("juliet"), b"\x83h\x02w\x01aa\x01", term("romeo")],
+        &[b"HSET", b"users", b"juliet", term("juliet"), term("key"), term("romeo")],
         &[b"RPUSH", b"people", term("romeo"), term("juliet")],
         &[b"SET", b"padded", &padded],
     ]);
@@ -43,7 +43,7 @@ async fn terms_are_found_by_each_command_that_reads_one_string() {
         ("GET user:$1", KeyKind::Guess, "43", "nothing"),
         ("GET user:$1", KeyKind::Integer, "romeo", "key: not a whole number of 64 bits"),
         ("HGET users $1", KeyKind::Text, "juliet", JULIET),
-        ("HGET users $1", KeyKind::Term, "{a,1}", ROMEO),
+        ("HGET users $1", KeyKind::Term, KEY, ROMEO),
         ("HGET users $1", KeyKind::Guess, "romeo", "nothing"),
         ("HGET $1 juliet", KeyKind::Guess, "users", JULIET),
         ("LINDEX people $1", KeyKind::Guess, "-1", JULIET),

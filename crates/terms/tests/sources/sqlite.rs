@@ -7,7 +7,7 @@ use magpie_terms::config::{KeyKind, SourceKind, TermSource};
 use magpie_terms::sources::{Limits, Source, sqlite};
 use rusqlite::Connection;
 
-use crate::written::{JULIET, ROMEO, term};
+use crate::written::{JULIET, KEY, ROMEO, term};
 use crate::{LIMITS, hostile_keys, look, source};
 
 const QUERY: &str = "SELECT term FROM users WHERE id = $1";
@@ -15,7 +15,7 @@ const QUERY: &str = "SELECT term FROM users WHERE id = $1";
 fn database(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.execute_batch("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, token BLOB, term BLOB)").unwrap();
-    let token = b"\x83h\x02w\x01aa\x01";
+    let token = term("key");
     for (id, name, bytes) in [(42, "romeo", term("romeo")), (43, "juliet", term("juliet")), (44, "long", term("long"))]
     {
         let row = (id, name, token, bytes);
@@ -51,7 +51,7 @@ async fn terms_are_found_by_keys_of_every_kind() {
         ("SELECT term FROM users WHERE name = $1", KeyKind::Guess, "romeo", ROMEO),
         ("SELECT term FROM users WHERE name = $1", KeyKind::Atom, "juliet", JULIET),
         ("SELECT term FROM users WHERE CAST(name AS BLOB) = $1", KeyKind::Binary, "juliet", JULIET),
-        ("SELECT term FROM users WHERE token = $1 ORDER BY id DESC LIMIT 3 OFFSET 1", KeyKind::Term, "{a, 1}", JULIET),
+        ("SELECT term FROM users WHERE token = $1 ORDER BY id DESC LIMIT 3 OFFSET 1", KeyKind::Term, KEY, JULIET),
         ("SELECT term, name FROM users WHERE id <> $1 ORDER BY id", KeyKind::Guess, "42", JULIET),
         ("SELECT CAST(term AS TEXT) FROM users WHERE id = $1;", KeyKind::Guess, "42", ROMEO),
     ] {

@@ -8,9 +8,12 @@ use std::sync::OnceLock;
 const TERMS: &[(&str, &str)] = &[
     ("romeo", r#"#{age => 16, name => <<"Romeo Montague">>}"#),
     ("juliet", r#"{user, <<"朱丽叶"/utf8>>, [balcony, 13.5]}"#),
+    ("key", "{user, #{b => 2.5, a => ok}}"),
     ("long", "binary:copy(<<0>>, 200000)"),
 ];
 
+/// The term `key`, otherwise written.
+pub(crate) const KEY: &str = "{ user, #{a=>ok, b => 2.5} }";
 pub(crate) const ROMEO: &str = r#"#{age => 16,name => <<"Romeo Montague">>}"#;
 pub(crate) const JULIET: &str = "{user,<<230,156,177,228,184,189,229,143,182>>,[balcony,13.5]}";
 
