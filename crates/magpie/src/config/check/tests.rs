@@ -55,7 +55,7 @@ fn values_of_another_type_say_what_is_needed() {
 #[test]
 fn words_that_are_not_possible_say_which_are() {
     let found = problems("[[listen]]\naddress = \"127.0.0.1:5222\"\nkind = \"c2s_tls\"\n");
-    let expected = "3 listen[0].kind: \"c2s_tls\" is not possible here / did you mean \"c2s-tls\"? possible are: \"c2s\", \"c2s-tls\"";
+    let expected = "3 listen[0].kind: \"c2s_tls\" is not possible here / did you mean \"c2s-tls\"? possible are: \"c2s\", \"c2s-tls\", \"terms\", \"terms-tls\", \"bert\"";
     assert_eq!(found, [expected]);
 }
 
@@ -78,7 +78,10 @@ fn missing_keys_name_their_table_and_what_to_add() {
     let found = problems("domains = [\"localhost\"]\n\n[[listen]]\nkind = \"c2s\"\n");
     assert_eq!(found, ["3 listen[0]: address is missing / add address = \"…\""]);
     let found = problems("[[listen]]\naddress = \"127.0.0.1:5222\"\n");
-    assert_eq!(found, ["1 listen[0]: kind is missing / add kind = \"c2s\" or \"c2s-tls\""]);
+    assert_eq!(
+        found,
+        ["1 listen[0]: kind is missing / add kind = \"c2s\" or \"c2s-tls\" or \"terms\" or \"terms-tls\" or \"bert\""]
+    );
 }
 
 #[test]
