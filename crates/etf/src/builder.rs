@@ -130,7 +130,8 @@ impl Builder {
     /// An atom of at most 255 characters.
     pub fn atom(&mut self, name: &str) -> Result<(), BuildError> {
         atoms::check(name)?;
-        self.stored(NodeKind::Atom, name.as_bytes());
+        let value = self.tape.keep(name.as_bytes());
+        self.leaf(Node::atom(name.as_bytes(), value));
         Ok(())
     }
 
@@ -322,7 +323,7 @@ impl Builder {
 
     fn push_name(&mut self, name: &str) {
         let value = self.tape.keep(name.as_bytes());
-        self.tape.nodes.push(Node::new(NodeKind::Atom, name.len() as u32, value));
+        self.tape.nodes.push(Node::atom(name.as_bytes(), value));
     }
 
     fn nodes_hash(&self, from: usize) -> u64 {

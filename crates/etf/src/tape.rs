@@ -15,7 +15,7 @@ pub(crate) enum NodeKind {
     Big,
     /// `value` has the bits.
     Float,
-    /// `value` is the offset of the name in UTF-8, `size` its length.
+    /// `value` is the offset of the name in UTF-8, `size` its length; `small` is 1 if it is ASCII.
     Atom,
     /// `value` is the offset of `small` words, big endian; `size` is the creation; the node's name follows.
     Reference,
@@ -60,6 +60,12 @@ impl Node {
     #[inline]
     pub(crate) fn new(kind: NodeKind, size: u32, value: u64) -> Self {
         Self { kind, small: 0, size, value }
+    }
+
+    /// An atom of this name, which lies at `value`.
+    #[inline]
+    pub(crate) fn atom(name: &[u8], value: u64) -> Self {
+        Self { kind: NodeKind::Atom, small: u8::from(name.is_ascii()), size: name.len() as u32, value }
     }
 
     pub(crate) fn integer(value: i64) -> Self {

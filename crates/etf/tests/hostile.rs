@@ -103,7 +103,7 @@ impl std::fmt::Write for Room {
 #[test]
 fn deep_terms_indent_by_256_columns_at_most_and_can_be_stopped() {
     soon(|| {
-        let levels = 100_000;
+        let levels = 10_000;
         let tuples = [&[131][..], &[104, 2, 97, 1].repeat(levels), &[106]].concat();
         let maps = [&[131][..], &[116, 0, 0, 0, 1, 97, 1].repeat(levels), &[106]].concat();
         let tails = [&[131][..], &[108, 0, 0, 0, 1, 97, 1, 104, 1].repeat(levels), &[106]].concat();
@@ -119,6 +119,34 @@ fn deep_terms_indent_by_256_columns_at_most_and_can_be_stopped() {
             assert!(text::write_pretty(&mut Room(lines.len() - 1), tape.root(), true).is_err());
         }
     });
+}
+
+#[test]
+fn what_is_written_does_not_depend_on_the_room_that_is_there() {
+    let mut terms: Vec<Vec<u8>> = (0..300).map(|seed| generate::term(&mut Random(seed))).collect();
+    let text = vec![200; 70_000];
+    for (tag, size) in [(109, 70_000u32), (109, 1_500), (109, 300), (111, 70_000), (77, 70_000), (108, 70_000)] {
+        let parts = match tag {
+            108 => [&text.iter().flat_map(|byte| [97, *byte]).collect::<Vec<u8>>()[..], &[106]].concat(),
+            111 => [&[1], &text[..]].concat(),
+            77 => [&[5], &text[..]].concat(),
+            _ => text[..size as usize].to_vec(),
+        };
+        let term = [&[tag], &size.to_be_bytes()[..], &parts].concat();
+        terms.push([&[131, 104, 3], &term[..], &term, &[97, 7]].concat());
+    }
+    terms.push([&[131, 104, 2, 107, 255, 255], &text[..65_535], &[97, 7]].concat());
+    for bytes in terms {
+        let Ok(tape) = decode(&bytes) else { continue };
+        let written = encode(tape.root());
+        assert_eq!(decode(&written).unwrap(), tape);
+        for capacity in (0..80).chain([written.len() - 1, written.len(), written.len() + 1, 2 * written.len()]) {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.extend_from_slice(b"before");
+            magpie_etf::Encoder::default().encode_into(tape.root(), &mut buffer).unwrap();
+            assert_eq!(buffer, [b"before", &written[..]].concat());
+        }
+    }
 }
 
 #[test]

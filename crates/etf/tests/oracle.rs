@@ -139,7 +139,7 @@ fn lines_are_broken_where_otp_breaks_them() {
     let mut erl = Erl::start();
     let (mut compared, mut broken) = (0, 0);
     erl.ask("seed", &13u64.to_be_bytes());
-    for _ in 0..terms() {
+    for _ in 0..terms() / 2 {
         let theirs = erl.parts("lines", b"").unwrap();
         let tape = magpie_etf::decode(&theirs[0]).unwrap();
         if has_large_map(tape.root()) {
@@ -153,7 +153,7 @@ fn lines_are_broken_where_otp_breaks_them() {
             assert_eq!(ours, theirs, "unicode {unicode}\n{ours}\n{theirs}\n{}", tape.root());
         }
     }
-    assert!(compared > terms() / 2 && broken > terms() / 4, "{compared} compared, {broken} broken");
+    assert!(compared > terms() / 4 && broken > terms() / 8, "{compared} compared, {broken} broken");
 }
 
 #[test]

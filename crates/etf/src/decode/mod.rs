@@ -345,7 +345,7 @@ impl Reader<'_, '_> {
         let from = self.skip(length)?;
         let name = &self.input[from..self.at];
         if length <= atoms::CHARACTERS_MAX && name.is_ascii() {
-            self.push(NodeKind::Atom, length as u32, from as u64);
+            self.tape.nodes.push(Node { kind: NodeKind::Atom, small: 1, size: length as u32, value: from as u64 });
             return Ok(());
         }
         self.long_atom(tag, from).map_err(|reason| (began, reason))
@@ -356,7 +356,7 @@ impl Reader<'_, '_> {
         let name = &self.input[from..self.at];
         if matches!(tag, tag::SMALL_ATOM_UTF8 | tag::ATOM_UTF8) {
             atoms::check_utf8(name)?;
-            self.push(NodeKind::Atom, name.len() as u32, from as u64);
+            self.tape.nodes.push(Node::atom(name, from as u64));
             return Ok(());
         }
         if name.len() > atoms::CHARACTERS_MAX {
@@ -364,7 +364,7 @@ impl Reader<'_, '_> {
         }
         let name: String = name.iter().map(|&byte| char::from(byte)).collect();
         let value = self.tape.keep(name.as_bytes());
-        self.push(NodeKind::Atom, name.len() as u32, value);
+        self.tape.nodes.push(Node::atom(name.as_bytes(), value));
         Ok(())
     }
 
