@@ -91,6 +91,10 @@ impl Room {
             let hashes = self.avatars.iter().map(|hash| &**hash);
             form = form.with(field(FieldType::TextMulti, "avatarhash", "Hashes of the avatar").with_values(hashes));
         }
+        if !self.config.pubsub.is_empty() {
+            let uri = Field::new(FieldType::TextSingle, "muc#roomconfig_pubsub").with_label("Associated node");
+            form = form.with(uri.with_value(self.config.pubsub.as_str()));
+        }
         if self.config.slow_mode_seconds > 0 {
             let seconds = self.config.slow_mode_seconds.to_string();
             form = form.with(text("slow_mode_duration", "Seconds between messages of one occupant", &seconds));
@@ -100,7 +104,8 @@ impl Room {
 
     /// §7.12: the nickname that is reserved for who asks.
     fn reserved_nick(&self, from: &Jid) -> Info {
-        let nick = self.standing(&from.to_bare()).and_then(|standing| standing.nick.clone());
+        let standing = self.standing(&from.to_bare()).filter(|standing| !standing.asks());
+        let nick = standing.and_then(|standing| standing.nick.clone());
         Info {
             node: Some(muc::RESERVED_NICK_NODE.to_owned()),
             identities: nick.map(|nick| Identity::new("conference", "text").with_name(nick)).into_iter().collect(),

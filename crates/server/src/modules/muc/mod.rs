@@ -22,6 +22,7 @@ pub mod retracting;
 pub mod room;
 pub mod rooms;
 pub mod searching;
+mod showing;
 mod slow_mode;
 pub mod storage;
 pub mod talking;
@@ -49,15 +50,15 @@ use self::registering::NS_REGISTER;
 use self::relaying::Relayed;
 use self::room::{Outcome, Room, Standing};
 use self::rooms::{Left, Rooms};
-use self::throttling::Makers;
+use self::throttling::Takers;
 use super::archive::MessageArchive;
 use super::offline::refusal;
 use super::pubsub::InRoom;
 use super::{About, Module, adhoc, ping, retraction, vcard};
 use crate::mailbox::{Addressee, Delivery};
-use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
+use crate::pipeline::{Outgoing, host_receives_message, sessions_receive_message};
 use crate::promise::Promise;
-use crate::registry::SessionHandle;
+use crate::registry::{SessionHandle, SessionId};
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server, random_bytes, random_text};
 use crate::services::Service;
@@ -70,7 +71,9 @@ pub struct Muc {
     rooms: Rooms,
     archive: Arc<MessageArchive>,
     bans: Bans,
-    makers: Makers,
+    makers: Takers,
+    registrations: Takers,
+    searches: Takers,
     activity: Activity,
 }
 
@@ -96,7 +99,9 @@ impl Module for Muc {
             rooms: Rooms::new(deps, Arc::clone(&archive)),
             archive,
             bans: Bans::new(&deps.store),
-            makers: Makers::default(),
+            makers: Takers::default(),
+            registrations: Takers::default(),
+            searches: Takers::default(),
             activity: Activity::default(),
         }
     }
@@ -187,7 +192,7 @@ impl Muc {
             .await?;
         wake(server, &address, &left);
         for stanza in &left.out {
-            match deliver(server, stanza, *acknowledged).await {
+            match deliver(server, stanza, &left.others, *acknowledged).await {
                 // What everybody has got was sent, whoever else does not take it.
                 Err(_) if mentioning::is_forward(stanza) => {}
                 delivered => delivered?,
@@ -326,9 +331,31 @@ fn promise(left: Left, stanza: &Stanza) -> Promise {
     promise.archived(kept, stanza)
 }
 
+/// Delivers what a room sends to others than its occupants for nobody who waits for it: who cannot be reached is not.
+async fn send_out(server: &Arc<Server>, left: &Left) {
+    for stanza in &left.out {
+        let _ = hand_over(server, stanza, &[], false).await;
+    }
+}
+
 /// Delivers what a room sends to others than its occupants, and waits until it is kept.
-async fn deliver(server: &Arc<Server>, stanza: &Stanza, acknowledged: bool) -> Outcome {
-    let Some(to) = stanza.to().and_then(|to| Jid::parse(&to).ok()) else { return Ok(()) };
+async fn deliver(server: &Arc<Server>, stanza: &Stanza, others: &[SessionId], acknowledged: bool) -> Outcome {
+    let (archived, kept) = hand_over(server, stanza, others, acknowledged).await?.parts();
+    for part in [archived, kept].into_iter().flatten() {
+        if let Some(ticket) = part.ticket {
+            ticket.await.map_err(refusal)?;
+        }
+    }
+    Ok(())
+}
+
+async fn hand_over(
+    server: &Arc<Server>,
+    stanza: &Stanza,
+    others: &[SessionId],
+    acknowledged: bool,
+) -> Outcome<Promise> {
+    let Some(to) = stanza.to().and_then(|to| Jid::parse(&to).ok()) else { return Ok(Promise::kept()) };
     if !server.serves(to.domain()) {
         return Err(StanzaCondition::RemoteServerNotFound.into());
     }
@@ -336,14 +363,7 @@ async fn deliver(server: &Arc<Server>, stanza: &Stanza, acknowledged: bool) -> O
     if to.resource().is_none() && !server.account_exists(&account).await? {
         return Err(StanzaCondition::ItemNotFound.into());
     }
-    let promise = account_receives_message(server, &to, stanza, acknowledged).await?;
-    let (archived, kept) = promise.parts();
-    for part in [archived, kept].into_iter().flatten() {
-        if let Some(ticket) = part.ticket {
-            ticket.await.map_err(refusal)?;
-        }
-    }
-    Ok(())
+    sessions_receive_message(server, &to, others, stanza, acknowledged).await
 }
 
 // Requests.
@@ -435,6 +455,7 @@ impl Muc {
     async fn admin_set(self: Arc<Self>, request: Request) -> Reply {
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.moderate(&request.from, &request.payload(), out);
         let ((), left) = self.rooms.with(&request.to, act).await?;
+        send_out(&request.server, &left).await;
         durable(left).await
     }
 
@@ -445,18 +466,6 @@ impl Muc {
 
     async fn owner_set(self: Arc<Self>, request: Request) -> Reply {
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.configure(&request.from, &request.payload(), out);
-        let ((), left) = self.rooms.with(&request.to, act).await?;
-        durable(left).await
-    }
-
-    async fn register_get(self: Arc<Self>, request: Request) -> Reply {
-        let (form, _) = self.rooms.with(&request.to, |room, _| room.registration(&request.from)).await?;
-        Ok(Some(form))
-    }
-
-    async fn register_set(self: Arc<Self>, request: Request) -> Reply {
-        self.bans.check(&request.to.to_domain(), &request.from.to_bare()).await?;
-        let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.register(&request.from, &request.payload(), out);
         let ((), left) = self.rooms.with(&request.to, act).await?;
         durable(left).await
     }

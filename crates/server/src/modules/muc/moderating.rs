@@ -4,9 +4,10 @@ use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use super::inviting::INVITED_MAX;
 use super::occupants::key;
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
-use super::room::{Deed, Outcome, Outside, Room, Standing, unavailable};
+use super::room::{Deed, Outcome, Outside, Room, Standing};
 
 /// Items of one request.
 const ITEMS_MAX: usize = 1000;
@@ -58,9 +59,14 @@ impl Room {
     pub(super) fn may_list(&self, affiliation: Affiliation, role: Role, wanted: Affiliation) -> bool {
         match wanted {
             // §9.5: members may know each other where addresses are no secret.
-            Affiliation::Member | Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => {
-                affiliation >= Affiliation::Member || role == Role::Moderator
+            Affiliation::Member | Affiliation::Admin | Affiliation::Owner
+                if self.config.non_anonymous() && affiliation < Affiliation::Admin =>
+            {
+                // Who is not there is what it would be.
+                let role = role.max(default_role(affiliation, self.config.moderated));
+                (affiliation >= Affiliation::Member || role == Role::Moderator) && self.config.member_list.has(role)
             }
+            Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => true,
             Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin,
             // §10.5, §10.8
             Affiliation::Admin | Affiliation::Owner => affiliation == Affiliation::Owner,
@@ -75,6 +81,7 @@ impl Room {
             self.check_change(from, item)?;
         }
         let actor = from.to_full().and_then(|jid| self.occupants.seated(&jid)).map(|actor| actor.nick().to_owned());
+        let mut invited = 0;
         for item in items {
             let reason = item.reason.as_deref();
             match (item.role, item.affiliation) {
@@ -84,7 +91,13 @@ impl Room {
                 }
                 (None, Some(affiliation)) => {
                     if let Some(account) = self.meant(&item) {
+                        let was_nothing = self.affiliation(&account) == Affiliation::None;
                         self.change_affiliation(&account, affiliation, actor.as_deref(), reason, out);
+                        // A list of thousands that is brought along is no reason to write to each.
+                        if was_nothing && affiliation == Affiliation::Member && invited < INVITED_MAX {
+                            self.invite_member(&account, &from.to_bare(), out);
+                            invited += 1;
+                        }
                         self.reserve(&account, item.nick.as_deref().filter(|_| item.jid.is_some()), out);
                     }
                 }
@@ -160,28 +173,6 @@ impl Room {
         self.refresh(nick);
         self.show_acted(nick, &Deed { reason, actor, ..Deed::default() }, out);
         self.after_role(nick, before, out);
-    }
-
-    /// What follows for who sees whom from another role.
-    fn after_role(&self, nick: &str, before: Role, out: &mut impl Outside) {
-        let Some(occupant) = self.occupants.named(nick) else { return };
-        if self.config.broadcast.has(before) && !self.config.broadcast.has(occupant.role) {
-            let item = |with_address| Item { role: Some(Role::None), ..Self::item(occupant, with_address) };
-            let forms =
-                [false, true].map(|shown| unavailable(occupant).with_child(&muc::user(Some(&item(shown)), &[])));
-            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
-                let presence = &forms[usize::from(self.sees_addresses(other))];
-                other.seats.iter().for_each(|seat| out.send(seat, presence));
-            }
-        }
-        // §5.1.1: who moderates knows addresses, also of those who were there before.
-        if occupant.role == Role::Moderator && before != Role::Moderator && !self.config.non_anonymous() {
-            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
-                if self.config.broadcast.has(other.role) {
-                    occupant.seats.iter().for_each(|seat| out.send(seat, &other.shown[1]));
-                }
-            }
-        }
     }
 
     /// A moderator gives an occupant another role.
@@ -273,7 +264,9 @@ impl Room {
     /// Whether a nickname, or one that looks the same, is reserved for another account.
     pub(super) fn is_reserved_from(&self, account: &BareJid, nick: &str) -> bool {
         let wanted = key(nick);
-        let is_wanted = |standing: &Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
+        let is_wanted = |standing: &Standing| {
+            !standing.asks() && standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted)
+        };
         self.standings().any(|(jid, standing)| jid != account && is_wanted(standing))
     }
 

@@ -35,6 +35,9 @@ pub trait Outside {
     /// To whom the stanza names, in the room or not.
     fn send_out(&mut self, stanza: Stanza);
 
+    /// A private message to all sessions of an occupant.
+    fn send_private(&mut self, seats: &[Seat], stanza: &Stanza);
+
     /// Puts a message into the room's archive, with what only the archive tells beside it, and gives it back with its id there (XEP-0359).
     /// Where it cannot be kept it comes back as it is.
     fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza;
@@ -70,13 +73,18 @@ pub enum Change {
 pub struct Standing {
     /// The affiliation.
     pub affiliation: Affiliation,
-    /// The nickname that is reserved for it.
+    /// The nickname that is reserved for it, or that it asks for.
     pub nick: Option<String>,
     /// Why it was made what it is.
     pub reason: Option<String>,
 }
 
 impl Standing {
+    /// Whether it has asked to become a member, and nobody has answered yet (§9.9).
+    pub fn asks(&self) -> bool {
+        self.affiliation == Affiliation::None && self.nick.is_some()
+    }
+
     /// Whether it need not be kept.
     pub fn is_nothing(&self) -> bool {
         self.affiliation == Affiliation::None && self.nick.is_none()

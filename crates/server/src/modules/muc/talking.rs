@@ -140,9 +140,7 @@ impl Room {
             return Err(StanzaCondition::Forbidden.into());
         }
         let message = as_occupant(message, &sender.address, &sender.id).with_child(&Element::new("x", muc::NS_USER));
-        for seat in &target.seats {
-            out.send_out(message.with(Attr::To, Some(seat.jid.as_str())));
-        }
+        out.send_private(&target.seats, &message);
         Ok(())
     }
 
