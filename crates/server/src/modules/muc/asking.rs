@@ -22,6 +22,8 @@ impl Room {
         match node {
             None => {}
             Some(muc::RESERVED_NICK_NODE) => return Ok(self.reserved_nick(from)),
+            // It passes on all that is not its own to say.
+            Some(muc::TRAFFIC_NODE) => return Err(StanzaCondition::ServiceUnavailable.into()),
             Some(_) => return Err(StanzaCondition::ItemNotFound.into()),
         }
         let config = &self.config;
@@ -32,7 +34,7 @@ impl Room {
             NS_ITEMS,
             NS_REGISTER,
             occupant_ids::NS,
-            "http://jabber.org/protocol/muc#stable_id",
+            muc::STABLE_ID,
             "http://jabber.org/protocol/muc#self-ping-optimization",
             stanza_ids::NS,
             vcard::NS,
@@ -83,7 +85,7 @@ impl Room {
             )
             .with(field(FieldType::JidMulti, "contactjid", "Contact addresses").with_values(contacts))
             .with(history);
-        if let Some(subject) = subject {
+        if let Some(subject) = subject.filter(|subject| !subject.is_empty()) {
             form = form.with(text("subject", "Subject", &subject));
         }
         form.fields.extend(self.hats_field());

@@ -146,9 +146,10 @@ impl Room {
             .with_title("Voice request")
             .with_instructions("Somebody asks to be allowed to speak.")
             .with(
-                Field::new(FieldType::TextSingle, "muc#role")
+                Field::new(FieldType::ListSingle, "muc#role")
                     .with_label("Requested role")
-                    .with_value(Role::Participant.name()),
+                    .with_value(Role::Participant.name())
+                    .with_option(Role::Participant.name(), Role::Participant.name()),
             )
             .with(Field::new(FieldType::JidSingle, "muc#jid").with_label("Address").with_value(from.as_str()))
             .with(Field::new(FieldType::TextSingle, "muc#roomnick").with_label("Nickname").with_value(occupant.nick()))
@@ -177,8 +178,11 @@ impl Room {
             true => drop(self.standings.remove(account)),
             false => drop(self.standings.insert(account.clone(), standing)),
         }
-        for occupant in self.occupants.iter_mut().filter(|occupant| occupant.account == *account) {
-            occupant.affiliation = affiliation;
+        let concerned: Vec<String> = self.concerned_by(account, affiliation);
+        for nick in &concerned {
+            if let Some(occupant) = self.occupants.named_mut(nick) {
+                occupant.affiliation = affiliation;
+            }
         }
         out.change(Change::Standing(account.clone()));
         let inside = self.stays.contains(account) || self.occupants.has_account(account);

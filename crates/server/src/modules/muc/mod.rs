@@ -177,7 +177,7 @@ impl Muc {
             .rooms
             .with(&address, |room, out| match (to.resource(), kind.as_deref()) {
                 (_, Some("error")) => {
-                    room.answered_with_error(from, out);
+                    room.answered_with_error(from, message, out);
                     Ok(())
                 }
                 (Some(nick), _) => room.private(from, nick, message, out),
@@ -209,7 +209,10 @@ impl Muc {
     /// Presence from a local session to a nickname; what is refused is answered.
     pub async fn user_sends_presence(&self, session: &Arc<SessionHandle>, to: &Jid, presence: &Stanza) -> Promise {
         self.take_presence(session, to, presence).await.unwrap_or_else(|error| {
-            if let Some(error) = error.reply_to(presence) {
+            let is_update = presence.child("x", muc::NS).is_none() && to.resource().is_some();
+            if is_update && error.condition == StanzaCondition::NotAcceptable {
+                session.send(not_there(to));
+            } else if let Some(error) = error.reply_to(presence) {
                 session.send(refused(&error));
             }
             Promise::kept()
@@ -293,7 +296,7 @@ impl Muc {
             }
             Some((Ok(Relayed::ByServer), _)) => Ok(false),
             Some((Err(error), _)) => Err(error),
-            None => Err(relaying::is_not_there()),
+            None => Err(relaying::is_not_there(iq)),
         }
     }
 }
@@ -304,6 +307,19 @@ fn refused(error: &Stanza) -> Stanza {
     let payload = error.children().next().map(|child| child.element());
     let bare = error.without_children(|_| true).with_child(&Element::new("x", muc::NS));
     payload.map_or_else(|| bare.clone(), |payload| bare.with_child(&payload))
+}
+
+/// §7.2.17: the answer to presence of a client that believes it is in a room, and is not.
+fn not_there(to: &Jid) -> Stanza {
+    let item = muc::Item {
+        affiliation: Some(Affiliation::None),
+        role: Some(muc::Role::None),
+        reason: Some("You are not in the room.".to_owned()),
+        ..muc::Item::default()
+    };
+    let x = muc::user(Some(&item), &[muc::Status::Own, muc::Status::Kicked, muc::Status::ErrorReply]);
+    let presence = Element::new("presence", ns::CLIENT).with_attr("from", to).with_attr("type", "unavailable");
+    Stanza::new(&presence.with(x))
 }
 
 /// A new room, which is its maker's and locked until it says what it is to be.
@@ -519,8 +535,17 @@ async fn durable(left: Left) -> Reply {
 
 /// §6.2: what the service is.
 fn info_of_service() -> Info {
-    let features =
-        [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, searching::NS, ping::NS];
+    let features = [
+        disco::NS_INFO,
+        disco::NS_ITEMS,
+        muc::NS,
+        muc::STABLE_ID,
+        result_sets::NS,
+        mam::NS,
+        vcard::NS,
+        searching::NS,
+        ping::NS,
+    ];
     Info {
         identities: vec![Identity::new("conference", "text").with_name(Service::Muc.title())],
         features: features.into_iter().map(str::to_owned).collect(),

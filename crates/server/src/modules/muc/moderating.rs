@@ -5,7 +5,7 @@ use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::inviting::INVITED_MAX;
-use super::occupants::key;
+use super::occupants::{Occupant, key};
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
 use super::room::{Deed, Outcome, Outside, Room, Standing};
 
@@ -141,7 +141,12 @@ impl Room {
                 }
                 let before = self.affiliation(&account);
                 if before != to && !may_change_affiliation(affiliation, before, to) {
-                    return Err(StanzaCondition::NotAllowed.into());
+                    // §9.1: nobody bans somebody higher; §10.3 to §10.8: the lists of admins and owners are for owners to change.
+                    let condition = match to {
+                        Affiliation::Outcast => StanzaCondition::NotAllowed,
+                        _ => StanzaCondition::Forbidden,
+                    };
+                    return Err(condition.into());
                 }
                 // §9.1: nobody bans itself; §10.4: a room has an owner.
                 if account == from.to_bare() && to == Affiliation::Outcast {
@@ -207,8 +212,7 @@ impl Room {
         self.set_standing(account, affiliation, reason, out);
         let versions = self.turn_version(Some((account, before)), out);
         let deed = Deed { reason, actor, versions: Some(&versions), ..Deed::default() };
-        let nicks: Vec<String> =
-            self.occupants.of_account(account).map(|occupant| occupant.nick().to_owned()).collect();
+        let nicks = self.concerned_by(account, affiliation);
         let shut_out = match affiliation {
             Affiliation::Outcast => Some(Status::Banned),
             Affiliation::None if self.config.members_only => Some(Status::NoLongerMember),
@@ -237,6 +241,19 @@ impl Room {
         if !shown {
             self.tell_affiliation(account, affiliation, versions, out);
         }
+    }
+
+    /// The nicknames of the occupants that the affiliation of an address is about: its own, and where it is a domain that is banned those
+    /// of all there who are nothing by themselves.
+    pub(super) fn concerned_by(&self, account: &BareJid, affiliation: Affiliation) -> Vec<String> {
+        let domain = account.local().is_none() && affiliation == Affiliation::Outcast;
+        let is_concerned = |occupant: &&Occupant| {
+            occupant.account == *account
+                || domain
+                    && occupant.account.domain() == account.domain()
+                    && self.affiliation(&occupant.account) <= Affiliation::None
+        };
+        self.occupants.iter().filter(is_concerned).map(|occupant| occupant.nick().to_owned()).collect()
     }
 
     /// §9.3: occupants hear of the affiliation of somebody who is not there, or not seen, where they may see addresses.

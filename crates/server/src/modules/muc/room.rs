@@ -192,7 +192,14 @@ impl Room {
 
     /// What an account is to it.
     pub fn affiliation(&self, account: &BareJid) -> Affiliation {
-        self.standings.get(account).map_or(Affiliation::None, |standing| standing.affiliation)
+        let of = |jid| self.standings.get(jid).map_or(Affiliation::None, |standing| standing.affiliation);
+        match of(account) {
+            // §9.2: a ban of its domain holds for who is nothing by itself.
+            Affiliation::None if account.local().is_some() && of(&account.to_domain()) == Affiliation::Outcast => {
+                Affiliation::Outcast
+            }
+            own => own,
+        }
     }
 
     /// What an account is to it, whole, where it is more than nothing.
@@ -252,7 +259,11 @@ impl Room {
     }
 
     pub(super) fn occupant(&self, jid: &FullJid) -> Outcome<&Occupant> {
-        self.occupants.seated(jid).ok_or_else(not_an_occupant)
+        // §13.2: a room that is still being made is none.
+        self.occupants.seated(jid).ok_or_else(|| match self.locked {
+            true => StanzaCondition::ItemNotFound.into(),
+            false => not_an_occupant(),
+        })
     }
 
     /// The occupant of who acts, or, for an owner or admin who is not in the room, its affiliation alone.
