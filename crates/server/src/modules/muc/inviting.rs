@@ -173,6 +173,7 @@ impl Room {
         let nick = self.standings.get(account).and_then(|standing| standing.nick.clone());
         // Who is banned, or no more than nothing, gives its nickname back.
         let nick = nick.filter(|_| affiliation >= Affiliation::Member);
+        self.reserved.take();
         let standing = Standing { affiliation, nick, reason: reason.map(str::to_owned) };
         match standing.is_nothing() {
             true => drop(self.standings.remove(account)),

@@ -7,7 +7,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 use super::inviting::INVITED_MAX;
 use super::occupants::{Occupant, key};
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
-use super::room::{Deed, Outcome, Outside, Room, Standing};
+use super::room::{Deed, Outcome, Outside, Room};
 
 /// Items of one request.
 const ITEMS_MAX: usize = 1000;
@@ -280,11 +280,11 @@ impl Room {
 
     /// Whether a nickname, or one that looks the same, is reserved for another account.
     pub(super) fn is_reserved_from(&self, account: &BareJid, nick: &str) -> bool {
-        let wanted = key(nick);
-        let is_wanted = |standing: &Standing| {
-            !standing.asks() && standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted)
-        };
-        self.standings().any(|(jid, standing)| jid != account && is_wanted(standing))
+        let reserved = self.reserved.get_or_init(|| {
+            let held = self.standings().filter(|(_, standing)| !standing.asks());
+            held.filter_map(|(account, standing)| Some((key(standing.nick.as_deref()?), account.clone()))).collect()
+        });
+        reserved.get(&key(nick)).is_some_and(|holder| holder != account)
     }
 
     /// Whether a nickname can be reserved for an account: it is one, and no other's.
@@ -299,6 +299,7 @@ impl Room {
     pub(super) fn reserve(&mut self, account: &BareJid, nick: Option<&str>, out: &mut impl Outside) {
         let Some(nick) = nick else { return };
         let nick = self.address_of(nick).ok().map(|address| address.resource().to_owned());
+        self.reserved.take();
         if let Some(standing) = self.standings.get_mut(account) {
             standing.nick = nick;
             out.change(super::room::Change::Standing(account.clone()));

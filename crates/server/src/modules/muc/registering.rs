@@ -106,6 +106,7 @@ impl Room {
         let standing = self.standings.get_mut(account).filter(|standing| standing.nick.is_some());
         let standing = standing.ok_or(StanzaCondition::RegistrationRequired)?;
         standing.nick = None;
+        self.reserved.take();
         let affiliation = standing.affiliation;
         if standing.is_nothing() {
             self.standings.remove(account);
@@ -301,6 +302,26 @@ mod tests {
         scene.room.register(&full("hag").into(), &remove, &mut scene.written).unwrap();
         assert!(scene.room.standing(&bare("hag")).is_none());
         assert_eq!(condition(scene.decides("crone", "hag", "Witch", true)), StanzaCondition::ItemNotFound);
+    }
+
+    #[test]
+    fn a_nickname_is_reserved_as_long_as_who_holds_it_is_a_member() {
+        let mut scene = Scene::new(RoomConfig::default());
+        let is_free = |scene: &mut Scene| scene.room.check_free(&bare("second"), "THIRD").is_ok();
+        assert!(is_free(&mut scene));
+        scene.registers("hag", "Third").unwrap();
+        assert!(!is_free(&mut scene));
+        scene.registers("hag", "Oldhag").unwrap();
+        assert!(is_free(&mut scene));
+        scene.registers("hag", "Third").unwrap();
+        scene.admin("crone", "<item jid='hag@shakespeare.example' affiliation='outcast'/>").unwrap();
+        assert!(is_free(&mut scene));
+        let held = Standing { affiliation: Affiliation::Admin, nick: Some("third".into()), reason: None };
+        scene.room.restore(bare("macbeth"), held);
+        assert!(!is_free(&mut scene));
+        let remove = Element::new("query", NS_REGISTER).with(Element::new("remove", NS_REGISTER));
+        scene.room.register(&full("macbeth").into(), &remove, &mut scene.written).unwrap();
+        assert!(is_free(&mut scene));
     }
 
     #[test]

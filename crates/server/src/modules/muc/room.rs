@@ -3,6 +3,7 @@
 //! The parts of what it does are in files of their own: `entering.rs`, `talking.rs`, `inviting.rs`, `moderating.rs`, `owning.rs`,
 //! `registering.rs`, `asking.rs`.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 
 use hashbrown::{HashMap, HashSet};
@@ -129,6 +130,8 @@ pub struct Room {
     /// With which the ids of its occupants are made (XEP-0421).
     pub secret: [u8; 16],
     pub(super) standings: HashMap<BareJid, Standing>,
+    /// Whose the reserved nicknames are, by what nicknames are compared with; empty until somebody asks after a change.
+    pub(super) reserved: OnceCell<HashMap<Box<str>, BareJid>>,
     /// The members who entered and did not leave: they are in the room while their clients sleep.
     pub(super) stays: HashSet<BareJid>,
     /// Who is in it.
@@ -180,6 +183,7 @@ impl Room {
             stored: false,
             secret,
             standings: HashMap::new(),
+            reserved: OnceCell::new(),
             stays: HashSet::new(),
             occupants: Occupants::default(),
             history: VecDeque::new(),
@@ -209,6 +213,7 @@ impl Room {
 
     /// Sets what an account is to it, from the store.
     pub fn restore(&mut self, account: BareJid, standing: Standing) {
+        self.reserved.take();
         self.standings.insert(account, standing);
     }
 
