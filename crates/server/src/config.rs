@@ -231,6 +231,8 @@ pub struct Rooms {
     pub messages_per_second_max: u32,
     /// Occupants who are no members and enter one room in a minute; one more is `resource-constraint`. 0: no limit.
     pub entrances_per_minute_max: u32,
+    /// Searches for rooms (XEP-0433) of one user in a minute, also page by page; one more is `resource-constraint`. 0: no limit.
+    pub searches_per_minute_max: u32,
 }
 
 impl Default for Rooms {
@@ -241,6 +243,7 @@ impl Default for Rooms {
             occupant_messages_per_second_max: 20,
             messages_per_second_max: 0,
             entrances_per_minute_max: 0,
+            searches_per_minute_max: 30,
         }
     }
 }

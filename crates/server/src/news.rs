@@ -57,6 +57,9 @@ pub async fn session_ended(server: &Arc<Server>, resource: Resource) {
         // What the last session of an account wrote after its removal goes too.
         let gone = *anonymous || server.deps.accounts.exists(account).await.is_ok_and(|exists| !exists);
         if gone {
+            if let Err(error) = server.modules.muc.forget_account(account).await {
+                tracing::warn!(%error, %account, "rooms could not forget an account that ends");
+            }
             server.deps.accounts.erase(account);
         }
     }

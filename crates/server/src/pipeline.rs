@@ -187,7 +187,7 @@ fn send_message(
             Promise::kept()
         }
         Destination::OwnAccount | Destination::LocalAccount { .. } | Destination::Broadcast => {
-            receive_message(server, to, stanza, sender, acknowledged, asked)?
+            receive_message(server, to, &[], stanza, sender, acknowledged, asked)?
         }
         Destination::LocalHost { .. } => host_receives_message(stanza)?,
         Destination::Service(Service::Muc) => {
@@ -228,7 +228,19 @@ pub async fn account_receives_message(
     message: &Stanza,
     acknowledged: bool,
 ) -> Result<Promise, StanzaError> {
-    let receive = |asked| receive_message(server, to, message, None, acknowledged, asked);
+    sessions_receive_message(server, to, &[], message, acknowledged).await
+}
+
+/// The same for several sessions of the account, as the private message to an occupant is who is in a room with some: it is one message,
+/// whoever of them gets it. `to`: one of them.
+pub async fn sessions_receive_message(
+    server: &Arc<Server>,
+    to: &Jid,
+    others: &[SessionId],
+    message: &Stanza,
+    acknowledged: bool,
+) -> Result<Promise, StanzaError> {
+    let receive = |asked| receive_message(server, to, others, message, None, acknowledged, asked);
     match receive(None) {
         Ok(promise) => Ok(promise),
         Err(Stop::Refused(error)) => Err(error),
@@ -239,6 +251,7 @@ pub async fn account_receives_message(
 fn receive_message(
     server: &Arc<Server>,
     to: &Jid,
+    others: &[SessionId],
     message: &Stanza,
     sender: Option<&BareJid>,
     acknowledged: bool,
@@ -254,7 +267,7 @@ fn receive_message(
             return Err(Stop::AskStore);
         }
     }
-    let incoming = Incoming { account: &account, to, message, sender, storable, acknowledged };
+    let incoming = Incoming { account: &account, to, others, message, sender, storable, acknowledged };
     match asked {
         Some(asked) => Ok(server.registry().with_any(&account, |entry| incoming.route(server, entry, &asked))?),
         None => server.registry().with(&account, |entry| {
@@ -275,6 +288,8 @@ fn receive_message(
 struct Incoming<'a> {
     account: &'a BareJid,
     to: &'a Jid,
+    /// Sessions that get it besides.
+    others: &'a [SessionId],
     message: &'a Stanza,
     /// The account of this server that sends it, for its own archive.
     sender: Option<&'a BareJid>,
@@ -292,7 +307,13 @@ impl Incoming<'_> {
         let has_room = || asked.room && !offline.is_full(account);
         match router::route_message(kind, storable, asked.exists, target, entry.resources.iter().map(as_routed)) {
             Route::Sessions(sessions) if is_fetching(entry, &sessions) && !has_room() => Err(too_many_waiting()),
-            Route::Sessions(sessions) => {
+            Route::Sessions(mut sessions) => {
+                let here = |id: &SessionId| entry.resources.iter().any(|resource| resource.session.id == *id);
+                for other in self.others.iter().filter(|id| here(id)) {
+                    if !sessions.contains(other) {
+                        sessions.push(*other);
+                    }
+                }
                 // Before anybody has it: what a session gets, its account's other devices find in the archive.
                 let (kept, stamped) = self.archive(server, entry, asked);
                 let place = kept.as_ref().map_or_else(|| offline.place(), |kept| kept.place);
@@ -386,7 +407,7 @@ impl<'a> Incoming<'a> {
             let pushed = resource.detached;
             if !session.mailbox.deliver(Delivery {
                 stanza: message.clone(),
-                to: Addressee::OfStanza,
+                to: if self.others.is_empty() { Addressee::OfStanza } else { Addressee::Session },
                 spool,
                 pushed,
                 shared: false,

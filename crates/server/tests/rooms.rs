@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use client::{Client, Got, PASSWORD};
 use magpie_proto::{BareJid, Stanza};
+use magpie_server::accounts::owner;
+use magpie_server::modules::muc::banning::{BANNED_MAX, Ban};
+use magpie_server::modules::muc::storage::Listed;
 use magpie_server::modules::pubsub::InRoom;
 use magpie_server::server::Server;
-use magpie_store::Store;
+use magpie_store::{Batch, Store};
 use tokio::runtime::Runtime;
 
 /// For how long nothing comes where nothing must.
@@ -150,17 +153,154 @@ fn a_member_without_devices_costs_no_look_into_the_store() {
     assert_eq!(host.store.statistics().reads, before);
 }
 
+/// Makes a room that lasts, and is in it.
+fn make(client: &mut Client, room: &str, nick: &str) {
+    client.send(format!("<presence to='{room}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
+    client.wait_for(&["code='201'"]);
+    let form = "<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_persistentroom'><value>1</value></field></x>";
+    let query = format!("<query xmlns='http://jabber.org/protocol/muc#owner'>{form}</query>");
+    client.send(format!("<iq type='set' id='c' to='{room}'>{query}</iq>"));
+    client.wait_for(&["id='c'", "type='result'"]);
+}
+
+/// An owner gives somebody an affiliation.
+fn affiliate(client: &mut Client, room: &str, user: &str, affiliation: &str) {
+    let item = format!("<item affiliation='{affiliation}' jid='{user}@localhost'/>");
+    let query = format!("<query xmlns='http://jabber.org/protocol/muc#admin'>{item}</query>");
+    client.send(format!("<iq type='set' id='{user}{affiliation}' to='{room}'>{query}</iq>"));
+    client.wait_for(&[&format!("id='{user}{affiliation}'"), "type='result'"]);
+}
+
+fn enter(client: &mut Client, room: &str, nick: &str) {
+    client.send(format!("<presence to='{room}/{nick}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
+    client.wait_for(&["<subject"]);
+}
+
+/// The accounts with an affiliation to a room, as the owner is told.
+fn listed(client: &mut Client, room: &str, affiliation: &str, id: &str) -> Vec<String> {
+    let query =
+        format!("<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='{affiliation}'/></query>");
+    client.send(format!("<iq type='get' id='{id}' to='{room}'>{query}</iq>"));
+    let answer = client.wait_for(&[&format!("id='{id}'"), "type='result'"]);
+    answer.split(" jid='").skip(1).map(|rest| rest.split('\'').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_account_that_is_removed_is_nothing_to_rooms_any_more_unless_it_is_banned() {
+    let host = Host::start();
+    let mut romeo = host.login("romeo", "orchard");
+    for (room, affiliation) in [("coven", "member"), ("lair", "admin"), ("moor", "outcast")] {
+        let room = format!("{room}@conference.localhost");
+        make(&mut romeo, &room, "Romeo");
+        affiliate(&mut romeo, &room, "juliet", affiliation);
+    }
+    let mut juliet = host.login("juliet", "phone");
+    enter(&mut juliet, "coven@conference.localhost", "Juliet");
+    make(&mut juliet, "tomb@conference.localhost", "Juliet");
+    affiliate(&mut juliet, "tomb@conference.localhost", "romeo", "admin");
+    let muc = &host.server.modules.muc;
+    let rooms = |user: &str| host.runtime.block_on(muc.rooms().storage.rooms_with(&jid(user))).unwrap().len();
+    assert_eq!((rooms("juliet"), rooms("romeo")), (3, 4));
+    let staying = |user: &str| host.runtime.block_on(muc.rooms().storage.rooms_of(&jid(user))).unwrap().len();
+    assert_eq!(staying("juliet"), 2);
+
+    juliet.send("<iq type='set' id='r'><query xmlns='jabber:iq:register'><remove/></query></iq>");
+    juliet.wait_for(&["id='r'", "type='result'"]);
+    assert_eq!((rooms("juliet"), staying("juliet")), (0, 0));
+    for (room, affiliation, left) in [
+        ("coven", "member", &[][..]),
+        ("lair", "admin", &[]),
+        // A ban is the room's own matter, and the room of who is gone is its admin's.
+        ("moor", "outcast", &["juliet@localhost"]),
+        ("tomb", "owner", &["romeo@localhost"]),
+    ] {
+        let room = format!("{room}@conference.localhost");
+        assert_eq!(listed(&mut romeo, &room, affiliation, &format!("l-{affiliation}")), left, "{room}");
+    }
+}
+
+#[test]
+fn of_the_messages_of_a_room_the_newest_thousand_are_counted_as_unread() {
+    let host = Host::start();
+    let (mut romeo, room) = (host.login("romeo", "orchard"), "coven@conference.localhost");
+    make(&mut romeo, room, "Romeo");
+    affiliate(&mut romeo, room, "juliet", "member");
+    let mut juliet = host.login("juliet", "phone");
+    enter(&mut juliet, room, "Juliet");
+    log_out(juliet);
+    romeo.wait_for(&["type='unavailable'", "Juliet"]);
+    let mut said = 0;
+    for (until, expected) in [(900, 900), (1100, 1000)] {
+        while said < until {
+            romeo.send(format!("<message type='groupchat' to='{room}' id='m{said}'><body>x</body></message>"));
+            romeo.wait_for(&[&format!("id='m{said}'")]);
+            said += 1;
+        }
+        let unread = host.runtime.block_on(host.server.modules.muc.conversations(&jid("juliet"))).unwrap();
+        assert_eq!((unread.len(), unread[0].1.new), (1, expected), "of {said}");
+    }
+}
+
+#[test]
+fn a_session_is_in_so_many_rooms_and_has_sent_presence_to_so_many_others_and_no_more() {
+    let host = Host::start();
+    let mut romeo = host.login("romeo", "orchard");
+    for n in 0..1023 {
+        romeo.send(format!("<presence to='witch{n}@localhost'/>"));
+    }
+    make(&mut romeo, "coven@conference.localhost", "Romeo");
+    romeo.send(
+        "<presence to='lair@conference.localhost/Romeo' id='p'><x xmlns='http://jabber.org/protocol/muc'/></presence>",
+    );
+    let refused = romeo.wait_for(&["id='p'"]);
+    assert!(refused.contains("resource-constraint"), "{refused}");
+    // One place is free again.
+    romeo.send("<presence to='witch1@localhost' type='unavailable'/>");
+    enter(&mut romeo, "lair@conference.localhost", "Romeo");
+}
+
+#[test]
+fn so_many_addresses_are_shut_out_of_the_rooms_of_a_domain_and_no_more() {
+    let host = Host::start();
+    let service = BareJid::parse("conference.localhost").unwrap();
+    let bans = host.store.map::<Ban>("rooms-bans");
+    let mut batch = Batch::new();
+    (1..BANNED_MAX)
+        .for_each(|n| bans.put(&mut batch, &owner(&service), &format!("witch{n}@localhost"), &Ban::default()));
+    host.store.commit(batch).wait().unwrap();
+    let muc = &host.server.modules.muc;
+    let ban = |user: &str| host.runtime.block_on(muc.ban(&service, &jid(user), &Ban::default())).unwrap().is_some();
+    assert_eq!((ban("last"), ban("one-more")), (true, false));
+    assert!(host.runtime.block_on(muc.unban(&service, &jid("witch1"))).unwrap());
+    assert!(ban("one-more"));
+}
+
+#[test]
+fn a_search_for_rooms_looks_at_twenty_thousand() {
+    let host = Host::start();
+    let service = BareJid::parse("conference.localhost").unwrap();
+    let listed = host.store.map::<Listed>("rooms-listed");
+    let mut batch = Batch::new();
+    let room = Listed { name: "A Dark Cave".into(), ..Listed::default() };
+    (0..20_700).for_each(|n| listed.put(&mut batch, &owner(&service), &format!("cave{n:05}"), &room));
+    host.store.commit(batch).wait().unwrap();
+    let mut romeo = host.login("romeo", "orchard");
+    let field = |var: &str, value: &str| format!("<field var='{var}'><value>{value}</value></field>");
+    let form = field("FORM_TYPE", "urn:xmpp:channel-search:0:search-params") + &field("q", "cave");
+    let search = format!(
+        "<search xmlns='urn:xmpp:channel-search:0:search'><x xmlns='jabber:x:data' type='submit'>{form}</x></search>"
+    );
+    romeo.send(format!("<iq type='get' id='s' to='{service}'>{search}</iq>"));
+    let found = romeo.wait_for(&["id='s'", "type='result'"]);
+    assert!(found.contains("<count>20000</count>"), "{}", &found[..500]);
+}
+
 #[test]
 fn a_room_that_nobody_is_in_is_in_the_store_alone() {
     let host = Host::start();
     let awake = || host.server.modules.muc.rooms().awake();
     let (mut romeo, room) = (host.login("romeo", "orchard"), "coven@conference.localhost");
-    romeo.send(format!("<presence to='{room}/Romeo'><x xmlns='http://jabber.org/protocol/muc'/></presence>"));
-    romeo.wait_for(&["code='201'"]);
-    let form = "<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_persistentroom'><value>1</value></field></x>";
-    let owner = format!("<query xmlns='http://jabber.org/protocol/muc#owner'>{form}</query>");
-    romeo.send(format!("<iq type='set' id='c' to='{room}'>{owner}</iq>"));
-    romeo.wait_for(&["id='c'", "type='result'"]);
+    make(&mut romeo, room, "Romeo");
     assert_eq!(awake(), 1);
 
     romeo.send(format!("<presence to='{room}/Romeo' type='unavailable'/>"));

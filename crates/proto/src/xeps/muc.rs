@@ -22,6 +22,10 @@ pub const REQUEST: &str = "http://jabber.org/protocol/muc#request";
 pub const REGISTER: &str = "http://jabber.org/protocol/muc#register";
 /// The node of service discovery under which a room tells a user's reserved nickname (§7.12).
 pub const RESERVED_NICK_NODE: &str = "x-roomuser-item";
+/// The node of service discovery under which a room tells what it passes on (§14.1.1).
+pub const TRAFFIC_NODE: &str = "http://jabber.org/protocol/muc#traffic";
+/// The feature of a service, or a room, that passes messages on with the ids that they were sent with (§7.4).
+pub const STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
 /// The node of service discovery under which a client tells in which rooms it is (§6.7).
 pub const ROOMS_NODE: &str = "http://jabber.org/protocol/muc#rooms";
 /// XEP-0249: Direct MUC Invitations

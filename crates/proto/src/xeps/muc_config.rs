@@ -46,6 +46,11 @@ impl Roles {
         Self(self.0 | (1 << role as u8))
     }
 
+    fn parse(words: &[String]) -> Option<Self> {
+        let role = |word: &String| Role::parse(word.trim()).filter(|role| *role != Role::None);
+        words.iter().try_fold(Self::default(), |roles, word| Some(roles.with(role(word)?)))
+    }
+
     fn each(self) -> impl Iterator<Item = Role> {
         [Role::Moderator, Role::Participant, Role::Visitor].into_iter().filter(move |role| self.has(*role))
     }
@@ -86,6 +91,12 @@ pub struct RoomConfig {
     pub archived: bool,
     /// `presencebroadcast`: the roles of which others see the presence.
     pub broadcast: Roles,
+    /// `getmemberlist`: the roles that may know who the members are, where addresses are no secret.
+    pub member_list: Roles,
+    /// `registration`: whether somebody who is nothing to the room may ask to become a member.
+    pub registration: bool,
+    /// `pubsub`: the URI of a node that has to do with the room.
+    pub pubsub: String,
     /// `allow_voice_requests`
     pub voice_requests: bool,
     /// `slow_mode_duration`: seconds between messages of one occupant (XEP-0500); 0 for none.
@@ -127,6 +138,7 @@ const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 2000;
 const LANGUAGE_CHARS_MAX: usize = 40;
 const PASSWORD_CHARS_MAX: usize = 1000;
+const URI_CHARS_MAX: usize = 2000;
 
 /// Seconds between messages at most: a day.
 const SLOW_MODE_MAX: u32 = 86_400;
@@ -152,6 +164,9 @@ impl Default for RoomConfig {
             history_max: 20,
             archived: true,
             broadcast: Roles::ALL,
+            member_list: Roles::ALL,
+            registration: true,
+            pubsub: String::new(),
             voice_requests: true,
             slow_mode_seconds: 0,
             forward_mentions: false,
@@ -242,12 +257,12 @@ impl RoomConfig {
             "allowvoicerequests" | "allow_voice_requests" => self.voice_requests = flag()?,
             "forwardmentions" => self.forward_mentions = flag()?,
             "slow_mode_duration" => self.slow_mode_seconds = number()?.min(SLOW_MODE_MAX),
-            "presencebroadcast" => {
-                self.broadcast = Roles::default();
-                for value in &field.values {
-                    let role = Role::parse(value.trim()).filter(|role| *role != Role::None).ok_or_else(wrong)?;
-                    self.broadcast = self.broadcast.with(role);
-                }
+            "presencebroadcast" => self.broadcast = Roles::parse(&field.values).ok_or_else(wrong)?,
+            "getmemberlist" => self.member_list = Roles::parse(&field.values).ok_or_else(wrong)?,
+            "registration" => self.registration = flag()?,
+            "pubsub" => {
+                let uri = text(URI_CHARS_MAX)?;
+                self.pubsub = Some(uri).filter(|uri| uri.is_empty() || uri.starts_with("xmpp:")).ok_or_else(wrong)?;
             }
             _ => {}
         }
@@ -280,9 +295,10 @@ impl RoomConfig {
         let allow_pm =
             new(FieldType::ListSingle, "allowpm", "Who may send private messages").with_value(self.allow_pm.name());
         let allow_pm = AllowPm::ALL.iter().fold(allow_pm, |field, word| field.with_option(word.name(), word.name()));
-        let broadcast = new(FieldType::ListMulti, "presencebroadcast", "Whose presence others see")
-            .with_values(self.broadcast.each().map(Role::name));
-        let broadcast = Roles::ALL.each().fold(broadcast, |field, role| field.with_option(role.name(), role.name()));
+        let roles = |var, label, value: Roles| {
+            let field = new(FieldType::ListMulti, var, label).with_values(value.each().map(Role::name));
+            Roles::ALL.each().fold(field, |field, role| field.with_option(role.name(), role.name()))
+        };
         let password = self.password.as_deref().unwrap_or_default();
         let history = Field::new(FieldType::TextSingle, "muc#maxhistoryfetch")
             .with_label("Messages that who enters gets at most")
@@ -305,7 +321,10 @@ impl RoomConfig {
             .with(occupants_max)
             .with(history)
             .with(flag("enablelogging", "Messages are kept in an archive", self.archived))
-            .with(broadcast)
+            .with(roles("presencebroadcast", "Whose presence others see", self.broadcast))
+            .with(roles("getmemberlist", "Who may know the members, where addresses are no secret", self.member_list))
+            .with(flag("registration", "Others may ask to become members", self.registration))
+            .with(line("pubsub", "URI of a node for the room", &self.pubsub))
             .with(flag(
                 "forwardmentions",
                 "Members who are mentioned and not there get the message",
@@ -346,6 +365,9 @@ mod tests {
             history_max: 7,
             archived: false,
             broadcast: Roles::default().with(Role::Moderator),
+            member_list: Roles::default(),
+            registration: false,
+            pubsub: "xmpp:pubsub.shakespeare.example?;node=cave".into(),
             slow_mode_seconds: 5,
             ..RoomConfig::default()
         };
@@ -361,7 +383,7 @@ mod tests {
     #[test]
     fn what_a_form_does_not_name_or_nobody_knows_stays_as_it_is() {
         assert_eq!(submitted(&[]), Ok(RoomConfig::default()));
-        assert_eq!(submitted(&[("muc#roomconfig_pubsub", "x"), ("x#y", "1"), ("", "1")]), Ok(RoomConfig::default()));
+        assert_eq!(submitted(&[("muc#roomconfig_ldapgroup", "x"), ("x#y", "1"), ("", "1")]), Ok(RoomConfig::default()));
         let named = RoomConfig { name: "Cave".into(), ..RoomConfig::default() };
         assert_eq!(submitted(&[("roomname", "Cave")]), Ok(named));
     }
@@ -375,6 +397,8 @@ mod tests {
             ("maxusers", "many"),
             ("presencebroadcast", "owner"),
             ("presencebroadcast", "none"),
+            ("getmemberlist", "owner"),
+            ("pubsub", "https://example.org/"),
             ("roomadmins", "@"),
         ] {
             assert_eq!(submitted(&[(var, value)]), Err(ConfigError::Value(format!("muc#roomconfig_{var}"))), "{value}");

@@ -147,6 +147,7 @@ impl Register {
         }
         // Contacts first: after a crash in between, the account is there to be removed again.
         server.modules.roster.cancel_all(server, account).await?;
+        server.modules.muc.forget_account(account).await?;
         let removed = accounts.remove(account).await;
         match removed {
             Ok(()) => server.modules.invites.book().forget(account).await?,

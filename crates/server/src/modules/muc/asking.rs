@@ -22,6 +22,8 @@ impl Room {
         match node {
             None => {}
             Some(muc::RESERVED_NICK_NODE) => return Ok(self.reserved_nick(from)),
+            // It passes on all that is not its own to say.
+            Some(muc::TRAFFIC_NODE) => return Err(StanzaCondition::ServiceUnavailable.into()),
             Some(_) => return Err(StanzaCondition::ItemNotFound.into()),
         }
         let config = &self.config;
@@ -32,7 +34,7 @@ impl Room {
             NS_ITEMS,
             NS_REGISTER,
             occupant_ids::NS,
-            "http://jabber.org/protocol/muc#stable_id",
+            muc::STABLE_ID,
             "http://jabber.org/protocol/muc#self-ping-optimization",
             stanza_ids::NS,
             vcard::NS,
@@ -83,13 +85,17 @@ impl Room {
             )
             .with(field(FieldType::JidMulti, "contactjid", "Contact addresses").with_values(contacts))
             .with(history);
-        if let Some(subject) = subject {
+        if let Some(subject) = subject.filter(|subject| !subject.is_empty()) {
             form = form.with(text("subject", "Subject", &subject));
         }
         form.fields.extend(self.hats_field());
         if !self.avatars.is_empty() {
             let hashes = self.avatars.iter().map(|hash| &**hash);
             form = form.with(field(FieldType::TextMulti, "avatarhash", "Hashes of the avatar").with_values(hashes));
+        }
+        if !self.config.pubsub.is_empty() {
+            let uri = Field::new(FieldType::TextSingle, "muc#roomconfig_pubsub").with_label("Associated node");
+            form = form.with(uri.with_value(self.config.pubsub.as_str()));
         }
         if self.config.slow_mode_seconds > 0 {
             let seconds = self.config.slow_mode_seconds.to_string();
@@ -100,7 +106,8 @@ impl Room {
 
     /// §7.12: the nickname that is reserved for who asks.
     fn reserved_nick(&self, from: &Jid) -> Info {
-        let nick = self.standing(&from.to_bare()).and_then(|standing| standing.nick.clone());
+        let standing = self.standing(&from.to_bare()).filter(|standing| !standing.asks());
+        let nick = standing.and_then(|standing| standing.nick.clone());
         Info {
             node: Some(muc::RESERVED_NICK_NODE.to_owned()),
             identities: nick.map(|nick| Identity::new("conference", "text").with_name(nick)).into_iter().collect(),

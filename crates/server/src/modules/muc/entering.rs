@@ -55,7 +55,7 @@ impl Room {
                 Ok(())
             }
             Some("error") => {
-                self.answered_with_error(&seat.jid, out);
+                self.answered_with_error(&seat.jid, presence, out);
                 Ok(())
             }
             // Subscriptions and probes: a room has no roster.
@@ -302,10 +302,30 @@ impl Room {
         }
     }
 
-    /// §14.1: a client that answers the room with errors is not there any more.
-    pub fn answered_with_error(&mut self, jid: &FullJid, out: &mut impl Outside) {
-        let Some(occupant) = self.occupants.seated(jid) else { return };
+    /// §11.1, §14.1.2: a client that answers the room with an error of delivery is not there any more. Other errors say that it is.
+    pub fn answered_with_error(&mut self, jid: &FullJid, error: &Stanza, out: &mut impl Outside) {
+        let Some(occupant) = self.occupants.seated(jid).filter(|_| is_of_delivery(error)) else { return };
         let presence = unavailable(occupant).with(Attr::Id, None);
-        self.leave(jid, &presence, &[Status::Kicked, Status::ErrorReply], out);
+        self.leave(jid, &presence, &[Status::ErrorReply], out);
     }
+}
+
+/// Whether an error says that its sender was not reached. One that says nothing at all does.
+fn is_of_delivery(stanza: &Stanza) -> bool {
+    let error = stanza.children().find(|child| child.name == "error").map(|error| error.element());
+    let condition = error.as_ref().and_then(|error| error.children().find(|child| child.ns() == ns::STANZA_ERRORS && child.name() != "text"));
+    condition.is_none_or(|condition| {
+        matches!(
+            condition.name(),
+            "gone"
+                | "internal-server-error"
+                | "item-not-found"
+                | "jid-malformed"
+                | "recipient-unavailable"
+                | "redirect"
+                | "remote-server-not-found"
+                | "remote-server-timeout"
+                | "service-unavailable"
+        )
+    })
 }

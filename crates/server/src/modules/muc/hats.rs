@@ -50,6 +50,10 @@ impl Hats {
         Some(Element::new("hats", NS).with_all(worn))
     }
 
+    fn take_all(&mut self, account: &BareJid) -> bool {
+        self.worn.remove(account).is_some()
+    }
+
     fn worn(&self) -> usize {
         self.worn.values().map(Vec::len).sum()
     }
@@ -138,6 +142,13 @@ fn bad_payload(text: &str) -> StanzaError {
 }
 
 impl Room {
+    /// An account wears none any more.
+    pub(super) fn drop_hats(&mut self, account: &BareJid, out: &mut impl Outside) {
+        if self.hats.as_mut().is_some_and(|hats| hats.take_all(account)) {
+            out.change(Change::Hats);
+        }
+    }
+
     /// What an account wears in the room.
     pub(super) fn hats_of(&self, account: &BareJid) -> Option<Element> {
         self.hats.as_ref()?.of(account)

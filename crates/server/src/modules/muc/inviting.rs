@@ -3,12 +3,12 @@
 use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
 use magpie_proto::xeps::muc::{self, Affiliation, Role};
 use magpie_proto::xml::{Element, Stanza};
-use magpie_proto::{FullJid, Jid, StanzaCondition, StanzaError, ns};
+use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
 use super::room::{Change, Outcome, Outside, Room, Standing};
 
 /// Invitations in one message.
-const INVITED_MAX: usize = 20;
+pub(super) const INVITED_MAX: usize = 20;
 
 impl Room {
     /// A message to the room itself that is not for everybody. `false`: it is none that a room knows.
@@ -26,18 +26,18 @@ impl Room {
         }
         let form = message.children().find(|child| child.is("x", magpie_proto::xeps::data_forms::NS));
         let form = form.and_then(|form| Form::parse(&form.element()));
-        match form.filter(|form| form.form_type() == Some(muc::REQUEST)) {
-            Some(form) => {
-                self.voice(from, &form, out)?;
-                Ok(true)
-            }
-            None => Ok(false),
+        let Some(form) = form else { return Ok(false) };
+        match form.form_type() {
+            Some(muc::REQUEST) => self.voice(from, &form, out)?,
+            Some(muc::REGISTER) => self.decide(from, &form, out)?,
+            _ => return Ok(false),
         }
+        Ok(true)
     }
 
     fn invite(&mut self, from: &FullJid, invitations: &[&Element], out: &mut impl Outside) -> Outcome {
         let occupant = self.occupant(from)?;
-        let (affiliation, inviter) = (occupant.affiliation, from.to_bare());
+        let affiliation = occupant.affiliation;
         let may = match self.config.members_only {
             true => {
                 affiliation >= Affiliation::Admin || self.config.allow_invites && affiliation == Affiliation::Member
@@ -60,30 +60,42 @@ impl Room {
             if self.config.members_only && self.affiliation(&account) == Affiliation::None {
                 self.change_affiliation(&account, Affiliation::Member, None, None, out);
             }
-            let mut passed = Element::new("invite", muc::NS_USER).with_attr("from", from);
-            for kept in ["reason", "continue"] {
-                passed = passed.with_all(invite.child(kept, muc::NS_USER).cloned());
-            }
-            let password = self
-                .config
-                .password
-                .as_deref()
-                .map(|password| Element::new("password", muc::NS_USER).with_text(password));
-            let reason = invite.child("reason", muc::NS_USER).map(Element::text);
-            let mut direct = Element::new("x", muc::NS_INVITE).with_attr("jid", &self.address);
-            if let Some(reason) = &reason {
-                direct.set_attr("reason", reason);
-            }
-            let text = format!("{inviter} invites you to the room {}", self.address);
-            let message = Element::new("message", ns::CLIENT)
-                .with_attr("from", &self.address)
-                .with_attr("to", to)
-                .with(Element::new("x", muc::NS_USER).with(passed).with_all(password))
-                .with(direct)
-                .with(Element::new("body", ns::CLIENT).with_text(text));
-            out.send_out(Stanza::new(&message));
+            out.send_out(self.invitation(to, &from.clone().into(), Some(invite)));
         }
         Ok(())
+    }
+
+    /// An invitation through the room: `invite` is what the inviter said.
+    fn invitation(&self, to: &Jid, from: &Jid, invite: Option<&Element>) -> Stanza {
+        let kept = |name| invite.and_then(|invite| invite.child(name, muc::NS_USER));
+        let passed = Element::new("invite", muc::NS_USER)
+            .with_attr("from", from)
+            .with_all(kept("reason").cloned())
+            .with_all(kept("continue").cloned());
+        let password = self
+            .config
+            .password
+            .as_deref()
+            .map(|password| Element::new("password", muc::NS_USER).with_text(password));
+        let mut direct = Element::new("x", muc::NS_INVITE).with_attr("jid", &self.address);
+        if let Some(reason) = kept("reason").map(Element::text) {
+            direct.set_attr("reason", reason);
+        }
+        let text = format!("{} invites you to the room {}", from.to_bare(), self.address);
+        let message = Element::new("message", ns::CLIENT)
+            .with_attr("from", &self.address)
+            .with_attr("to", to)
+            .with(Element::new("x", muc::NS_USER).with(passed).with_all(password))
+            .with(direct)
+            .with(Element::new("body", ns::CLIENT).with_text(text));
+        Stanza::new(&message)
+    }
+
+    /// §9.5: who was made a member of a room for members alone, and is not in it, is invited.
+    pub(super) fn invite_member(&self, account: &BareJid, by: &BareJid, out: &mut impl Outside) {
+        if self.config.members_only && account.local().is_some() && !self.occupants.has_account(account) {
+            out.send_out(self.invitation(&account.clone().into(), &by.clone().into(), None));
+        }
     }
 
     fn decline(&mut self, from: &FullJid, decline: &Element, out: &mut impl Outside) -> Outcome {
@@ -134,9 +146,10 @@ impl Room {
             .with_title("Voice request")
             .with_instructions("Somebody asks to be allowed to speak.")
             .with(
-                Field::new(FieldType::TextSingle, "muc#role")
+                Field::new(FieldType::ListSingle, "muc#role")
                     .with_label("Requested role")
-                    .with_value(Role::Participant.name()),
+                    .with_value(Role::Participant.name())
+                    .with_option(Role::Participant.name(), Role::Participant.name()),
             )
             .with(Field::new(FieldType::JidSingle, "muc#jid").with_label("Address").with_value(from.as_str()))
             .with(Field::new(FieldType::TextSingle, "muc#roomnick").with_label("Nickname").with_value(occupant.nick()))
@@ -152,7 +165,7 @@ impl Room {
     /// Gives an account an affiliation; occupants are not told by this.
     pub(super) fn set_standing(
         &mut self,
-        account: &magpie_proto::BareJid,
+        account: &BareJid,
         affiliation: Affiliation,
         reason: Option<&str>,
         out: &mut impl Outside,
@@ -160,13 +173,17 @@ impl Room {
         let nick = self.standings.get(account).and_then(|standing| standing.nick.clone());
         // Who is banned, or no more than nothing, gives its nickname back.
         let nick = nick.filter(|_| affiliation >= Affiliation::Member);
+        self.reserved.take();
         let standing = Standing { affiliation, nick, reason: reason.map(str::to_owned) };
         match standing.is_nothing() {
             true => drop(self.standings.remove(account)),
             false => drop(self.standings.insert(account.clone(), standing)),
         }
-        for occupant in self.occupants.iter_mut().filter(|occupant| occupant.account == *account) {
-            occupant.affiliation = affiliation;
+        let concerned: Vec<String> = self.concerned_by(account, affiliation);
+        for nick in &concerned {
+            if let Some(occupant) = self.occupants.named_mut(nick) {
+                occupant.affiliation = affiliation;
+            }
         }
         out.change(Change::Standing(account.clone()));
         let inside = self.stays.contains(account) || self.occupants.has_account(account);

@@ -127,6 +127,20 @@ mod tests {
     }
 
     #[test]
+    fn of_more_who_are_mentioned_so_many_get_it() {
+        let mut scene = Scene::new(RoomConfig { forward_mentions: true, ..RoomConfig::default() });
+        scene.enters("crone", "crone").unwrap();
+        let names: Vec<String> = (0..=MENTIONED_MAX).map(|n| format!("witch{n}")).collect();
+        for name in &names {
+            scene.room.restore(bare(name), Standing { affiliation: Affiliation::Member, ..Standing::default() });
+        }
+        let uris: Vec<String> = names.iter().map(|name| format!("xmpp:{name}@shakespeare.example")).collect();
+        let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+        let told = told(&mut scene, &uris);
+        assert_eq!((told.len(), told.contains(&bare(&names[MENTIONED_MAX]).to_string())), (MENTIONED_MAX, false));
+    }
+
+    #[test]
     fn what_is_forwarded_is_the_message_as_everybody_got_it() {
         let mut scene = scene(true);
         let message = format!(

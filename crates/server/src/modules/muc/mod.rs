@@ -8,6 +8,7 @@ mod asking;
 pub mod avatars;
 pub mod banning;
 mod entering;
+mod forgetting;
 pub mod hats;
 mod inviting;
 pub mod mentioning;
@@ -22,6 +23,7 @@ pub mod retracting;
 pub mod room;
 pub mod rooms;
 pub mod searching;
+mod showing;
 mod slow_mode;
 pub mod storage;
 pub mod talking;
@@ -49,15 +51,15 @@ use self::registering::NS_REGISTER;
 use self::relaying::Relayed;
 use self::room::{Outcome, Room, Standing};
 use self::rooms::{Left, Rooms};
-use self::throttling::Makers;
+use self::throttling::Takers;
 use super::archive::MessageArchive;
 use super::offline::refusal;
 use super::pubsub::InRoom;
 use super::{About, Module, adhoc, ping, retraction, vcard};
 use crate::mailbox::{Addressee, Delivery};
-use crate::pipeline::{Outgoing, account_receives_message, host_receives_message};
+use crate::pipeline::{Outgoing, host_receives_message, sessions_receive_message};
 use crate::promise::Promise;
-use crate::registry::SessionHandle;
+use crate::registry::{SessionHandle, SessionId};
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server, random_bytes, random_text};
 use crate::services::Service;
@@ -70,7 +72,9 @@ pub struct Muc {
     rooms: Rooms,
     archive: Arc<MessageArchive>,
     bans: Bans,
-    makers: Makers,
+    makers: Takers,
+    registrations: Takers,
+    searches: Takers,
     activity: Activity,
 }
 
@@ -96,7 +100,9 @@ impl Module for Muc {
             rooms: Rooms::new(deps, Arc::clone(&archive)),
             archive,
             bans: Bans::new(&deps.store),
-            makers: Makers::default(),
+            makers: Takers::default(),
+            registrations: Takers::default(),
+            searches: Takers::default(),
             activity: Activity::default(),
         }
     }
@@ -171,7 +177,7 @@ impl Muc {
             .rooms
             .with(&address, |room, out| match (to.resource(), kind.as_deref()) {
                 (_, Some("error")) => {
-                    room.answered_with_error(from, out);
+                    room.answered_with_error(from, message, out);
                     Ok(())
                 }
                 (Some(nick), _) => room.private(from, nick, message, out),
@@ -187,7 +193,7 @@ impl Muc {
             .await?;
         wake(server, &address, &left);
         for stanza in &left.out {
-            match deliver(server, stanza, *acknowledged).await {
+            match deliver(server, stanza, &left.others, *acknowledged).await {
                 // What everybody has got was sent, whoever else does not take it.
                 Err(_) if mentioning::is_forward(stanza) => {}
                 delivered => delivered?,
@@ -203,7 +209,10 @@ impl Muc {
     /// Presence from a local session to a nickname; what is refused is answered.
     pub async fn user_sends_presence(&self, session: &Arc<SessionHandle>, to: &Jid, presence: &Stanza) -> Promise {
         self.take_presence(session, to, presence).await.unwrap_or_else(|error| {
-            if let Some(error) = error.reply_to(presence) {
+            let is_update = presence.child("x", muc::NS).is_none() && to.resource().is_some();
+            if is_update && error.condition == StanzaCondition::NotAcceptable {
+                session.send(not_there(to));
+            } else if let Some(error) = error.reply_to(presence) {
                 session.send(refused(&error));
             }
             Promise::kept()
@@ -287,7 +296,7 @@ impl Muc {
             }
             Some((Ok(Relayed::ByServer), _)) => Ok(false),
             Some((Err(error), _)) => Err(error),
-            None => Err(relaying::is_not_there()),
+            None => Err(relaying::is_not_there(iq)),
         }
     }
 }
@@ -298,6 +307,19 @@ fn refused(error: &Stanza) -> Stanza {
     let payload = error.children().next().map(|child| child.element());
     let bare = error.without_children(|_| true).with_child(&Element::new("x", muc::NS));
     payload.map_or_else(|| bare.clone(), |payload| bare.with_child(&payload))
+}
+
+/// §7.2.17: the answer to presence of a client that believes it is in a room, and is not.
+fn not_there(to: &Jid) -> Stanza {
+    let item = muc::Item {
+        affiliation: Some(Affiliation::None),
+        role: Some(muc::Role::None),
+        reason: Some("You are not in the room.".to_owned()),
+        ..muc::Item::default()
+    };
+    let x = muc::user(Some(&item), &[muc::Status::Own, muc::Status::Kicked, muc::Status::ErrorReply]);
+    let presence = Element::new("presence", ns::CLIENT).with_attr("from", to).with_attr("type", "unavailable");
+    Stanza::new(&presence.with(x))
 }
 
 /// A new room, which is its maker's and locked until it says what it is to be.
@@ -326,9 +348,31 @@ fn promise(left: Left, stanza: &Stanza) -> Promise {
     promise.archived(kept, stanza)
 }
 
+/// Delivers what a room sends to others than its occupants for nobody who waits for it: who cannot be reached is not.
+async fn send_out(server: &Arc<Server>, left: &Left) {
+    for stanza in &left.out {
+        let _ = hand_over(server, stanza, &[], false).await;
+    }
+}
+
 /// Delivers what a room sends to others than its occupants, and waits until it is kept.
-async fn deliver(server: &Arc<Server>, stanza: &Stanza, acknowledged: bool) -> Outcome {
-    let Some(to) = stanza.to().and_then(|to| Jid::parse(&to).ok()) else { return Ok(()) };
+async fn deliver(server: &Arc<Server>, stanza: &Stanza, others: &[SessionId], acknowledged: bool) -> Outcome {
+    let (archived, kept) = hand_over(server, stanza, others, acknowledged).await?.parts();
+    for part in [archived, kept].into_iter().flatten() {
+        if let Some(ticket) = part.ticket {
+            ticket.await.map_err(refusal)?;
+        }
+    }
+    Ok(())
+}
+
+async fn hand_over(
+    server: &Arc<Server>,
+    stanza: &Stanza,
+    others: &[SessionId],
+    acknowledged: bool,
+) -> Outcome<Promise> {
+    let Some(to) = stanza.to().and_then(|to| Jid::parse(&to).ok()) else { return Ok(Promise::kept()) };
     if !server.serves(to.domain()) {
         return Err(StanzaCondition::RemoteServerNotFound.into());
     }
@@ -336,14 +380,7 @@ async fn deliver(server: &Arc<Server>, stanza: &Stanza, acknowledged: bool) -> O
     if to.resource().is_none() && !server.account_exists(&account).await? {
         return Err(StanzaCondition::ItemNotFound.into());
     }
-    let promise = account_receives_message(server, &to, stanza, acknowledged).await?;
-    let (archived, kept) = promise.parts();
-    for part in [archived, kept].into_iter().flatten() {
-        if let Some(ticket) = part.ticket {
-            ticket.await.map_err(refusal)?;
-        }
-    }
-    Ok(())
+    sessions_receive_message(server, &to, others, stanza, acknowledged).await
 }
 
 // Requests.
@@ -435,6 +472,7 @@ impl Muc {
     async fn admin_set(self: Arc<Self>, request: Request) -> Reply {
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.moderate(&request.from, &request.payload(), out);
         let ((), left) = self.rooms.with(&request.to, act).await?;
+        send_out(&request.server, &left).await;
         durable(left).await
     }
 
@@ -445,18 +483,6 @@ impl Muc {
 
     async fn owner_set(self: Arc<Self>, request: Request) -> Reply {
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.configure(&request.from, &request.payload(), out);
-        let ((), left) = self.rooms.with(&request.to, act).await?;
-        durable(left).await
-    }
-
-    async fn register_get(self: Arc<Self>, request: Request) -> Reply {
-        let (form, _) = self.rooms.with(&request.to, |room, _| room.registration(&request.from)).await?;
-        Ok(Some(form))
-    }
-
-    async fn register_set(self: Arc<Self>, request: Request) -> Reply {
-        self.bans.check(&request.to.to_domain(), &request.from.to_bare()).await?;
-        let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.register(&request.from, &request.payload(), out);
         let ((), left) = self.rooms.with(&request.to, act).await?;
         durable(left).await
     }
@@ -509,8 +535,17 @@ async fn durable(left: Left) -> Reply {
 
 /// §6.2: what the service is.
 fn info_of_service() -> Info {
-    let features =
-        [disco::NS_INFO, disco::NS_ITEMS, muc::NS, result_sets::NS, mam::NS, vcard::NS, searching::NS, ping::NS];
+    let features = [
+        disco::NS_INFO,
+        disco::NS_ITEMS,
+        muc::NS,
+        muc::STABLE_ID,
+        result_sets::NS,
+        mam::NS,
+        vcard::NS,
+        searching::NS,
+        ping::NS,
+    ];
     Info {
         identities: vec![Identity::new("conference", "text").with_name(Service::Muc.title())],
         features: features.into_iter().map(str::to_owned).collect(),

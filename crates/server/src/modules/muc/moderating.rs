@@ -4,9 +4,10 @@ use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
-use super::occupants::key;
+use super::inviting::INVITED_MAX;
+use super::occupants::{Occupant, key};
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
-use super::room::{Deed, Outcome, Outside, Room, Standing, unavailable};
+use super::room::{Deed, Outcome, Outside, Room};
 
 /// Items of one request.
 const ITEMS_MAX: usize = 1000;
@@ -58,9 +59,14 @@ impl Room {
     pub(super) fn may_list(&self, affiliation: Affiliation, role: Role, wanted: Affiliation) -> bool {
         match wanted {
             // §9.5: members may know each other where addresses are no secret.
-            Affiliation::Member | Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => {
-                affiliation >= Affiliation::Member || role == Role::Moderator
+            Affiliation::Member | Affiliation::Admin | Affiliation::Owner
+                if self.config.non_anonymous() && affiliation < Affiliation::Admin =>
+            {
+                // Who is not there is what it would be.
+                let role = role.max(default_role(affiliation, self.config.moderated));
+                (affiliation >= Affiliation::Member || role == Role::Moderator) && self.config.member_list.has(role)
             }
+            Affiliation::Admin | Affiliation::Owner if self.config.non_anonymous() => true,
             Affiliation::Member | Affiliation::Outcast => affiliation >= Affiliation::Admin,
             // §10.5, §10.8
             Affiliation::Admin | Affiliation::Owner => affiliation == Affiliation::Owner,
@@ -75,6 +81,7 @@ impl Room {
             self.check_change(from, item)?;
         }
         let actor = from.to_full().and_then(|jid| self.occupants.seated(&jid)).map(|actor| actor.nick().to_owned());
+        let mut invited = 0;
         for item in items {
             let reason = item.reason.as_deref();
             match (item.role, item.affiliation) {
@@ -84,7 +91,13 @@ impl Room {
                 }
                 (None, Some(affiliation)) => {
                     if let Some(account) = self.meant(&item) {
+                        let was_nothing = self.affiliation(&account) == Affiliation::None;
                         self.change_affiliation(&account, affiliation, actor.as_deref(), reason, out);
+                        // A list of thousands that is brought along is no reason to write to each.
+                        if was_nothing && affiliation == Affiliation::Member && invited < INVITED_MAX {
+                            self.invite_member(&account, &from.to_bare(), out);
+                            invited += 1;
+                        }
                         self.reserve(&account, item.nick.as_deref().filter(|_| item.jid.is_some()), out);
                     }
                 }
@@ -128,7 +141,12 @@ impl Room {
                 }
                 let before = self.affiliation(&account);
                 if before != to && !may_change_affiliation(affiliation, before, to) {
-                    return Err(StanzaCondition::NotAllowed.into());
+                    // §9.1: nobody bans somebody higher; §10.3 to §10.8: the lists of admins and owners are for owners to change.
+                    let condition = match to {
+                        Affiliation::Outcast => StanzaCondition::NotAllowed,
+                        _ => StanzaCondition::Forbidden,
+                    };
+                    return Err(condition.into());
                 }
                 // §9.1: nobody bans itself; §10.4: a room has an owner.
                 if account == from.to_bare() && to == Affiliation::Outcast {
@@ -160,28 +178,6 @@ impl Room {
         self.refresh(nick);
         self.show_acted(nick, &Deed { reason, actor, ..Deed::default() }, out);
         self.after_role(nick, before, out);
-    }
-
-    /// What follows for who sees whom from another role.
-    fn after_role(&self, nick: &str, before: Role, out: &mut impl Outside) {
-        let Some(occupant) = self.occupants.named(nick) else { return };
-        if self.config.broadcast.has(before) && !self.config.broadcast.has(occupant.role) {
-            let item = |with_address| Item { role: Some(Role::None), ..Self::item(occupant, with_address) };
-            let forms =
-                [false, true].map(|shown| unavailable(occupant).with_child(&muc::user(Some(&item(shown)), &[])));
-            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
-                let presence = &forms[usize::from(self.sees_addresses(other))];
-                other.seats.iter().for_each(|seat| out.send(seat, presence));
-            }
-        }
-        // §5.1.1: who moderates knows addresses, also of those who were there before.
-        if occupant.role == Role::Moderator && before != Role::Moderator && !self.config.non_anonymous() {
-            for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
-                if self.config.broadcast.has(other.role) {
-                    occupant.seats.iter().for_each(|seat| out.send(seat, &other.shown[1]));
-                }
-            }
-        }
     }
 
     /// A moderator gives an occupant another role.
@@ -216,8 +212,7 @@ impl Room {
         self.set_standing(account, affiliation, reason, out);
         let versions = self.turn_version(Some((account, before)), out);
         let deed = Deed { reason, actor, versions: Some(&versions), ..Deed::default() };
-        let nicks: Vec<String> =
-            self.occupants.of_account(account).map(|occupant| occupant.nick().to_owned()).collect();
+        let nicks = self.concerned_by(account, affiliation);
         let shut_out = match affiliation {
             Affiliation::Outcast => Some(Status::Banned),
             Affiliation::None if self.config.members_only => Some(Status::NoLongerMember),
@@ -248,6 +243,19 @@ impl Room {
         }
     }
 
+    /// The nicknames of the occupants that the affiliation of an address is about: its own, and where it is a domain that is banned those
+    /// of all there who are nothing by themselves.
+    pub(super) fn concerned_by(&self, account: &BareJid, affiliation: Affiliation) -> Vec<String> {
+        let domain = account.local().is_none() && affiliation == Affiliation::Outcast;
+        let is_concerned = |occupant: &&Occupant| {
+            occupant.account == *account
+                || domain
+                    && occupant.account.domain() == account.domain()
+                    && self.affiliation(&occupant.account) <= Affiliation::None
+        };
+        self.occupants.iter().filter(is_concerned).map(|occupant| occupant.nick().to_owned()).collect()
+    }
+
     /// §9.3: occupants hear of the affiliation of somebody who is not there, or not seen, where they may see addresses.
     fn tell_affiliation(
         &self,
@@ -272,9 +280,11 @@ impl Room {
 
     /// Whether a nickname, or one that looks the same, is reserved for another account.
     pub(super) fn is_reserved_from(&self, account: &BareJid, nick: &str) -> bool {
-        let wanted = key(nick);
-        let is_wanted = |standing: &Standing| standing.nick.as_deref().is_some_and(|nick| key(nick) == wanted);
-        self.standings().any(|(jid, standing)| jid != account && is_wanted(standing))
+        let reserved = self.reserved.get_or_init(|| {
+            let held = self.standings().filter(|(_, standing)| !standing.asks());
+            held.filter_map(|(account, standing)| Some((key(standing.nick.as_deref()?), account.clone()))).collect()
+        });
+        reserved.get(&key(nick)).is_some_and(|holder| holder != account)
     }
 
     /// Whether a nickname can be reserved for an account: it is one, and no other's.
@@ -289,6 +299,7 @@ impl Room {
     pub(super) fn reserve(&mut self, account: &BareJid, nick: Option<&str>, out: &mut impl Outside) {
         let Some(nick) = nick else { return };
         let nick = self.address_of(nick).ok().map(|address| address.resource().to_owned());
+        self.reserved.take();
         if let Some(standing) = self.standings.get_mut(account) {
             standing.nick = nick;
             out.change(super::room::Change::Standing(account.clone()));

@@ -125,7 +125,9 @@ impl Room {
             statuses.push(Status::ConfigurationChanged);
         }
         // What one may ask for has changed: nobody goes on from what it knew (XEP-0463).
-        let listed_to_others = before.whois != now.whois || before.moderated != now.moderated;
+        let listed_to_others = before.whois != now.whois
+            || before.moderated != now.moderated
+            || before.member_list != now.member_list;
         let shut_out = now.members_only && !before.members_only;
         let voiced = before.moderated != now.moderated;
         let moderated = now.moderated;
@@ -139,6 +141,12 @@ impl Room {
                 self.remove(nick, &Deed { statuses: &[Status::MembersOnly], ..Deed::default() }, out);
             }
         }
+        if !statuses.is_empty() {
+            let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
+            let message = Stanza::new(&message.with_attr("type", "groupchat").with(muc::user(None, &statuses)));
+            self.broadcast(&message, out);
+        }
+        self.show_anew(before, out);
         if voiced && !moderated {
             // In a room that is moderated no more everybody may speak.
             let visitors = self.occupants.iter().filter(|occupant| occupant.role == Role::Visitor);
@@ -149,12 +157,8 @@ impl Room {
                 }
                 self.refresh(nick);
                 self.show(nick, &[], out);
+                self.after_role(nick, Role::Visitor, out);
             }
-        }
-        if !statuses.is_empty() {
-            let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address);
-            let message = Stanza::new(&message.with_attr("type", "groupchat").with(muc::user(None, &statuses)));
-            self.broadcast(&message, out);
         }
     }
 

@@ -45,6 +45,8 @@ pub fn may_change_role(actor: Rank, target: Rank, to: Role) -> bool {
         Role::None if target.affiliation >= Affiliation::Admin => target.affiliation < actor.affiliation,
         Role::None => by_admin || target.role < Role::Moderator,
         Role::Visitor | Role::Participant if target.affiliation >= Affiliation::Admin => false,
+        // §8.4: nobody takes the voice of somebody of the same affiliation, unless neither has any.
+        Role::Visitor if target.affiliation > Affiliation::None && target.affiliation == actor.affiliation => false,
         Role::Visitor | Role::Participant => by_admin || target.role < Role::Moderator,
         Role::Moderator => by_admin,
     }
@@ -148,6 +150,10 @@ mod tests {
             (Owner, Owner, Role::None, false),
         ] {
             assert_eq!(may_change_role(moderator(actor), moderator(target), to), may, "{actor:?} {target:?} {to:?}");
+        }
+        for (actor, target, may) in [(Nothing, Nothing, true), (Member, Nothing, true), (Member, Member, false), (Admin, Member, true)] {
+            let speaks = rank(target, Role::Participant);
+            assert_eq!(may_change_role(moderator(actor), speaks, Role::Visitor), may, "{actor:?} {target:?}");
         }
     }
 }

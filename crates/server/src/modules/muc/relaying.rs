@@ -5,6 +5,7 @@
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::error::ErrorType;
+use magpie_proto::xeps::disco;
 use magpie_proto::xml::{Attr, Stanza};
 use magpie_proto::{FullJid, StanzaCondition, StanzaError};
 
@@ -27,15 +28,18 @@ pub enum Relayed {
     ByServer,
 }
 
-/// XEP-0410 §3.3: to who asks whether it is there and is not.
-pub(super) fn is_not_there() -> StanzaError {
-    not_an_occupant().with_type(ErrorType::Cancel)
+/// To who asks an occupant and is none. XEP-0410 §3.3: that is how it learns that it is not there; §6.6: service discovery has another.
+pub(super) fn is_not_there(iq: &Stanza) -> StanzaError {
+    match iq.children().any(|child| matches!(child.ns, disco::NS_INFO | disco::NS_ITEMS)) {
+        true => StanzaError::new(StanzaCondition::BadRequest, "only occupants may ask occupants"),
+        false => not_an_occupant().with_type(ErrorType::Cancel),
+    }
 }
 
 impl Room {
     /// An IQ from an occupant to a nickname.
     pub fn relay(&self, from: &FullJid, nick: &str, iq: &Stanza, out: &mut impl Outside) -> Outcome<Relayed> {
-        let sender = self.occupants.seated(from).ok_or_else(is_not_there)?;
+        let sender = self.occupants.seated(from).ok_or_else(|| is_not_there(iq))?;
         let target = self.occupants.named(nick).filter(|target| target.nick() == nick);
         let target = target.ok_or(StanzaCondition::ItemNotFound)?;
         if matches!(iq.type_().as_deref(), Some("result" | "error")) {

@@ -3,6 +3,7 @@
 //! The parts of what it does are in files of their own: `entering.rs`, `talking.rs`, `inviting.rs`, `moderating.rs`, `owning.rs`,
 //! `registering.rs`, `asking.rs`.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 
 use hashbrown::{HashMap, HashSet};
@@ -34,6 +35,9 @@ pub trait Outside {
 
     /// To whom the stanza names, in the room or not.
     fn send_out(&mut self, stanza: Stanza);
+
+    /// A private message to all sessions of an occupant.
+    fn send_private(&mut self, seats: &[Seat], stanza: &Stanza);
 
     /// Puts a message into the room's archive, with what only the archive tells beside it, and gives it back with its id there (XEP-0359).
     /// Where it cannot be kept it comes back as it is.
@@ -70,13 +74,18 @@ pub enum Change {
 pub struct Standing {
     /// The affiliation.
     pub affiliation: Affiliation,
-    /// The nickname that is reserved for it.
+    /// The nickname that is reserved for it, or that it asks for.
     pub nick: Option<String>,
     /// Why it was made what it is.
     pub reason: Option<String>,
 }
 
 impl Standing {
+    /// Whether it has asked to become a member, and nobody has answered yet (§9.9).
+    pub fn asks(&self) -> bool {
+        self.affiliation == Affiliation::None && self.nick.is_some()
+    }
+
     /// Whether it need not be kept.
     pub fn is_nothing(&self) -> bool {
         self.affiliation == Affiliation::None && self.nick.is_none()
@@ -121,6 +130,8 @@ pub struct Room {
     /// With which the ids of its occupants are made (XEP-0421).
     pub secret: [u8; 16],
     pub(super) standings: HashMap<BareJid, Standing>,
+    /// Whose the reserved nicknames are, by what nicknames are compared with; empty until somebody asks after a change.
+    pub(super) reserved: OnceCell<HashMap<Box<str>, BareJid>>,
     /// The members who entered and did not leave: they are in the room while their clients sleep.
     pub(super) stays: HashSet<BareJid>,
     /// Who is in it.
@@ -172,6 +183,7 @@ impl Room {
             stored: false,
             secret,
             standings: HashMap::new(),
+            reserved: OnceCell::new(),
             stays: HashSet::new(),
             occupants: Occupants::default(),
             history: VecDeque::new(),
@@ -184,7 +196,14 @@ impl Room {
 
     /// What an account is to it.
     pub fn affiliation(&self, account: &BareJid) -> Affiliation {
-        self.standings.get(account).map_or(Affiliation::None, |standing| standing.affiliation)
+        let of = |jid| self.standings.get(jid).map_or(Affiliation::None, |standing| standing.affiliation);
+        match of(account) {
+            // §9.2: a ban of its domain holds for who is nothing by itself.
+            Affiliation::None if account.local().is_some() && of(&account.to_domain()) == Affiliation::Outcast => {
+                Affiliation::Outcast
+            }
+            own => own,
+        }
     }
 
     /// What an account is to it, whole, where it is more than nothing.
@@ -194,6 +213,7 @@ impl Room {
 
     /// Sets what an account is to it, from the store.
     pub fn restore(&mut self, account: BareJid, standing: Standing) {
+        self.reserved.take();
         self.standings.insert(account, standing);
     }
 
@@ -244,7 +264,11 @@ impl Room {
     }
 
     pub(super) fn occupant(&self, jid: &FullJid) -> Outcome<&Occupant> {
-        self.occupants.seated(jid).ok_or_else(not_an_occupant)
+        // §13.2: a room that is still being made is none.
+        self.occupants.seated(jid).ok_or_else(|| match self.locked {
+            true => StanzaCondition::ItemNotFound.into(),
+            false => not_an_occupant(),
+        })
     }
 
     /// The occupant of who acts, or, for an owner or admin who is not in the room, its affiliation alone.

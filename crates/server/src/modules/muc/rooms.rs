@@ -12,21 +12,23 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::result_sets::Page;
-use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError};
 use magpie_store::{Batch, StoreError, Ticket};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::occupants::Seat;
 use super::room::{Change, Outcome, Outside, Room, Said};
 use super::storage::Storage;
 use super::talking::HISTORY_MAX;
-use super::throttling::{Makers, Pace};
+use super::throttling::{Pace, Takers};
 use crate::accounts;
 use crate::mailbox::{Addressee, Delivery};
 use crate::modules::archive::{Kept, MessageArchive};
 use crate::modules::offline::refusal;
 use crate::modules::retraction::Tombstones;
+use crate::registry::SessionId;
 use crate::server::{Deps, now};
 
 /// Enough that two cores rarely meet at one lock.
@@ -60,6 +62,8 @@ pub struct Rooms {
 pub struct Left {
     /// For whom is not reached as an occupant.
     pub out: Vec<Stanza>,
+    /// Sessions that get it besides who is named: those of one account, with one private message.
+    pub others: SmallVec<[SessionId; 1]>,
     /// The message that was put into the archive.
     pub kept: Option<Kept>,
     /// Who is to be woken for a message, each with the nickname that is its own in the room.
@@ -108,6 +112,12 @@ impl Outside for Act<'_> {
         self.left.out.push(stanza);
     }
 
+    fn send_private(&mut self, seats: &[Seat], stanza: &Stanza) {
+        let Some((first, others)) = seats.split_first() else { return };
+        self.left.out.push(stanza.with(Attr::To, Some(first.jid.as_str())));
+        self.left.others = others.iter().filter_map(|seat| Some(seat.session.as_ref()?.id)).collect();
+    }
+
     fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza {
         let kept =
             self.rooms.archive.keep_in_room(&message, also, &self.address, &std::mem::take(&mut self.tombstones));
@@ -153,10 +163,10 @@ impl Rooms {
     }
 
     /// Whether an account may make a room now.
-    pub fn check_maker(&self, makers: &Makers, account: &BareJid) -> Outcome {
+    pub fn check_maker(&self, makers: &Takers, account: &BareJid) -> Outcome {
         let config = self.deps.config.load();
         let is_admin = config.admins.iter().any(|admin| admin == account.as_str());
-        makers.check(account, is_admin, &config.rooms, i64::try_from(now().as_millis()).unwrap_or(i64::MAX))
+        makers.make_room(account, is_admin, &config.rooms, i64::try_from(now().as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Those of a service that are awake.

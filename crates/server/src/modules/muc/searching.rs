@@ -14,8 +14,10 @@ use magpie_proto::{BareJid, StanzaCondition, StanzaError};
 use super::Muc;
 use super::room::Outcome;
 use super::storage::Listed;
+use super::throttling::Rate;
 use crate::modules::offline::refusal;
 use crate::requests::{Reply, Request};
+use crate::server::now;
 
 /// The namespace.
 pub const NS: &str = "urn:xmpp:channel-search:0:search";
@@ -228,6 +230,7 @@ impl Muc {
             return Ok(Some(Element::new("search", NS).with(form().element())));
         };
         let search = Search::parse(&asked)?;
+        self.check_searcher(&request)?;
         let page = PageRequest::of(&payload)
             .map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()))?;
         let mut found = match search.rooms {
@@ -245,6 +248,18 @@ impl Muc {
         });
         let set = PageAnswer { ends, count: Some(count) }.element();
         Ok(Some(Element::new("result", NS).with_all(found.iter().map(item)).with(set)))
+    }
+
+    /// Each search looks at many rooms, so nobody searches as often as it likes.
+    fn check_searcher(&self, request: &Request) -> Outcome {
+        let rate = Rate::new(request.server.config().rooms.searches_per_minute_max, 60);
+        let now_millis = i64::try_from(now().as_millis()).unwrap_or(i64::MAX);
+        // §3.2.3.4
+        self.searches.take(&request.from.to_bare(), rate, now_millis).map_err(|seconds| {
+            let limit = Element::new("rate-limit", NS_ERROR).with_attr("retry-after", seconds.to_string());
+            let text = format!("you search too often: search again in {seconds} seconds");
+            StanzaError::new(StanzaCondition::ResourceConstraint, text).with_application(limit)
+        })
     }
 
     /// The rooms of a service that may be found: those that are listed, as they are now.

@@ -3,7 +3,7 @@
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::xeps::data_forms::Form;
 use magpie_proto::xeps::date_time::DateTime;
-use magpie_proto::xeps::muc::{Item, NS_ADMIN};
+use magpie_proto::xeps::muc::{Affiliation, Item, NS_ADMIN};
 use magpie_proto::xeps::muc_config::RoomConfig;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, ns};
@@ -133,6 +133,8 @@ pub struct Storage {
     stays: Map<String>,
     /// The rooms in which an account stays, and how far it has read each: the other side of it.
     stays_of: Map<String>,
+    /// The rooms to which an account is more than nothing and not banned, so that they are found when it is removed.
+    affiliated: Map<String>,
     /// The rooms of a service that are listed.
     listed: Map<Listed>,
     /// The vCards of rooms, and apart from them the hashes of their pictures (XEP-0486).
@@ -152,6 +154,7 @@ impl Storage {
             standings: store.map("room-standings"),
             stays: store.map("room-stays"),
             stays_of: store.map("rooms-of"),
+            affiliated: store.map("rooms-affiliated"),
             listed: store.map("rooms-listed"),
             vcards: store.value("room-vcards"),
             hats: store.value("room-hats"),
@@ -205,16 +208,16 @@ impl Storage {
         match change {
             Change::Destroyed => {
                 self.listed.delete(batch, &service, name);
-                self.forget_stays(batch, room);
+                self.forget_accounts(batch, room);
                 batch.erase(&owner);
             }
             // What ends with its last occupant is not kept, or not any more.
             Change::Record if !room.lasts() => {
                 self.rooms.delete(batch, &owner);
+                self.forget_accounts(batch, room);
                 self.standings.clear(batch, &owner);
                 self.turns.clear(batch, &owner);
                 self.hats.delete(batch, &owner);
-                self.forget_stays(batch, room);
                 self.listed.delete(batch, &service, name);
             }
             Change::Standing(_) | Change::Stay(_) | Change::Version(_) if !room.lasts() => {}
@@ -237,10 +240,17 @@ impl Storage {
                 self.vcards.delete(batch, &owner);
                 self.avatars.delete(batch, &owner);
             }
-            Change::Standing(account) => match room.standing(account) {
-                Some(standing) => self.standings.put(batch, &owner, account.as_str(), standing),
-                None => self.standings.delete(batch, &owner, account.as_str()),
-            },
+            Change::Standing(account) => {
+                let (of_account, address) = (accounts::owner(account), room.address.as_str());
+                match room.standing(account) {
+                    Some(standing) => self.standings.put(batch, &owner, account.as_str(), standing),
+                    None => self.standings.delete(batch, &owner, account.as_str()),
+                }
+                match room.standing(account).is_some_and(|standing| standing.affiliation != Affiliation::Outcast) {
+                    true => self.affiliated.put(batch, &of_account, address, &String::new()),
+                    false => self.affiliated.delete(batch, &of_account, address),
+                }
+            }
             Change::Version(number) => {
                 if let Some(turn) = room.versions.turn(*number) {
                     self.turns.put(batch, &owner, &key_of(*number), turn);
@@ -291,11 +301,22 @@ impl Storage {
         Ok(locals.filter_map(|local| BareJid::from_parts(Some(local), service.domain()).ok()).collect())
     }
 
-    fn forget_stays(&self, batch: &mut Batch, room: &Room) {
+    /// Takes a room out of the lists of accounts.
+    fn forget_accounts(&self, batch: &mut Batch, room: &Room) {
         self.stays.clear(batch, &accounts::owner(&room.address));
         for account in room.stays() {
             self.stays_of.delete(batch, &accounts::owner(account), room.address.as_str());
         }
+        for (account, _) in room.standings() {
+            self.affiliated.delete(batch, &accounts::owner(account), room.address.as_str());
+        }
+    }
+
+    /// The rooms that last and to which an account is more than nothing, and not banned.
+    pub async fn rooms_with(&self, account: &BareJid) -> Result<Vec<BareJid>, StoreError> {
+        let _ = self.store.settled().await;
+        let rooms = self.affiliated.list(&accounts::owner(account)).await?;
+        Ok(rooms.into_iter().filter_map(|(room, _)| BareJid::parse(&room).ok()).collect())
     }
 
     /// The rooms in which an account stays, and how far it has read them.
@@ -360,7 +381,6 @@ fn place(text: &str) -> LogId {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use magpie_proto::xeps::muc::Affiliation;
 
     fn again<T: Record>(record: &T) -> T {
         let mut bytes = Vec::new();

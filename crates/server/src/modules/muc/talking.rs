@@ -113,8 +113,8 @@ impl Room {
         let said = self.as_said(self.occupant(from)?, message);
         let said = if self.config.archived { out.keep(said, self.who(from).as_ref()) } else { said };
         self.broadcast(&said, out);
-        let empty = said.children().all(|child| !child.is("subject", ns::CLIENT) || child.element().text().is_empty());
-        self.subject = Some(Subject { message: said.with(Attr::Id, None), at: out.now() }).filter(|_| !empty);
+        // One that was taken away is one, too: who enters is told when (§7.2.15).
+        self.subject = Some(Subject { message: said.with(Attr::Id, None), at: out.now() });
         out.change(super::room::Change::Record);
         Ok(())
     }
@@ -140,9 +140,7 @@ impl Room {
             return Err(StanzaCondition::Forbidden.into());
         }
         let message = as_occupant(message, &sender.address, &sender.id).with_child(&Element::new("x", muc::NS_USER));
-        for seat in &target.seats {
-            out.send_out(message.with(Attr::To, Some(seat.jid.as_str())));
-        }
+        out.send_private(&target.seats, &message);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::muc::Affiliation;
 use magpie_proto::xeps::muc_config::{RoomConfig, Whois};
-use magpie_proto::xml::{Element, Stanza};
+use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition};
 
 use super::occupants::Seat;
@@ -45,6 +45,10 @@ impl Outside for Written {
 
     fn send_out(&mut self, stanza: Stanza) {
         self.out.push(stanza);
+    }
+
+    fn send_private(&mut self, seats: &[Seat], stanza: &Stanza) {
+        seats.iter().for_each(|seat| self.out.push(stanza.with(Attr::To, Some(seat.jid.as_str()))));
     }
 
     fn keep(&mut self, message: Stanza, also: Option<&Element>) -> Stanza {

@@ -14,8 +14,11 @@ use crate::config;
 /// Seconds over which messages are counted on average: what nobody sent in that time can be sent at once.
 const MESSAGE_SECONDS: i64 = 5;
 
-/// Makers of rooms of whom it is known how many they made; beyond that those are forgotten who may make as many as ever.
-const MAKERS_MAX: usize = 4096;
+/// Accounts of which it is known how much they took; beyond that those are forgotten that may take as much as ever.
+const TAKERS_MAX: usize = 4096;
+
+/// Requests by which one account asks to become a member of rooms (§7.10), in an hour.
+pub const REGISTRATIONS_PER_HOUR_MAX: u32 = 20;
 
 /// So many at once, and so many more in that time again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,12 @@ impl Bucket {
     pub fn has(self, rate: Rate, now_millis: i64) -> bool {
         let now = now_millis * 1000;
         rate.each_micros == 0 || self.0.max(now) + rate.each_micros <= now + rate.whole_micros
+    }
+
+    /// Seconds until one more may be taken.
+    fn seconds_left(self, rate: Rate, now_millis: i64) -> u64 {
+        let micros = self.0 + rate.each_micros - rate.whole_micros - now_millis * 1000;
+        u64::try_from(micros).unwrap_or(0).div_ceil(1_000_000).max(1)
     }
 
     /// Takes one.
@@ -119,16 +128,36 @@ impl Room {
     }
 }
 
-/// Who made rooms of late.
+/// What accounts took of late of something that each may have so often.
 #[derive(Debug, Default)]
-pub struct Makers(Mutex<HashMap<BareJid, Bucket>>);
+pub struct Takers(Mutex<HashMap<BareJid, Bucket>>);
 
-impl Makers {
+impl Takers {
+    /// An account takes one.
+    ///
+    /// # Errors
+    /// The seconds after which it may have one more.
+    pub fn take(&self, account: &BareJid, rate: Rate, now_millis: i64) -> Result<(), u64> {
+        if rate.each_micros == 0 {
+            return Ok(());
+        }
+        let mut takers = self.0.lock();
+        if takers.len() >= TAKERS_MAX && !takers.contains_key(account) {
+            takers.retain(|_, bucket| !bucket.is_full(now_millis));
+        }
+        let bucket = takers.get(account).copied().unwrap_or_default();
+        if !bucket.has(rate, now_millis) || takers.len() >= TAKERS_MAX * 16 {
+            return Err(bucket.seconds_left(rate, now_millis));
+        }
+        takers.entry(account.clone()).or_default().take(rate, now_millis);
+        Ok(())
+    }
+
     /// A user makes a room.
     ///
     /// # Errors
     /// Where the configuration has none of that: `not-allowed`, or `resource-constraint` for one who makes too many.
-    pub fn check(&self, account: &BareJid, is_admin: bool, config: &config::Rooms, now_millis: i64) -> Outcome {
+    pub fn make_room(&self, account: &BareJid, is_admin: bool, config: &config::Rooms, now_millis: i64) -> Outcome {
         if is_admin {
             return Ok(());
         }
@@ -136,22 +165,8 @@ impl Makers {
             return Err(StanzaError::new(StanzaCondition::NotAllowed, "only administrators make rooms here"));
         }
         let rate = Rate::new(config.made_per_hour_max, 60 * 60);
-        if rate == Rate::new(0, 60 * 60) {
-            return Ok(());
-        }
-        let mut makers = self.0.lock();
-        if makers.len() >= MAKERS_MAX && !makers.contains_key(account) {
-            makers.retain(|_, bucket| !bucket.is_full(now_millis));
-        }
-        let bucket = makers.get(account).copied().unwrap_or_default();
-        if !bucket.has(rate, now_millis) || makers.len() >= MAKERS_MAX * 16 {
-            return Err(StanzaError::new(
-                StanzaCondition::ResourceConstraint,
-                "you made many rooms: wait before you make more",
-            ));
-        }
-        makers.entry(account.clone()).or_default().take(rate, now_millis);
-        Ok(())
+        let refuse = "you made many rooms: wait before you make more";
+        self.take(account, rate, now_millis).map_err(|_| StanzaError::new(StanzaCondition::ResourceConstraint, refuse))
     }
 }
 
@@ -179,6 +194,14 @@ mod tests {
         now += 100_000;
         assert_eq!((0..20).filter(|_| takes(now)).count(), 10);
         assert!((0..10_000).all(|_| Bucket(i64::MAX / 4).has(Rate::new(0, 5), now)));
+    }
+
+    #[test]
+    fn who_has_taken_all_is_told_when_there_is_more() {
+        let (takers, rate) = (Takers::default(), Rate::new(3, 60));
+        let taken: Vec<_> = [0, 0, 0, 0, 10_500, 20_000, 20_000].map(|now| takers.take(&bare("hag"), rate, now)).into();
+        assert_eq!(taken, [Ok(()), Ok(()), Ok(()), Err(20), Err(10), Ok(()), Err(20)]);
+        assert_eq!(takers.take(&bare("second"), rate, 0), Ok(()));
     }
 
     #[test]
@@ -225,9 +248,9 @@ mod tests {
 
     #[test]
     fn rooms_are_made_by_whom_the_configuration_lets_and_not_too_many_in_an_hour() {
-        let makers = Makers::default();
+        let makers = Takers::default();
         let check = |who, admin, config: &config::Rooms, now| {
-            makers.check(&bare(who), admin, config, now).map_err(|error| error.condition)
+            makers.make_room(&bare(who), admin, config, now).map_err(|error| error.condition)
         };
         let few = config::Rooms { made_per_hour_max: 2, ..config::Rooms::default() };
         let made: Vec<_> = [0, 1, 2, 3_000_000].map(|now| check("hag", false, &few, now)).into();
