@@ -11,6 +11,7 @@ pub mod node;
 mod notification_settings;
 mod notify;
 mod owner;
+mod pending;
 pub mod publish;
 mod retrieve;
 pub mod storage;
@@ -33,7 +34,7 @@ pub use self::displayed::says_displayed;
 pub use self::notification_settings::{InRoom, Wishes};
 pub use self::storage::Place;
 pub use self::subscribe::is_decision;
-use super::{About, Module};
+use super::{About, Module, adhoc};
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
 use crate::services::Service;
@@ -57,6 +58,7 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#create-nodes",
     "http://jabber.org/protocol/pubsub#delete-items",
     "http://jabber.org/protocol/pubsub#delete-nodes",
+    pending::GET_PENDING,
     "http://jabber.org/protocol/pubsub#instant-nodes",
     "http://jabber.org/protocol/pubsub#item-ids",
     "http://jabber.org/protocol/pubsub#manage-subscriptions",
@@ -157,6 +159,9 @@ impl Module for Pubsub {
             requests.own(target, Verb::Get, ("pubsub", NS_OWNER), self, Self::owner_get);
             requests.own(target, Verb::Set, ("pubsub", NS_OWNER), self, Self::owner_set);
         }
+        for target in [To::OwnAccount, To::Service(Service::Pubsub)] {
+            requests.own(target, Verb::Set, ("command", adhoc::NS), self, Self::command);
+        }
         requests.own_now(To::Host, Verb::Get, ("vcard", vcard4::NS_VCARD), self, Self::vcard4_of_host);
         let service = To::Service(Service::Pubsub);
         requests.own(service, Verb::Get, ("query", disco::NS_INFO), self, Self::info_of_service);
@@ -228,9 +233,12 @@ impl Pubsub {
     async fn info_of_service(self: Arc<Self>, request: Request) -> Reply {
         let payload = request.payload();
         if let Some(node) = payload.attr("node") {
+            if node == pending::GET_PENDING {
+                return Ok(Some(Self::command_info().element()));
+            }
             return Ok(Some(self.node_info(&request, &place(&request), node).await?.element()));
         }
-        let own = [disco::NS_INFO, disco::NS_ITEMS, "http://jabber.org/protocol/pubsub#access-open"];
+        let own = [disco::NS_INFO, disco::NS_ITEMS, adhoc::NS, "http://jabber.org/protocol/pubsub#access-open"];
         let features = own.iter().chain(FEATURES);
         let info = disco::Info {
             identities: vec![disco::Identity::new("pubsub", "service").with_name("Publish-Subscribe")],
@@ -243,6 +251,9 @@ impl Pubsub {
     async fn items_of_service(self: Arc<Self>, request: Request) -> Reply {
         let payload = request.payload();
         if let Some(node) = payload.attr("node") {
+            if node == adhoc::NS {
+                return Ok(Some(Self::commands(&request).element()));
+            }
             return self.item_names(&request, &place(&request), node).await;
         }
         let (items, set) = self.node_items(&request, &place(&request)).await?;

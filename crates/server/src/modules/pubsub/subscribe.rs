@@ -111,6 +111,14 @@ impl Pubsub {
 
     /// §8.6: the owners are asked whether somebody may subscribe.
     async fn ask_owners(&self, server: &Arc<Server>, place: &Place, name: &str, node: &Node, jid: &Jid) {
+        let message = Self::approval_request(place, name, jid);
+        for owner in node.owners() {
+            self.send(server, place, &owner.clone().into(), &message).await;
+        }
+    }
+
+    /// What asks an owner.
+    pub(super) fn approval_request(place: &Place, name: &str, jid: &Jid) -> Stanza {
         let form = Form::typed(FormKind::Form, SUBSCRIBE_AUTHORIZATION)
             .with_title("Subscription request")
             .with(Field::new(FieldType::TextSingle, "pubsub#node").with_label("Node").with_value(name))
@@ -120,10 +128,7 @@ impl Pubsub {
             .with_attr("from", &place.address)
             .with_attr("id", random_text(9))
             .with(form.element());
-        let message = Stanza::new(&message);
-        for owner in node.owners() {
-            self.send(server, place, &owner.clone().into(), &message).await;
-        }
+        Stanza::new(&message)
     }
 
     /// §8.6: an owner has decided.

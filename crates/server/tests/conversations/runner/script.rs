@@ -25,6 +25,8 @@ pub(crate) struct Script {
     pub(crate) ejabberd_modules: Vec<String>,
     /// It speaks of `pubsub.{host}`: Magpie and ejabberd serve that by themselves, Prosody must be told to.
     pub(crate) has_pubsub: bool,
+    /// It speaks of nodes, or of pictures, which other servers keep at nodes.
+    pub(crate) may_make_nodes: bool,
     /// The local parts that must be accounts when the conversation begins.
     pub(crate) accounts: Vec<String>,
     /// It speaks of `conference.{host}`: Magpie serves that by itself, other servers must be told to.
@@ -147,6 +149,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
         prosody_options: Vec::new(),
         ejabberd_modules: Vec::new(),
         has_pubsub: text.contains("pubsub.{host}"),
+        may_make_nodes: ["/pubsub", "<PHOTO>", "bookmarks"].iter().any(|word| text.contains(word)),
         accounts: Vec::new(),
         has_rooms: text.contains("conference.{host}"),
         actors: BTreeMap::new(),
@@ -176,7 +179,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
             block.push_str(next.trim());
             block.push('\n');
         }
-        let paragraph_ends = block.ends_with("\n\n");
+        let paragraph_ends = block == "\n" || block.ends_with("\n\n");
         let block = block.trim().to_owned();
         if line.ends_with(':') == block.is_empty() {
             return Err(fail("a line with a block ends in `:`, and no other does"));

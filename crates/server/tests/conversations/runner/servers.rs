@@ -18,7 +18,7 @@ use super::xml::{CLIENT, STREAM};
 
 /// A server that was started for some scripts, on a folder of its own; both end with the value.
 pub(crate) struct Server {
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     pub(crate) addresses: Addresses,
     command: Mutex<Command>,
     child: Mutex<Child>,
