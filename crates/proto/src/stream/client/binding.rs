@@ -77,13 +77,16 @@ impl ClientStream {
         }
     }
 
-    /// Whether `from` names somebody else than the session's own full or bare JID, which the stamp has replaced.
+    /// Whether `from` names somebody else than the session's own full or bare JID, which the stamp has replaced. Who writes to a room
+    /// or an occupant of it may say by its name there who it is, as poezio does.
     fn is_forged(&self, stanza: &Stanza) -> bool {
         let Some(claimed) = stanza.claimed_from() else { return false };
         let (Ok(claimed), Some(Ok(own))) = (Jid::parse(claimed), stanza.from().map(|from| Jid::parse(&from))) else {
             return true;
         };
-        claimed != own && claimed != Jid::from(own.to_bare())
+        let is_own = claimed == own || claimed == Jid::from(own.to_bare());
+        let recipient = || stanza.to().and_then(|to| Jid::parse(&to).ok());
+        !is_own && recipient().is_none_or(|to| to.to_bare() != claimed.to_bare())
     }
 
     pub(super) fn establish(&mut self, jid: &FullJid) {

@@ -116,6 +116,9 @@ impl Room {
         if affiliation == Affiliation::Outcast {
             return Err(StanzaCondition::Forbidden.into());
         }
+        if self.opens_at.is_some_and(|at| at.unix_millis() <= out.now().unix_millis()) {
+            self.take_as_it_is(out);
+        }
         if self.locked && affiliation != Affiliation::Owner {
             return Err(StanzaCondition::ItemNotFound.into());
         }

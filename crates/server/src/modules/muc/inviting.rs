@@ -36,6 +36,8 @@ impl Room {
     }
 
     fn invite(&mut self, from: &FullJid, invitations: &[&Element], out: &mut impl Outside) -> Outcome {
+        self.occupant(from)?;
+        self.take_as_it_is(out);
         let occupant = self.occupant(from)?;
         let affiliation = occupant.affiliation;
         let may = match self.config.members_only {

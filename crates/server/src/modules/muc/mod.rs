@@ -61,7 +61,7 @@ use crate::pipeline::{Outgoing, host_receives_message, sessions_receive_message}
 use crate::promise::Promise;
 use crate::registry::{SessionHandle, SessionId};
 use crate::requests::{Reply, Request, Requests, To, Verb};
-use crate::server::{Deps, Server, random_bytes, random_text};
+use crate::server::{Deps, Server, now, random_bytes, random_text};
 use crate::services::Service;
 
 /// Rooms in one answer to disco#items.
@@ -326,6 +326,7 @@ fn not_there(to: &Jid) -> Stanza {
 fn found(address: BareJid, founder: BareJid) -> Room {
     let mut room = Room::new(address, RoomConfig::default(), random_bytes());
     room.locked = true;
+    room.opens_at = Some((now() + owning::LOCKED_MAX).into());
     room.restore(founder, Standing { affiliation: Affiliation::Owner, ..Standing::default() });
     room
 }

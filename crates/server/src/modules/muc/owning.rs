@@ -1,5 +1,7 @@
 //! XEP-0045 §10: configuring and destroying a room.
 
+use std::time::Duration;
+
 use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
 use magpie_proto::xeps::muc::{self, Affiliation, Role, Status};
 use magpie_proto::xeps::muc_config;
@@ -12,6 +14,10 @@ use super::room::{Change, Deed, Outcome, Outside, Room, unavailable};
 /// Characters of a reason.
 const REASON_MAX: usize = 1024;
 
+/// How long a new room waits for its owner to ask for its form. Clients that configure rooms do so at once; others never do, and
+/// whoever they invite would be refused (§10.1.1 leaves the time to us).
+pub(super) const LOCKED_MAX: Duration = Duration::from_secs(10);
+
 impl Room {
     fn check_owner(&self, from: &Jid) -> Outcome {
         match self.affiliation(&from.to_bare()) {
@@ -21,8 +27,10 @@ impl Room {
     }
 
     /// `muc#owner` get: the form.
-    pub fn configuration(&self, from: &Jid) -> Outcome<Element> {
+    pub fn configuration(&mut self, from: &Jid) -> Outcome<Element> {
         self.check_owner(from)?;
+        // Who fills it in is waited for.
+        self.opens_at = None;
         let list = |var: &str, label: &str, affiliation| {
             let mut jids: Vec<&str> = self
                 .standings()
@@ -74,20 +82,33 @@ impl Room {
         let was_locked = std::mem::replace(&mut self.locked, false);
         out.change(Change::Record);
         if was_locked || before.persistent != self.config.persistent {
-            // What was not kept so far is from now on.
-            self.versions.numbers().for_each(|number| out.change(Change::Version(number)));
-            let accounts: Vec<BareJid> = self.standings().map(|(jid, _)| jid.clone()).collect();
-            for account in accounts {
-                out.change(Change::Standing(account.clone()));
-                let inside = self.occupants.has_account(&account);
-                self.stay(&account, inside, out);
-            }
+            self.keep_standings(out);
         }
         for (list, affiliation) in lists {
             self.replace_list(list, affiliation, out);
         }
         self.after_configuration(&before, out);
         Ok(())
+    }
+
+    /// What was not kept so far is from now on.
+    fn keep_standings(&mut self, out: &mut impl Outside) {
+        self.versions.numbers().for_each(|number| out.change(Change::Version(number)));
+        let accounts: Vec<BareJid> = self.standings().map(|(jid, _)| jid.clone()).collect();
+        for account in accounts {
+            out.change(Change::Standing(account.clone()));
+            let inside = self.occupants.has_account(&account);
+            self.stay(&account, inside, out);
+        }
+    }
+
+    /// §10.1.2: a new room is open as it is, unless its owner has asked for its form: who uses it has nothing to say of it.
+    pub(super) fn take_as_it_is(&mut self, out: &mut impl Outside) {
+        if self.locked && self.opens_at.is_some() {
+            self.locked = false;
+            out.change(Change::Record);
+            self.keep_standings(out);
+        }
     }
 
     /// The whole list of admins or owners stands in the form.

@@ -123,6 +123,8 @@ pub struct Room {
     pub avatars: Vec<Box<str>>,
     /// Whether its owner has still to configure it, so that nobody else may enter (§10.1.1).
     pub locked: bool,
+    /// From when on it opens as it is to whoever wants in, though its owner has said nothing; none once the owner has its form.
+    pub opens_at: Option<DateTime>,
     /// Whether it knows what was said in it before it woke.
     pub remembers: bool,
     /// Whether anything of it is in the store.
@@ -179,6 +181,7 @@ impl Room {
             subject: None,
             avatars: Vec::new(),
             locked: false,
+            opens_at: None,
             remembers: false,
             stored: false,
             secret,

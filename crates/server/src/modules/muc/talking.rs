@@ -20,6 +20,8 @@ const HISTORY_BYTES_MAX: usize = 1024 * 1024;
 impl Room {
     /// A message for everybody.
     pub fn groupchat(&mut self, from: &FullJid, message: &Stanza, out: &mut impl Outside) -> Outcome {
+        self.occupant(from)?;
+        self.take_as_it_is(out);
         let occupant = self.occupant(from)?;
         let is_subject = message.child("subject", ns::CLIENT).is_some()
             && message.child("body", ns::CLIENT).is_none()

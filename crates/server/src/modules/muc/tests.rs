@@ -227,6 +227,41 @@ fn who_may_not_enter_is_told_why() {
 }
 
 #[test]
+fn a_new_room_opens_as_it_is_unless_its_owner_asks_for_its_form() {
+    let new = || {
+        let mut scene = Scene::with(RoomConfig::default(), &["crone"]);
+        scene.room.locked = true;
+        scene.room.opens_at = Some(DateTime::from_unix_millis(scene.written.now + 10_000));
+        assert_eq!(condition(scene.enters("hag", "third")), StanzaCondition::ItemNotFound);
+        scene
+    };
+    // Its owner talks, names what it is about, or invites.
+    let mut scene = new();
+    scene.says("crone", "When shall we three meet again?").unwrap();
+    scene.enters("hag", "third").unwrap();
+    assert!(scene.written.changes.contains(&Change::Record));
+    let mut scene = new();
+    let subject = stanza(&format!("<message type='groupchat' to='{ROOM}'><subject>Fire Burn</subject></message>"));
+    scene.room.groupchat(&full("crone"), &subject, &mut scene.written).unwrap();
+    scene.enters("hag", "third").unwrap();
+    let mut scene = new();
+    let invitation = "<x xmlns='http://jabber.org/protocol/muc#user'><invite to='hag@shakespeare.example'/></x>";
+    let invitation = stanza(&format!("<message to='{ROOM}'>{invitation}</message>"));
+    scene.room.asked_by_message(&full("crone"), &invitation, &mut scene.written).unwrap();
+    scene.enters("hag", "third").unwrap();
+    // Or says nothing.
+    let mut scene = new();
+    scene.written.now += 10_000;
+    scene.enters("hag", "third").unwrap();
+    // Who has asked for the form is waited for.
+    let mut scene = new();
+    scene.room.configuration(&full("crone").into()).unwrap();
+    scene.says("crone", "When shall we three meet again?").unwrap();
+    scene.written.now += 3_600_000;
+    assert_eq!(condition(scene.enters("hag", "third")), StanzaCondition::ItemNotFound);
+}
+
+#[test]
 fn a_nickname_is_one_accounts_in_whatever_way_it_is_written() {
     let mut scene = Scene::with(RoomConfig::default(), &["crone"]);
     scene.enters("hag", "Third Witch").unwrap();
