@@ -21,6 +21,8 @@ pub const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-opt
 pub const META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
 /// The type of forms by which an owner decides on a subscription (§8.6).
 pub const SUBSCRIBE_AUTHORIZATION: &str = "http://jabber.org/protocol/pubsub#subscribe_authorization";
+/// The type of forms by which a subscriber says what it wants (§6.3).
+pub const SUBSCRIBE_OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 
 /// §4.1: what an entity is to a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

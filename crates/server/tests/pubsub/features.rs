@@ -147,6 +147,17 @@ impl Scene {
                 let next = self.heard(&[]);
                 assert!(next.contains(&format!("<items node='urn:a'><item id='{feature}'>")), "{next}");
             }
+            "get-pending" => {
+                let node = self.node(&[("access_model", "authorize")]);
+                assert!(self.subscribe(&node).contains("subscription='pending'"));
+                self.romeo.wait_for(&["<message", "subscribe_authorization"]);
+                let form = configured(&[("node", &node)]).replace("node_config", "subscribe_authorization");
+                let start = format!("<command xmlns='http://jabber.org/protocol/commands' node='{PUBSUB}#get-pending'");
+                let waiting = ask(&mut self.romeo, "set", Some(self.place), &format!("{start}/>"));
+                assert!(waiting.contains(&format!("<value>{node}</value></option>")), "{waiting}");
+                done(&ask(&mut self.romeo, "set", Some(self.place), &format!("{start}>{form}</command>")));
+                self.romeo.wait_for(&["<message", "subscribe_authorization", "<value>juliet@localhost</value>"]);
+            }
             "last-published" => {
                 done(&self.publish("urn:a", "last"));
                 self.heard(&["id='last'"]);
@@ -192,6 +203,20 @@ impl Scene {
                 self.affiliate(&node, "member");
                 let known = self.juliet("get", "<affiliations/>");
                 assert!(known.contains(&format!("<affiliation node='{node}' affiliation='member'/>")), "{known}");
+            }
+            "retrieve-default-sub" => assert!(self.juliet("get", "<default/>").contains("pubsub#deliver")),
+            "subscription-options" => {
+                let node = self.node(&[]);
+                done(&self.subscribe(&node));
+                self.heard(&["<item id='3'>"]);
+                for (deliver, id) in [("0", "silent"), ("1", "heard")] {
+                    let form = configured(&[("deliver", deliver)]).replace("node_config", "subscribe_options");
+                    let options = format!("<options node='{node}' jid='juliet@localhost'>{form}</options>");
+                    done(&self.juliet("set", &options));
+                    done(&self.publish(&node, id));
+                }
+                let next = self.heard(&[]);
+                assert!(next.contains("<item id='heard'>"), "{next}");
             }
             "retrieve-subscriptions" | "subscribe" => {
                 let node = self.node(&[]);

@@ -10,6 +10,7 @@ mod greeting;
 pub mod node;
 mod notification_settings;
 mod notify;
+mod options;
 mod owner;
 mod pending;
 pub mod publish;
@@ -22,7 +23,7 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use magpie_proto::xeps::pubsub::{NS, NS_OWNER, error, unsupported};
+use magpie_proto::xeps::pubsub::{NS, NS_OWNER, error};
 use magpie_proto::xeps::{disco, result_sets};
 use magpie_proto::xml::Stanza;
 use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError};
@@ -77,11 +78,13 @@ const FEATURES: &[&str] = &[
     "http://jabber.org/protocol/pubsub#retract-items",
     "http://jabber.org/protocol/pubsub#retrieve-affiliations",
     "http://jabber.org/protocol/pubsub#retrieve-default",
+    "http://jabber.org/protocol/pubsub#retrieve-default-sub",
     "http://jabber.org/protocol/pubsub#retrieve-items",
     "http://jabber.org/protocol/pubsub#retrieve-subscriptions",
     "http://jabber.org/protocol/pubsub#rsm",
     "http://jabber.org/protocol/pubsub#subscribe",
     "http://jabber.org/protocol/pubsub#subscription-notifications",
+    "http://jabber.org/protocol/pubsub#subscription-options",
     result_sets::NS,
 ];
 
@@ -186,7 +189,8 @@ impl Pubsub {
             "items" => self.items(&request, &place, &payload, asked).await,
             "subscriptions" => self.own_subscriptions(&request, &place, asked).await,
             "affiliations" => self.own_affiliations(&request, &place, asked).await,
-            "default" | "options" => Err(unsupported("subscription-options")),
+            "options" => self.options(&request, &place, asked).await,
+            "default" => Self::default_options(asked),
             _ => Err(StanzaCondition::BadRequest.into()),
         }
     }
@@ -200,7 +204,7 @@ impl Pubsub {
             "subscribe" => self.subscribe(&request, &place, &payload, asked).await,
             "unsubscribe" => self.unsubscribe(&request, &place, asked).await,
             "create" => self.create(&request, &place, &payload, asked).await,
-            "options" => Err(unsupported("subscription-options")),
+            "options" => self.set_options(&request, &place, asked).await,
             _ => Err(StanzaCondition::BadRequest.into()),
         }
     }

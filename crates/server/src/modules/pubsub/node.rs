@@ -18,6 +18,8 @@ pub struct Node {
     pub config: NodeConfig,
     affiliations: BTreeMap<BareJid, Affiliation>,
     subscriptions: BTreeMap<Jid, SubscriptionState>,
+    /// Subscribers that are not notified, by their own wish. It is stored with the subscription, and ends with it.
+    silent: BTreeSet<Jid>,
 }
 
 /// Who asks, as far as access depends on it.
@@ -54,7 +56,8 @@ pub struct SubscriptionChange {
 impl Node {
     /// A node with one owner.
     pub fn new(owner: BareJid, config: NodeConfig) -> Self {
-        Self { config, affiliations: BTreeMap::from([(owner, Affiliation::Owner)]), subscriptions: BTreeMap::new() }
+        let affiliations = BTreeMap::from([(owner, Affiliation::Owner)]);
+        Self { config, affiliations, subscriptions: BTreeMap::new(), silent: BTreeSet::new() }
     }
 
     /// What somebody is to the node.
@@ -190,6 +193,30 @@ impl Node {
         }
     }
 
+    /// §6.3.4: whether somebody has a subscription, which is its own.
+    pub fn require_subscription(&self, asker: &BareJid, jid: &Jid) -> Result<(), StanzaError> {
+        if jid.to_bare() != *asker {
+            return Err(StanzaCondition::Forbidden.into());
+        }
+        match self.subscriptions.contains_key(jid) {
+            true => Ok(()),
+            false => Err(error(StanzaCondition::UnexpectedRequest, "not-subscribed")),
+        }
+    }
+
+    /// §6.3: whether a subscriber wants to be notified.
+    pub fn delivers_to(&self, jid: &Jid) -> bool {
+        !self.silent.contains(jid)
+    }
+
+    /// §6.3.5: a subscriber says whether it wants to be.
+    pub fn deliver_to(&mut self, jid: &Jid, deliver: bool) {
+        match deliver {
+            true => self.silent.remove(jid),
+            false => self.silent.insert(jid.clone()),
+        };
+    }
+
     /// §8.8: an owner sets a subscription. Whether that changed it.
     pub fn set_subscription(&mut self, jid: &Jid, state: SubscriptionState) -> Result<bool, StanzaError> {
         if state == SubscriptionState::None {
@@ -255,7 +282,8 @@ impl Record for Node {
             Element::new("a", NS).with_attr("jid", jid).with_attr("is", affiliation.name())
         };
         let subscription = |(jid, state): (&Jid, SubscriptionState)| {
-            Element::new("s", NS).with_attr("jid", jid).with_attr("is", state.name())
+            let element = Element::new("s", NS).with_attr("jid", jid).with_attr("is", state.name());
+            if self.delivers_to(jid) { element } else { element.with_attr("deliver", "0") }
         };
         Element::new("node", NS)
             .with(self.config.form(FormKind::Submit).element())
@@ -267,15 +295,20 @@ impl Record for Node {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let element = Element::parse(bytes, ns::CLIENT).ok()?;
         let config = NodeConfig::personal().with(&Form::of(&element)?, NODE_CONFIG).ok()?;
-        let (mut affiliations, mut subscriptions) = (BTreeMap::new(), BTreeMap::new());
+        let (mut affiliations, mut subscriptions, mut silent) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for child in element.children().filter(|child| child.ns() == NS) {
             let (jid, is) = (Jid::parse(child.attr("jid")?).ok()?, child.attr("is")?);
             match child.name() {
                 "a" => drop(affiliations.insert(jid.to_bare(), Affiliation::parse(is)?)),
-                _ => drop(subscriptions.insert(jid, SubscriptionState::parse(is)?)),
+                _ => {
+                    if child.attr("deliver") == Some("0") {
+                        silent.insert(jid.clone());
+                    }
+                    subscriptions.insert(jid, SubscriptionState::parse(is)?);
+                }
             }
         }
-        Some(Self { config, affiliations, subscriptions })
+        Some(Self { config, affiliations, subscriptions, silent })
     }
 }
 

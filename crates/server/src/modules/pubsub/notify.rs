@@ -37,7 +37,7 @@ impl Pubsub {
             tracing::warn!(%error, account = %place.address, "contacts could not be notified");
         }
         for (jid, state) in node.subscriptions() {
-            if state != SubscriptionState::Subscribed || told.contains(&jid.to_bare()) {
+            if state != SubscriptionState::Subscribed || !node.delivers_to(jid) || told.contains(&jid.to_bare()) {
                 continue;
             }
             // Who may not see it any more hears nothing of it.
@@ -108,7 +108,7 @@ impl Pubsub {
 
     /// §6.1.7: a new subscriber gets the last item.
     pub(super) async fn send_last_to(&self, server: &Arc<Server>, place: &Place, name: &str, node: &Node, to: &Jid) {
-        if node.config.send_last == SendLast::Never || !node.config.deliver {
+        if node.config.send_last == SendLast::Never || !node.config.deliver || !node.delivers_to(to) {
             return;
         }
         if let Ok(Some(item)) = self.storage.last(place, name, node).await {

@@ -10,7 +10,7 @@ use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError, ns};
 use super::node::{Node, SubscriptionChange};
 use super::notify::message;
 use super::storage::Place;
-use super::{NODES_ASKED_MAX, Pubsub, node_name};
+use super::{NODES_ASKED_MAX, Pubsub, node_name, options};
 use crate::requests::{Reply, Request};
 use crate::server::{Server, random_text};
 
@@ -25,20 +25,22 @@ impl Pubsub {
     ) -> Reply {
         let name = node_name(subscribe)?;
         let jid = jid_of(subscribe)?;
-        if payload.child("options", NS).is_some() {
-            return Err(magpie_proto::xeps::pubsub::unsupported("subscription-options"));
-        }
+        // §6.3.6
+        let chosen = payload.child("options", NS).map(options::read).transpose()?.flatten();
         let server = &request.server;
         let asker = self.asker(server, place, &request.from).await?;
         let turn = self.turn(place).await;
         let mut node = self.existing(place, name).await?;
-        let before = node.clone();
+        let is_new = node.require_subscription(&asker.jid.to_bare(), &jid).is_err();
         let state = node.subscribe(&asker, &jid)?;
+        if let Some(deliver) = chosen {
+            node.deliver_to(&jid, deliver);
+        }
         self.save(place, name, &node).await?;
         drop(turn);
         let subscription = subscription(NS, Some(name), &jid, state);
         request.answer(Some(&Element::new("pubsub", NS).with(subscription)));
-        if before == node {
+        if !is_new {
             return Ok(None);
         }
         match state {
@@ -209,7 +211,7 @@ pub(super) fn subscription(ns: &str, node: Option<&str>, jid: &Jid, state: Subsc
     element.with_attr("jid", jid).with_attr("subscription", state.name())
 }
 
-fn jid_of(element: &Element) -> Result<Jid, StanzaError> {
+pub(super) fn jid_of(element: &Element) -> Result<Jid, StanzaError> {
     let jid = element.attr("jid").ok_or_else(|| error(StanzaCondition::BadRequest, "jid-required"))?;
     Jid::parse(jid).map_err(|_| error(StanzaCondition::BadRequest, "invalid-jid"))
 }

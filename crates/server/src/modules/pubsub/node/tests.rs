@@ -166,8 +166,25 @@ fn a_node_has_room_for_so_many_and_no_more() {
 fn a_node_is_stored_as_it_is() {
     let mut node = node(AccessModel::Roster);
     node.set_subscription(&jid("x@a/'<&"), SubscriptionState::Pending).unwrap();
+    node.set_subscription(&jid("y@a"), SubscriptionState::Subscribed).unwrap();
+    node.deliver_to(&jid("y@a"), false);
     let mut bytes = Vec::new();
     node.encode(&mut bytes);
     assert_eq!(Node::decode(&bytes), Some(node));
     assert_eq!(Node::decode(b"<node/>"), None);
+}
+
+#[test]
+fn what_a_subscriber_chose_ends_with_its_subscription() {
+    let mut node = node(AccessModel::Open);
+    let subscriber = jid("x@a");
+    node.set_subscription(&subscriber, SubscriptionState::Subscribed).unwrap();
+    node.deliver_to(&subscriber, false);
+    assert!(!node.delivers_to(&subscriber));
+    node.set_subscription(&subscriber, SubscriptionState::None).unwrap();
+    let mut bytes = Vec::new();
+    node.encode(&mut bytes);
+    let mut node = Node::decode(&bytes).unwrap();
+    node.set_subscription(&subscriber, SubscriptionState::Subscribed).unwrap();
+    assert!(node.delivers_to(&subscriber));
 }
