@@ -25,7 +25,7 @@ pub(crate) struct Script {
     pub(crate) ejabberd_modules: Vec<String>,
     /// It speaks of `pubsub.{host}`: Magpie and ejabberd serve that by themselves, Prosody must be told to.
     pub(crate) has_pubsub: bool,
-    /// It speaks of nodes, or of pictures, which other servers keep at nodes.
+    /// It speaks of nodes, or of vCards, whose pictures ejabberd keeps at nodes.
     pub(crate) may_make_nodes: bool,
     /// The local parts that must be accounts when the conversation begins.
     pub(crate) accounts: Vec<String>,
@@ -149,7 +149,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Script, String> {
         prosody_options: Vec::new(),
         ejabberd_modules: Vec::new(),
         has_pubsub: text.contains("pubsub.{host}"),
-        may_make_nodes: ["/pubsub", "<PHOTO>", "bookmarks"].iter().any(|word| text.contains(word)),
+        may_make_nodes: ["/pubsub", "vcard-temp", "bookmarks"].iter().any(|word| text.contains(word)),
         accounts: Vec::new(),
         has_rooms: text.contains("conference.{host}"),
         actors: BTreeMap::new(),
