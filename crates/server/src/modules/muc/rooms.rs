@@ -246,10 +246,7 @@ impl Rooms {
         room.stored |= left.kept.is_some();
         if !changes.is_empty() && (room.stored || room.lasts()) {
             let mut batch = Batch::new();
-            match destroyed {
-                true => self.storage.write(&mut batch, room, &Change::Destroyed),
-                false => changes.iter().for_each(|change| self.storage.write(&mut batch, room, change)),
-            }
+            self.storage.write_all(&mut batch, room, changes);
             room.stored &= !destroyed;
             room.stored |= room.lasts();
             left.ticket = Some(self.deps.store.commit(batch));
