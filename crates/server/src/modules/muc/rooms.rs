@@ -133,7 +133,8 @@ impl Outside for Act<'_> {
     }
 
     fn change(&mut self, change: Change) {
-        if !self.changes.contains(&change) {
+        // Writing one twice does no harm, and a list of ten thousand is not looked through for each of them.
+        if self.changes.last() != Some(&change) {
             self.changes.push(change);
         }
     }
