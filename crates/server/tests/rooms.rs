@@ -16,6 +16,8 @@ use std::time::Duration;
 use client::{Client, Got, PASSWORD};
 use magpie_proto::{BareJid, Stanza};
 use magpie_server::accounts::owner;
+use magpie_server::admin::{Context, run};
+use magpie_server::config::Config;
 use magpie_server::modules::muc::banning::{BANNED_MAX, Ban};
 use magpie_server::modules::muc::storage::Listed;
 use magpie_server::modules::pubsub::InRoom;
@@ -217,6 +219,29 @@ fn an_account_that_is_removed_is_nothing_to_rooms_any_more_unless_it_is_banned()
         let room = format!("{room}@conference.localhost");
         assert_eq!(listed(&mut romeo, &room, affiliation, &format!("l-{affiliation}")), left, "{room}");
     }
+}
+
+#[test]
+fn an_account_that_is_removed_while_no_server_runs_is_nothing_to_rooms_either() {
+    let host = Host::start();
+    let mut romeo = host.login("romeo", "orchard");
+    make(&mut romeo, "coven@conference.localhost", "Romeo");
+    affiliate(&mut romeo, "coven@conference.localhost", "juliet", "owner");
+    make(&mut romeo, "tomb@conference.localhost", "Romeo");
+    log_out(romeo);
+    // With rooms that sleep it is as if nobody held them.
+    let context = Context::new(host.server.deps.accounts.clone(), Config::clone(&host.server.config()));
+    let arguments = serde_json::json!({ "jid": "romeo@localhost" });
+    host.runtime.block_on(run(&context, "user_remove", arguments)).unwrap();
+    let storage = &host.server.modules.muc.rooms().storage;
+    let room = |local: &str| {
+        let address = BareJid::parse(&format!("{local}@conference.localhost")).unwrap();
+        host.runtime.block_on(storage.read(&address)).unwrap()
+    };
+    let coven = room("coven").unwrap();
+    assert_eq!((coven.standings().count(), coven.stays().count()), (1, 0));
+    assert!(coven.standing(&jid("juliet")).is_some() && room("tomb").is_none());
+    assert!(host.runtime.block_on(storage.rooms_with(&jid("romeo"))).unwrap().is_empty());
 }
 
 #[test]

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::{Argument, Command, Context, Operation, OperationError};
+use crate::accounts::AccountError;
 use crate::modules::invites::InviteBook;
+use crate::modules::muc::forgetting::forget_account;
 
 /// Erases an account.
 pub struct UserRemove;
@@ -35,7 +37,13 @@ impl Operation for UserRemove {
         let removing = context.sessions.clone().and_then(|sessions| sessions.remove_account(account.clone()));
         let removed = match removing {
             Some(removing) => removing.await,
-            None => context.accounts.remove(&account).await,
+            None => match context.accounts.exists(&account).await? {
+                true => {
+                    forget_account(context.accounts.store(), &account).await?;
+                    context.accounts.remove(&account).await
+                }
+                false => Err(AccountError::NotFound),
+            },
         };
         removed.map_err(|error| OperationError::of_account(error, &account))?;
         InviteBook::new(context.accounts.store()).forget(&account).await?;

@@ -1,13 +1,19 @@
 //! What becomes of an account in rooms when it is removed: it is nothing to them any more, so that whoever has its name later is a stranger.
 //! A ban stays.
 
+use magpie_proto::xeps::date_time::DateTime;
 use magpie_proto::xeps::muc::Affiliation;
+use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition};
-use magpie_store::StoreError;
+use magpie_store::{Batch, Store, StoreError};
 
 use super::Muc;
+use super::occupants::Seat;
 use super::room::{Change, Outside, Room};
 use super::rooms::Act;
+use super::storage::Storage;
+use super::throttling::Pace;
+use crate::server::now;
 
 impl Room {
     /// An account is no more. Where it was the only owner the admins are owners now; a room in which nobody is anything else has no end
@@ -43,6 +49,54 @@ impl Room {
     fn is_left_to(&self, account: &BareJid) -> bool {
         self.occupants.iter().all(|occupant| occupant.account == *account)
     }
+}
+
+/// The outside of a room where no server runs, so that nobody is in it: what changes is all that follows.
+struct Nobody {
+    now: DateTime,
+    changes: Vec<Change>,
+}
+
+impl Outside for Nobody {
+    fn now(&self) -> DateTime {
+        self.now
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::default()
+    }
+
+    fn send(&mut self, _: &Seat, _: &Stanza) {}
+
+    fn send_kept(&mut self, _: &Seat, _: &Stanza) {}
+
+    fn send_out(&mut self, _: Stanza) {}
+
+    fn send_private(&mut self, _: &[Seat], _: &Stanza) {}
+
+    fn keep(&mut self, message: Stanza, _: Option<&Element>) -> Stanza {
+        message
+    }
+
+    fn wake(&mut self, _: &BareJid, _: Option<&str>, _: &Stanza) {}
+
+    fn change(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+}
+
+/// An account is about to be erased from a store with which no server runs.
+pub async fn forget_account(store: &Store, account: &BareJid) -> Result<(), StoreError> {
+    let storage = Storage::new(store);
+    for address in storage.rooms_with(account).await? {
+        let Some(mut room) = storage.read(&address).await? else { continue };
+        let mut nobody = Nobody { now: now().into(), changes: Vec::new() };
+        room.forget_account(account, &mut nobody);
+        let mut batch = Batch::new();
+        storage.write_all(&mut batch, &room, &nobody.changes);
+        store.commit(batch).await?;
+    }
+    Ok(())
 }
 
 impl Muc {

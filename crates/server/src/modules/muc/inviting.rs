@@ -56,6 +56,10 @@ impl Room {
         let invited: Option<Vec<Jid>> =
             invitations.iter().map(|invite| invite.attr("to").and_then(|to| Jid::parse(to).ok())).collect();
         let invited = invited.ok_or(StanzaCondition::JidMalformed)?;
+        if self.config.members_only {
+            let is_new = |to: &&Jid| self.standing(&to.to_bare()).is_none();
+            self.check_standings(invited.iter().filter(is_new).count())?;
+        }
         for (to, invite) in invited.iter().zip(invitations) {
             // §7.8.2: in a members-only room who is invited becomes a member, unless it is banned.
             let account = to.to_bare();

@@ -8,7 +8,7 @@ mod asking;
 pub mod avatars;
 pub mod banning;
 mod entering;
-mod forgetting;
+pub mod forgetting;
 pub mod hats;
 mod inviting;
 pub mod mentioning;

@@ -80,6 +80,11 @@ impl Room {
         for item in &items {
             self.check_change(from, item)?;
         }
+        let is_new = |item: &&Item| {
+            item.affiliation.is_some_and(|to| to != Affiliation::None)
+                && self.meant(item).is_some_and(|account| self.standing(&account).is_none())
+        };
+        self.check_standings(items.iter().filter(is_new).count())?;
         let actor = from.to_full().and_then(|jid| self.occupants.seated(&jid)).map(|actor| actor.nick().to_owned());
         let mut invited = 0;
         for item in items {

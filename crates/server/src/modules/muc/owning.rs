@@ -78,6 +78,8 @@ impl Room {
         if lists[0].0.as_ref().is_some_and(Vec::is_empty) {
             return Err(StanzaError::new(StanzaCondition::Conflict, "a room needs an owner"));
         }
+        let listed = lists.iter().filter_map(|(list, _)| list.as_ref()).flatten();
+        self.check_standings(listed.filter(|jid| self.standing(&jid.to_bare()).is_none()).count())?;
         let before = std::mem::replace(&mut self.config, submitted.config);
         let was_locked = std::mem::replace(&mut self.locked, false);
         out.change(Change::Record);

@@ -93,6 +93,7 @@ impl Room {
         self.check_free(&account, nick)?;
         let nick = nick.to_owned();
         if self.affiliation(&account) < Affiliation::Member {
+            self.check_standings(usize::from(self.standing(&account).is_none()))?;
             if self.config.members_only {
                 return self.ask_for(&account, &nick, &form, out);
             }

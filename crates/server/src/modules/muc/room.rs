@@ -148,6 +148,9 @@ pub struct Room {
     pub versions: Versions,
 }
 
+/// Accounts that are more than nothing to one room, those that are banned too, and those that ask to become members.
+pub const STANDINGS_MAX: usize = 50_000;
+
 /// Result of something that somebody wants of a room.
 pub type Outcome<T = ()> = Result<T, StanzaError>;
 
@@ -250,6 +253,14 @@ impl Room {
     /// Who is more than nothing to it.
     pub fn standings(&self) -> impl Iterator<Item = (&BareJid, &Standing)> {
         self.standings.iter()
+    }
+
+    /// Whether there is room for so many who are nothing to it so far.
+    pub(super) fn check_standings(&self, more: usize) -> Outcome {
+        match more == 0 || self.standings.len() + more <= STANDINGS_MAX {
+            true => Ok(()),
+            false => Err(StanzaError::new(StanzaCondition::ResourceConstraint, "the lists of the room are full")),
+        }
     }
 
     /// Whether it is to be kept in the store.

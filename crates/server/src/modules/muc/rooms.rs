@@ -133,7 +133,8 @@ impl Outside for Act<'_> {
     }
 
     fn change(&mut self, change: Change) {
-        if !self.changes.contains(&change) {
+        // Writing one twice does no harm, and a list of ten thousand is not looked through for each of them.
+        if self.changes.last() != Some(&change) {
             self.changes.push(change);
         }
     }
@@ -246,10 +247,7 @@ impl Rooms {
         room.stored |= left.kept.is_some();
         if !changes.is_empty() && (room.stored || room.lasts()) {
             let mut batch = Batch::new();
-            match destroyed {
-                true => self.storage.write(&mut batch, room, &Change::Destroyed),
-                false => changes.iter().for_each(|change| self.storage.write(&mut batch, room, change)),
-            }
+            self.storage.write_all(&mut batch, room, changes);
             room.stored &= !destroyed;
             room.stored |= room.lasts();
             left.ticket = Some(self.deps.store.commit(batch));

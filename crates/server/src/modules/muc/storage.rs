@@ -201,6 +201,14 @@ impl Storage {
         Ok(Some(room))
     }
 
+    /// Adds all that has changed of a room to a batch.
+    pub fn write_all(&self, batch: &mut Batch, room: &Room, changes: &[Change]) {
+        match changes.contains(&Change::Destroyed) {
+            true => self.write(batch, room, &Change::Destroyed),
+            false => changes.iter().for_each(|change| self.write(batch, room, change)),
+        }
+    }
+
     /// Adds what has changed of a room to a batch.
     pub fn write(&self, batch: &mut Batch, room: &Room, change: &Change) {
         let owner = accounts::owner(&room.address);

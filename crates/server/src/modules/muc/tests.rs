@@ -12,7 +12,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition};
 
 use super::occupants::Seat;
 use super::relaying::Relayed;
-use super::room::{Change, Outcome, Outside, Room, Standing};
+use super::room::{Change, Outcome, Outside, Room, STANDINGS_MAX, Standing};
 use super::throttling::Pace;
 
 /// Writes down what a room does.
@@ -369,6 +369,29 @@ fn a_room_keeps_an_owner_and_a_request_is_done_whole_or_not_at_all() {
     let items = "<item jid='hag@shakespeare.example' affiliation='member'/><item nick='nobody' role='none'/>";
     assert_eq!(condition(scene.admin("crone", items)), StanzaCondition::ItemNotFound);
     assert_eq!(scene.room.affiliation(&bare("hag")), Affiliation::None);
+}
+
+#[test]
+fn the_lists_of_a_room_have_an_end_and_whoever_is_in_them_can_still_be_moved() {
+    let mut scene = Scene::with(RoomConfig { members_only: true, ..RoomConfig::default() }, &["crone"]);
+    (2..STANDINGS_MAX).for_each(|n| {
+        let banned = Standing { affiliation: Affiliation::Outcast, ..Standing::default() };
+        scene.room.restore(bare(&format!("witch{n}")), banned);
+    });
+    let both = "<item jid='hag@shakespeare.example' affiliation='member'/><item jid='x@y.example' affiliation='outcast'/>";
+    assert_eq!(condition(scene.admin("crone", both)), StanzaCondition::ResourceConstraint);
+    scene.admin("crone", "<item jid='hag@shakespeare.example' affiliation='member'/>").unwrap();
+    let query = "<query xmlns='jabber:iq:register'><x xmlns='jabber:x:data' type='submit'>\
+                 <field var='muc#register_roomnick'><value>x</value></field></x></query>";
+    let query = Element::parse(query.as_bytes(), "jabber:client").unwrap();
+    let asks = scene.room.register(&full("second").into(), &query, &mut scene.written);
+    assert_eq!(condition(asks), StanzaCondition::ResourceConstraint);
+    let invite = "<message><x xmlns='http://jabber.org/protocol/muc#user'><invite to='second@y.example'/></x></message>";
+    let invited = scene.room.asked_by_message(&full("crone"), &stanza(invite), &mut scene.written);
+    assert_eq!(condition(invited.map(drop)), StanzaCondition::ResourceConstraint);
+    scene.admin("crone", "<item jid='hag@shakespeare.example' affiliation='admin'/>").unwrap();
+    scene.admin("crone", "<item jid='witch2@shakespeare.example' affiliation='none'/>").unwrap();
+    scene.admin("crone", "<item jid='second@y.example' affiliation='member'/>").unwrap();
 }
 
 #[test]
