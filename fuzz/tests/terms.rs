@@ -1,13 +1,11 @@
-//! The target for Erlang's terms on stable: a corpus, and bytes from fixed seeds that begin as it does.
+//! The targets for Erlang's terms on stable: a corpus, and inputs from fixed seeds that begin as it does.
 
 #![allow(clippy::unwrap_used)]
 
-use std::panic::catch_unwind;
+use magpie_fuzz::{Fuzzer, Language, TARGETS, Target, smallest, terms};
 
-use magpie_fuzz::terms;
-
-/// Some seconds without optimization. `MAGPIE_FUZZ_TERMS` may ask for more.
-const TERMS: u64 = 20_000;
+/// Some seconds without optimization, for each target. `MAGPIE_FUZZ_TERMS` may ask for more.
+const TERMS: u64 = 3_000;
 
 fn corpus() -> Vec<Vec<u8>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/terms");
@@ -25,31 +23,24 @@ fn terms_of_the_corpus_are_the_same_after_every_way_round() {
 }
 
 #[test]
-fn damaged_terms_are_refused_or_the_same_after_every_way_round() {
-    let corpus = corpus();
+fn every_target_takes_what_is_made_from_seeds_and_finds_many_outcomes() {
     let asked = std::env::var("MAGPIE_FUZZ_TERMS").ok().and_then(|count| count.parse().ok());
-    for seed in 0..asked.unwrap_or(TERMS) {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut random = |end: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as usize % end.max(1)
-        };
-        let mut bytes = corpus[random(corpus.len())].clone();
-        for _ in 0..=random(4) {
-            let other = &corpus[random(corpus.len())];
-            let at = random(bytes.len());
-            match random(4) {
-                0 => bytes.truncate(at),
-                1 if at < bytes.len() => bytes[at] = random(256) as u8,
-                2 => drop(bytes.splice(at..at, other[random(other.len())..].iter().copied())),
-                _ => bytes.insert(at, random(256) as u8),
-            }
+    for target in TARGETS.iter().filter(|target| target.name != "tokenizer") {
+        let mut fuzzer = Fuzzer::new(*target, corpus(), 1);
+        for nth in 0..asked.unwrap_or(TERMS) {
+            let input = fuzzer.input();
+            assert!(fuzzer.run(input.clone()), "{} panics on input {nth}: {input:?}", target.name);
         }
-        bytes.truncate(4_000);
-        if catch_unwind(|| terms(&bytes)).is_err() {
-            panic!("seed {seed}: {bytes:?}");
-        }
+        assert!(fuzzer.outcomes() > 20, "{} has {} kinds of outcomes", target.name, fuzzer.outcomes());
     }
+}
+
+#[test]
+fn an_input_that_panics_is_made_small() {
+    fn run(data: &[u8]) -> u64 {
+        assert!(!data.windows(2).any(|two| two == b"ab"));
+        0
+    }
+    let target = Target { name: "ab", language: Language::Json, run };
+    assert_eq!(smallest(target, [&[0; 100][..], b"ab", &[1; 333]].concat()), b"ab");
 }

@@ -17,6 +17,7 @@ cargo xtask clients [--against prosody] [NAME…]
 cargo xtask migration             from Prosody to Magpie by a file of XEP-0227
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]
 cargo xtask kill-rooms [--rounds N] [--seed N]
+cargo xtask fuzz [TARGET]… [--seconds 60] [--seed N]
 cargo xtask instructions SCENARIO what an operation costs the server, function by function
 cargo xtask tidy                  what the compiler does not check: arrows, names, licences
 cargo xtask generate              docs/xeps.md, docs/doap.xml and docs/configuration.toml from the code
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         "migration" => parts::migration(&workspace),
         "kill" => parts::kill(&workspace, rest),
         "kill-rooms" => parts::kill_rooms(&workspace, rest),
+        "fuzz" => parts::fuzz(&workspace, rest),
         "instructions" => instructions::instructions(&workspace, rest),
         "tidy" => tidy::tidy(&workspace),
         "generate" => generate(&workspace),

@@ -178,6 +178,15 @@ pub(crate) fn kill_rooms(workspace: &Workspace, arguments: &[String]) -> Result<
     python_script(workspace, "tests/kill/rooms.py", arguments)
 }
 
+/// Runs fuzz targets on stable, for 60 seconds each or as long as asked.
+pub(crate) fn fuzz(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
+    run(Command::new(cargo())
+        .args(["run", "--quiet", "--profile", "fuzz", "-p", "magpie-fuzz", "--", "--into"])
+        .arg(workspace.target.join("fuzz-inputs"))
+        .args(arguments)
+        .current_dir(&workspace.root))
+}
+
 fn python_script(workspace: &Workspace, script: &str, arguments: &[String]) -> Result<(), String> {
     if let Some(peer) = peer(arguments) {
         needs::commands(&[peer])?;

@@ -46,3 +46,8 @@ pub use error::{DecodeError, Reason};
 pub use integer::Integer;
 pub use tape::Tape;
 pub use term::{Bits, Elements, Function, Pairs, Pid, Port, Reference, Term, TermKind};
+
+/// The example of the README is tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -114,19 +114,12 @@ impl<'a> Walk<'a> {
                 break Stop::Room(SLOT);
             };
             let Some(node) = segment.next() else {
-                self.at = self.end;
-                match self.open.pop() {
-                    Some(Open::Nil(outer)) => {
+                match self.ends() {
+                    Ok(nil) => {
                         slot[0] = tag::NIL;
-                        rest = &mut std::mem::take(&mut rest)[1..];
-                        self.end = outer;
+                        rest = &mut std::mem::take(&mut rest)[usize::from(nil)..];
                     }
-                    Some(Open::Jump(from, to)) => (self.at, self.end) = (from, to),
-                    Some(Open::Size(place, outer)) => {
-                        self.end = outer;
-                        break Stop::Size(place);
-                    }
-                    None => break Stop::Done,
+                    Err(stop) => break stop,
                 }
                 segment = nodes[self.at..self.end].iter();
                 continue;
@@ -145,13 +138,7 @@ impl<'a> Walk<'a> {
                     head(slot, tag::BINARY, node.size);
                     short(slot, 5, texts, node)
                 }
-                NodeKind::Tuple => match u8::try_from(node.size) {
-                    Ok(size) => {
-                        [slot[0], slot[1]] = [tag::SMALL_TUPLE, size];
-                        2
-                    }
-                    Err(_) => head(slot, tag::LARGE_TUPLE, node.size),
-                },
+                NodeKind::Tuple => tuple(slot, node.size),
                 NodeKind::Float if UTF8 || self.minor != MinorVersion::Zero => {
                     slot[0] = tag::NEW_FLOAT;
                     slot[1..9].copy_from_slice(&node.value.to_be_bytes());
@@ -190,6 +177,26 @@ impl<'a> Walk<'a> {
             segment = nodes[self.at..self.end].iter();
         };
         (total - rest.len(), stop)
+    }
+
+    /// What comes behind the nodes up to the end: whether it is `[]`, or why the walk comes back.
+    fn ends(&mut self) -> Result<bool, Stop> {
+        self.at = self.end;
+        match self.open.pop() {
+            Some(Open::Nil(outer)) => {
+                self.end = outer;
+                Ok(true)
+            }
+            Some(Open::Jump(from, to)) => {
+                (self.at, self.end) = (from, to);
+                Ok(false)
+            }
+            Some(Open::Size(place, outer)) => {
+                self.end = outer;
+                Err(Stop::Size(place))
+            }
+            None => Err(Stop::Done),
+        }
     }
 
     /// What takes more than a slot, or more thought, behind so many bytes: how many bytes it took, and why it comes back.
@@ -294,6 +301,17 @@ fn head(slot: &mut [u8; SLOT], tag: u8, size: u32) -> usize {
     slot[0] = tag;
     slot[1..5].copy_from_slice(&size.to_be_bytes());
     5
+}
+
+#[inline(always)]
+fn tuple(slot: &mut [u8; SLOT], size: u32) -> usize {
+    match u8::try_from(size) {
+        Ok(size) => {
+            [slot[0], slot[1]] = [tag::SMALL_TUPLE, size];
+            2
+        }
+        Err(_) => head(slot, tag::LARGE_TUPLE, size),
+    }
 }
 
 #[inline(always)]

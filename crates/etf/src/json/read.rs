@@ -228,19 +228,7 @@ impl<'a> Reader<'a> {
                 return self.begun(Open::Map, b']');
             }
             "$fun" => return self.function(),
-            "$int" => {
-                let text = self.text()?;
-                let (negative, digits) = match text.strip_prefix('-') {
-                    Some(digits) => (true, digits),
-                    None => (false, &*text),
-                };
-                let magnitude = match digits.strip_prefix("16#") {
-                    Some(digits) => integer::magnitude(digits, 16),
-                    None => integer::magnitude(digits, 10),
-                };
-                let Some(magnitude) = magnitude else { return self.fail("no integer") };
-                self.builder.big(negative, &magnitude);
-            }
+            "$int" => self.big()?,
             "$atom" => {
                 let name = self.text()?;
                 self.built(|builder| builder.atom(&name))?;
@@ -265,17 +253,7 @@ impl<'a> Reader<'a> {
                 let (node, [id, serial, creation]) = self.pid()?;
                 self.built(|builder| builder.pid(&node, id, serial, creation))?;
             }
-            "$port" => {
-                let node = self.node()?;
-                self.expect(b',')?;
-                self.name("id")?;
-                let Ok(id) = self.text()?.parse() else { return self.fail("no number of 64 bits") };
-                self.expect(b',')?;
-                self.name("creation")?;
-                let creation = self.integer()?;
-                self.expect(b'}')?;
-                self.built(|builder| builder.port(&node, id, creation))?;
-            }
+            "$port" => self.port()?,
             "$ref" => self.reference()?,
             "$export" => {
                 self.expect(b'[')?;
@@ -294,6 +272,33 @@ impl<'a> Reader<'a> {
         }
         self.expect(b'}')?;
         Ok(true)
+    }
+
+    fn big(&mut self) -> Taken<()> {
+        let text = self.text()?;
+        let (negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, &*text),
+        };
+        let magnitude = match digits.strip_prefix("16#") {
+            Some(digits) => integer::magnitude(digits, 16),
+            None => integer::magnitude(digits, 10),
+        };
+        let Some(magnitude) = magnitude else { return self.fail("no integer") };
+        self.builder.big(negative, &magnitude);
+        Ok(())
+    }
+
+    fn port(&mut self) -> Taken<()> {
+        let node = self.node()?;
+        self.expect(b',')?;
+        self.name("id")?;
+        let Ok(id) = self.text()?.parse() else { return self.fail("no number of 64 bits") };
+        self.expect(b',')?;
+        self.name("creation")?;
+        let creation = self.integer()?;
+        self.expect(b'}')?;
+        self.built(|builder| builder.port(&node, id, creation))
     }
 
     fn reference(&mut self) -> Taken<()> {

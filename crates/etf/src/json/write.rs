@@ -105,6 +105,13 @@ fn lossless<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
                 rest.extend([Rest::Text("]}"), Rest::Pairs(pairs, true)]);
             }
         }
+        identifier => self::identifier(identifier, out, rest),
+    }
+}
+
+/// What names a process, a port, a reference or a function.
+fn identifier<'a>(identifier: TermKind<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
+    match identifier {
         TermKind::Pid(pid) => {
             out.push_str("{\"$pid\":");
             pid_fields(pid, out);
@@ -148,6 +155,7 @@ fn lossless<'a>(term: Term<'a>, out: &mut String, rest: &mut Vec<Rest<'a>>) {
             rest.extend([Rest::Text("]}}"), Rest::Elements(function.free, true)]);
         }
         TermKind::Local(bytes) => encoded("$local", bytes, out),
+        _ => {}
     }
 }
 

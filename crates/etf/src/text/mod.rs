@@ -27,7 +27,7 @@ pub fn line(term: Term<'_>, unicode: bool) -> String {
     print::to_string(term, print::Style { strings: true, unicode })
 }
 
-/// As `io_lib:format("~p", [Term])`, or with `unicode` as `~tp`: what [`line`] gives, over lines of 80 columns.
+/// As `io_lib:format("~p", [Term])`, or with `unicode` as `~tp`: what [`line()`] gives, over lines of 80 columns.
 ///
 /// ```
 /// # use magpie_etf::text;

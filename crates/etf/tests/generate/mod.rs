@@ -42,6 +42,31 @@ pub(crate) fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
 fn write(random: &mut Random, depth: u64, out: &mut Vec<u8>) {
     let count = random.below(6) as u32;
     match random.below(if depth == 0 { 24 } else { 34 }) {
+        nth @ (0..=4 | 14..=16) => number(nth, random, out),
+        5..=8 => atom(random, out),
+        9 | 10 => counted(random, 109, out),
+        11 => {
+            let bytes: Vec<u8> = (0..=count).map(|_| random.next() as u8).collect();
+            out.push(77);
+            out.extend((bytes.len() as u32).to_be_bytes());
+            out.push(1 + random.below(8) as u8);
+            out.extend(bytes);
+        }
+        12 => out.push(106),
+        13 => {
+            out.extend([107, 0, count as u8]);
+            out.extend((0..count).map(|_| random.next() as u8));
+        }
+        21 => out.extend([104, 0]),
+        22 => out.extend([116, 0, 0, 0, 0]),
+        23 => out.extend([107, 0, 0]),
+        nth @ 17..=20 => identifier(nth, random, out),
+        nth => container(nth, random, depth, count, out),
+    }
+}
+
+fn number(nth: u64, random: &mut Random, out: &mut Vec<u8>) {
+    match nth {
         0 | 1 => out.extend([97, random.next() as u8]),
         2 => {
             let value = if random.below(2) == 0 { random.below(300) as i32 } else { random.next() as i32 };
@@ -65,20 +90,6 @@ fn write(random: &mut Random, depth: u64, out: &mut Vec<u8>) {
             field.resize(31, 0);
             out.extend(field);
         }
-        5..=8 => atom(random, out),
-        9 | 10 => counted(random, 109, out),
-        11 => {
-            let bytes: Vec<u8> = (0..=count).map(|_| random.next() as u8).collect();
-            out.push(77);
-            out.extend((bytes.len() as u32).to_be_bytes());
-            out.push(1 + random.below(8) as u8);
-            out.extend(bytes);
-        }
-        12 => out.push(106),
-        13 => {
-            out.extend([107, 0, count as u8]);
-            out.extend((0..count).map(|_| random.next() as u8));
-        }
         14 | 15 => {
             let length = random.below(12) as u8;
             out.extend([110, length, random.below(2) as u8]);
@@ -91,6 +102,12 @@ fn write(random: &mut Random, depth: u64, out: &mut Vec<u8>) {
             out.push(random.below(2) as u8);
             out.extend((0..length).map(|_| random.next() as u8));
         }
+        _ => {}
+    }
+}
+
+fn identifier(nth: u64, random: &mut Random, out: &mut Vec<u8>) {
+    match nth {
         17 => pid(random, out),
         18 => {
             let tag = [89, 102, 120][random.below(3) as usize];
@@ -129,9 +146,12 @@ fn write(random: &mut Random, depth: u64, out: &mut Vec<u8>) {
             atom(random, out);
             out.extend([97, random.below(256) as u8]);
         }
-        21 => out.extend([104, 0]),
-        22 => out.extend([116, 0, 0, 0, 0]),
-        23 => out.extend([107, 0, 0]),
+        _ => {}
+    }
+}
+
+fn container(nth: u64, random: &mut Random, depth: u64, count: u32, out: &mut Vec<u8>) {
+    match nth {
         24 | 25 => {
             if random.below(4) == 0 {
                 out.extend([105, 0, 0, 0, count as u8]);
