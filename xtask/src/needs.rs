@@ -25,7 +25,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("valgrind", "valgrind"),
-    ("erl", "erlang-base"),
+    ("erl", "erlang-base erlang-mnesia"),
     ("go", "golang-go"),
     ("postgres", "postgresql"),
     ("redis-server", "redis-server"),

@@ -1,8 +1,14 @@
 //! Where terms lie that are read as they are: each kind of source has its file.
 
+pub mod dets;
 pub mod directory;
+mod disk;
+mod disk_log;
+mod key;
+pub mod mnesia;
 mod parameter;
 pub mod postgresql;
+mod record;
 pub mod redis;
 mod redis_url;
 mod remote;
@@ -84,6 +90,7 @@ pub fn open(source: &TermSource, settings: &Terms) -> Result<Arc<dyn Source>, St
         SourceKind::Sqlite => Arc::new(sqlite::open(source, limits)?),
         SourceKind::Postgresql => Arc::new(postgresql::open(source, limits)?),
         SourceKind::Redis => Arc::new(redis::open(source, limits)?),
-        kind => return Err(format!("there is no source of the kind {kind:?}")),
+        SourceKind::Dets => Arc::new(dets::Dets::open(source, settings)?),
+        SourceKind::Mnesia => Arc::new(mnesia::Mnesia::open(source, settings)?),
     })
 }
