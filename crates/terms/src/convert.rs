@@ -1,5 +1,7 @@
 //! Terms from one form into another, as values: bytes in, bytes out.
 
+use std::fmt;
+
 use bytes::Bytes;
 use magpie_etf::json::{self, Mode};
 use magpie_etf::{Decoder, Encoder, Limits, Tape, Term, text};
@@ -86,7 +88,12 @@ impl Output {
         match (self, form) {
             (Self::Text(text), Form::Json(mode)) => json::write_json(term, mode, text),
             (Self::Text(out), Form::Text { over_lines: true }) => {
-                text::write_pretty(out, term, true).expect("a string takes all");
+                let from = out.len();
+                let mut bounded = Bounded { out, length_max: from + OVER_LINES_BYTES_MAX };
+                if text::write_pretty(&mut bounded, term, true).is_err() {
+                    out.truncate(from);
+                    out.push_str(&text::line(term, true));
+                }
             }
             (Self::Text(out), _) => out.push_str(&text::line(term, true)),
             (Self::Bytes(bytes), Form::Binary(encoder)) => return encode(encoder, term, bytes),
@@ -149,6 +156,24 @@ impl Output {
             Self::Bytes(bytes) => std::mem::take(bytes).into(),
             Self::Text(text) => std::mem::take(text).into_bytes().into(),
         }
+    }
+}
+
+/// What terms over lines may have; what is longer, as it may be by its indentation alone, stands on one line.
+const OVER_LINES_BYTES_MAX: usize = 8 << 20;
+
+struct Bounded<'a> {
+    out: &'a mut String,
+    length_max: usize,
+}
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.out.len() + text.len() > self.length_max {
+            return Err(fmt::Error);
+        }
+        self.out.push_str(text);
+        Ok(())
     }
 }
 

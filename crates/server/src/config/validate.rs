@@ -453,7 +453,7 @@ mod tests {
         }
         let direct = listen("127.0.0.1:5223", ListenKind::C2sTls, TlsMode::Optional);
         let errors = wrong(|config| config.listen = vec![direct]);
-        assert_eq!(errors, ["listen[0].tls: a listener of kind c2s-tls speaks nothing but TLS"]);
+        assert_eq!(errors, ["listen[0].tls: on a listener of kind c2s-tls there is no choice"]);
     }
 
     #[test]
