@@ -6,13 +6,13 @@ from terminal import Terminal
 
 
 class Profanity(Terminal):
-    def __init__(self, name, jid, arguments, tls, port):
+    def __init__(self, name, jid, arguments, tls, port, resource="profanity"):
         super().__init__(name, jid, arguments)
         self.tls = tls
         (self.home / "profanity").mkdir()
         accounts = self.home / "profanity" / "accounts"
         accounts.write_text(
-            f"[{jid}]\nenabled=true\njid={jid}\nresource=profanity\npassword={arguments.password}\n"
+            f"[{jid}]\nenabled=true\njid={jid}\nresource={resource}\npassword={arguments.password}\n"
             f"server={arguments.address}\nport={port}\ntls.policy={tls}\n"
         )
         accounts.chmod(0o600)

@@ -23,7 +23,7 @@ def checked(what):
     print(f"   ok  {what}")
 
 
-def eventually(what, condition, seconds=15, seen=lambda: ""):
+def eventually(what, condition, seconds=30, seen=lambda: ""):
     """Waits until the condition holds; blocks, so for programs in other processes."""
     deadline = time.monotonic() + seconds
     while not condition():

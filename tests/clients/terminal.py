@@ -2,9 +2,12 @@
 
 import os
 import pathlib
+import re
 import subprocess
 
 from scene import eventually
+
+SECONDS_MAX = 150
 
 
 class Terminal:
@@ -21,7 +24,9 @@ class Terminal:
         )
 
     def starts(self, *command):
-        self.tmux("-f", os.devnull, "new-session", "-d", "-s", "it", "-x", "160", "-y", "50", *command)
+        # Its end is certain: also when the terminal goes (SIGHUP, which `timeout` passes on and counts from), or nobody closes it.
+        ends = ["timeout", "--foreground", "--kill-after=5", str(SECONDS_MAX)]
+        self.tmux("-f", os.devnull, "new-session", "-d", "-s", "it", "-x", "160", "-y", "60", *ends, *command)
 
     def tmux(self, *words):
         done = subprocess.run(
@@ -43,11 +48,16 @@ class Terminal:
 
     def sees(self, what, *texts):
         def in_order():
-            screen = self.screen()
-            places = [screen.find(text) for text in texts]
-            return -1 not in places and places == sorted(places)
+            return re.search(".*".join(map(re.escape, texts)), self.screen(), re.DOTALL)
 
         eventually(f"{self.name}: {what}", in_order, seen=self.screen)
+
+    def reads(self, pattern):
+        """The group of a regular expression that the screen has."""
+        found = re.search(pattern, self.screen())
+        if not found:
+            raise SystemExit(f"   FAILED  {self.name}: sees no {pattern}\n{self.screen()}")
+        return found[1]
 
     def closes(self):
         subprocess.run(["tmux", "-S", self.socket, "kill-server"], env=self.environment, capture_output=True, timeout=30)
