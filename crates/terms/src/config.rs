@@ -1,11 +1,12 @@
 //! The configuration of the term service as types. Durations and sizes carry their unit in the name.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 /// `[terms]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Terms {
     /// Secrets, one of which each request must bring along (`Authorization: Bearer SECRET`). None: no request needs one; a listener on an
@@ -57,6 +58,13 @@ impl Default for Terms {
     }
 }
 
+impl fmt::Debug for Terms {
+    /// Without the tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms").field("source", &self.source).field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
 /// One `[[terms.function]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,7 +78,7 @@ pub struct TermFunction {
 }
 
 /// One `[[terms.source]]`: data that Erlang keeps, read at `GET /terms/NAME/KEY`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TermSource {
     /// Its name in the path. One without a name has the keys that begin with no other's: `GET /terms/KEY`.
@@ -95,6 +103,13 @@ pub struct TermSource {
     /// How the key in the path is read.
     #[serde(default)]
     pub key: KeyKind,
+}
+
+impl fmt::Debug for TermSource {
+    /// Without the address, which may have a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TermSource").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// What keeps terms.
