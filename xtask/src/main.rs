@@ -18,6 +18,7 @@ cargo xtask migration             from Prosody to Magpie by a file of XEP-0227
 cargo xtask kill [--against prosody] [--rounds N] [--seed N]
 cargo xtask kill-rooms [--rounds N] [--seed N]
 cargo xtask fuzz [TARGET]… [--seconds 60] [--seed N]
+cargo xtask bench-terms           Erlang's terms beside OTP, their service beside Erlang's httpd
 cargo xtask instructions SCENARIO what an operation costs the server, function by function
 cargo xtask tidy                  what the compiler does not check: arrows, names, licences
 cargo xtask generate              docs/xeps.md, docs/doap.xml and docs/configuration.toml from the code
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         "kill" => parts::kill(&workspace, rest),
         "kill-rooms" => parts::kill_rooms(&workspace, rest),
         "fuzz" => parts::fuzz(&workspace, rest),
+        "bench-terms" => parts::bench_terms(&workspace, rest),
         "instructions" => instructions::instructions(&workspace, rest),
         "tidy" => tidy::tidy(&workspace),
         "generate" => generate(&workspace),

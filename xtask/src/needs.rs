@@ -25,11 +25,13 @@ const COMMANDS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("valgrind", "valgrind"),
-    ("erl", "erlang-base erlang-mnesia"),
+    ("erl", "erlang-base"),
     ("go", "golang-go"),
     ("postgres", "postgresql"),
     ("redis-server", "redis-server"),
 ];
+/// Applications of Erlang that are packages of their own, and which of what is wanted needs them.
+const APPLICATIONS: &[(&str, &str, &str)] = &[("erl", "mnesia", "erlang-mnesia"), ("inets", "inets", "erlang-inets")];
 /// Debian keeps the programs of PostgreSQL here, in a folder for each version.
 const POSTGRESQL: &str = "/usr/lib/postgresql";
 
@@ -40,6 +42,8 @@ pub(crate) fn commands(wanted: &[&str]) -> Result<(), String> {
         .filter(|(command, _)| wanted.contains(command) && !is_on_path(command))
         .flat_map(|(_, packages)| packages.split(' '))
         .collect();
+    let applications = APPLICATIONS.iter().filter(|(by, name, _)| wanted.contains(by) && !erlang_has(name));
+    missing.extend(applications.map(|(_, _, package)| *package));
     if wanted.contains(&"python3") && !python_makes_venvs() {
         missing.push("python3-venv");
     }
@@ -89,6 +93,12 @@ fn is_on_path(command: &str) -> bool {
     std::env::split_paths(&path).chain(versions).any(|folder| {
         fs::metadata(folder.join(command)).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     })
+}
+
+fn erlang_has(application: &str) -> bool {
+    let look = format!("halt(case code:lib_dir({application}) of {{error, _}} -> 1; _ -> 0 end).");
+    let status = Command::new("erl").args(["-noshell", "-eval", &look]).stdin(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn python_makes_venvs() -> bool {

@@ -187,6 +187,14 @@ pub(crate) fn fuzz(workspace: &Workspace, arguments: &[String]) -> Result<(), St
         .current_dir(&workspace.root))
 }
 
+/// Erlang's terms beside OTP and other crates, and the service of them beside Erlang's own; the arguments go to `magpie-load terms`.
+pub(crate) fn bench_terms(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
+    needs::commands(&["erl", "inets"])?;
+    run_cargo(workspace, &["build", "--release", "--locked", "-p", "magpie", "-p", "magpie-load"])?;
+    run_cargo(workspace, &["bench", "--locked", "-p", "magpie-etf", "--bench", "otp"])?;
+    run(Command::new(workspace.target.join("release/magpie-load")).arg("terms").args(arguments))
+}
+
 fn python_script(workspace: &Workspace, script: &str, arguments: &[String]) -> Result<(), String> {
     if let Some(peer) = peer(arguments) {
         needs::commands(&[peer])?;
