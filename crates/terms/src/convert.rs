@@ -182,3 +182,24 @@ fn encode(encoder: Encoder, term: Term<'_>, bytes: &mut Vec<u8>) -> Result<(), P
         .encode_into(term, bytes)
         .map_err(|error| Problem::new(hyper::StatusCode::UNPROCESSABLE_ENTITY, "cannot-be-encoded", error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_term_that_indentation_makes_long_stands_on_one_line() {
+        let form = Form::Text { over_lines: true };
+        let written = |depth: usize| {
+            let term = [&[131][..], &[104, 2, 97, 1].repeat(depth), &[106]].concat();
+            let mut output = Output::of(form);
+            Converter::new(Form::Binary(Encoder::default()), form, 0).convert(&term, &mut output).unwrap();
+            String::from_utf8(output.take().into()).unwrap()
+        };
+        assert!(written(200).contains('\n'));
+        let long = written(200_000);
+        assert!(!long.contains('\n') && long.len() == 800_002, "{} bytes", long.len());
+    }
+}

@@ -239,3 +239,14 @@ fn a_connection_carries_many_requests_pipelined_too() {
     assert!((0..200).all(|number| text.contains(&format!("-{number}-"))));
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 201);
 }
+
+#[test]
+fn a_head_with_too_much_in_it_is_refused() {
+    let service = start(Terms::default());
+    let ask = |headers: &str| service.ask("GET", "/esi/echo_server:echo?x", headers, b"").status;
+    let headers = |count: usize| (0..count).map(|number| format!("X-{number}: y\r\n")).collect::<String>();
+    assert_eq!(ask(&headers(90)), 200);
+    assert_eq!(ask(&headers(110)), 431);
+    assert_eq!(ask(&format!("X-Long: {}\r\n", "y".repeat(400 << 10))), 431);
+    assert_eq!(ask(&headers(90)), 200);
+}

@@ -200,3 +200,25 @@ pub(crate) async fn whole(mut body: Incoming, coding: Coding, room: &Room, bytes
         input.consume(length);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn large_terms_wait_for_room_and_are_refused_when_none_gets_free() {
+        let room = Room::new(300_000);
+        let mut first = Collected::new(&room, 200_000);
+        first.push(&[0; 200_000]).await.unwrap();
+        let mut second = Collected::new(&room, 200_000);
+        // Small ones need no room.
+        second.push(&[0; SMALL_BYTES]).await.unwrap();
+        let problem = second.push(&[0; 100_000]).await.unwrap_err();
+        assert_eq!((problem.code(), problem.status()), ("busy", StatusCode::SERVICE_UNAVAILABLE));
+        first.clear();
+        second.push(&[0; 100_000]).await.unwrap();
+        assert_eq!(second.push(&[0; 100_000]).await.unwrap_err().code(), "too-large");
+    }
+}
