@@ -7,7 +7,7 @@ mod client;
 use std::sync::Arc;
 
 use client::{Running, start_with, term};
-use magpie_terms::config::Terms;
+use magpie_terms::config::{KeyKind, SourceKind, TermSource, Terms};
 use magpie_terms::functions::Functions;
 use magpie_terms::sources::{Found, Lookup, Source, SourceError};
 use serde_json::json;
@@ -117,4 +117,37 @@ fn what_is_wrong_with_a_source_is_told() {
         assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{key}");
     }
     assert_eq!(service.get("/terms/users/down").header("retry-after"), Some("5"));
+}
+
+#[test]
+fn tables_of_dets_and_mnesia_are_read_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let script = format!(
+        "{{ok, t}} = dets:open_file(t, [{{file, \"{path}/t.dets\"}}]), ok = dets:insert(t, {{42, <<\"Juliet\">>}}), ok = dets:close(t), \
+         application:set_env(mnesia, dir, \"{path}/mnesia\"), ok = mnesia:create_schema([node()]), ok = mnesia:start(), \
+         {{atomic, ok}} = mnesia:create_table(users, [{{disc_copies, [node()]}}]), \
+         {{atomic, ok}} = mnesia:transaction(fun() -> mnesia:write({{users, <<\"romeo\">>, [{{mail, \"r@v\"}}]}}) end), \
+         mnesia:dump_log(), stopped = mnesia:stop(), halt()."
+    );
+    let output = std::process::Command::new("erl").args(["-noshell", "-eval", &script]).output();
+    let output = output.expect("missing: erl\n  apt-get install --no-install-recommends erlang-base erlang-mnesia");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let source = |name: &str, kind: SourceKind, file: &str| TermSource {
+        name: name.into(),
+        kind,
+        path: folder.path().join(file),
+        url: String::new(),
+        query: String::new(),
+        suffix: String::new(),
+        key: KeyKind::Guess,
+    };
+    let source =
+        vec![source("table", SourceKind::Dets, "t.dets"), source("users", SourceKind::Mnesia, "mnesia/users.DCD")];
+    let service = start_with(Terms { source, ..Terms::default() }, Functions::default(), Vec::new());
+    assert_eq!(service.get("/terms/table/42?path=2").json(), "Juliet");
+    assert_eq!(service.get("/terms/users/romeo?path=3/mail&mode=readable").status, 404, "an atom is another key");
+    let romeo = service.get("/terms/users/%3C%3C%22romeo%22%3E%3E?path=3/mail&mode=readable");
+    assert_eq!((romeo.status, romeo.text()), (200, "\"r@v\"\n"));
+    assert_eq!(service.get("/terms/table/43").json()["code"], "no-such-key");
 }
