@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use client::{connect, start, start_with, term};
 use magpie_etf::{Tape, text};
-use magpie_terms::config::Terms;
+use magpie_terms::config::{TermFunction, Terms};
 use magpie_terms::functions::{Answering, Call, Deliver, EsiCall, Failure, Function, Functions, Reply};
 
 /// Evaluates Erlang with `Call(Term)` for a packet and its answer, and gives what it prints.
@@ -65,6 +65,26 @@ fn erlang_calls_and_casts() {
 fn binary(content: &str) -> String {
     let bytes: Vec<String> = content.bytes().map(|byte| byte.to_string()).collect();
     format!("<<{}>>", bytes.join(","))
+}
+
+#[test]
+fn calls_are_forwarded_with_their_arguments_as_a_term() {
+    let behind = start(Terms::default());
+    let function = |function: &str, path: &str| TermFunction {
+        module: "far".into(),
+        function: function.into(),
+        url: format!("http://{}{path}", behind.http),
+    };
+    // One answers with JSON, one with the same bytes, one not at all.
+    let function =
+        vec![function("json", "/terms/to-json"), function("bytes", "/esi/echo_server:echo"), function("none", "/none")];
+    let service = start(Terms { function, ..Terms::default() });
+    let said = erl(
+        service.bert.port(),
+        "Print(Call({call, far, json, [1, {a}]})), Print(Call({call, far, bytes, [1, {a}]})), \
+         {error, {user, 404, <<\"ForwardError\">>, _, []}} = Call({call, far, none, []})",
+    );
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["{reply,[1,{a}]}", "{reply,[1,{a}]}"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod erl;
+mod random;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,6 +13,7 @@ use erl::{Erl, expected, source};
 use magpie_terms::config::{SourceKind, Terms};
 use magpie_terms::sources::dets::Dets;
 use magpie_terms::sources::{Found, Source as _, SourceError};
+use random::Random;
 
 fn open(path: &Path) -> Dets {
     Dets::open(&source(SourceKind::Dets, path), &Terms::default()).unwrap()
@@ -127,19 +129,6 @@ async fn a_file_that_is_not_there_is_no_term_and_one_of_something_else_is_damage
     assert!(matches!(open(&path).get("a").await, Err(SourceError::Damaged(_))));
     assert!(matches!(open(folder.path()).get("a").await, Err(SourceError::Unavailable(_))));
     assert!(matches!(open(&path).get("A").await, Err(SourceError::Key(_))));
-}
-
-/// Numbers from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end as u64) as usize
-    }
 }
 
 #[tokio::test]

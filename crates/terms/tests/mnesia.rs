@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod erl;
+mod random;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,6 +14,7 @@ use magpie_etf::{Tape, TermKind};
 use magpie_terms::config::{SourceKind, Terms};
 use magpie_terms::sources::mnesia::Mnesia;
 use magpie_terms::sources::{Found, Source as _, SourceError};
+use random::Random;
 
 fn open(path: &Path) -> Mnesia {
     Mnesia::open(&source(SourceKind::Mnesia, path), &Terms::default()).unwrap()
@@ -236,19 +238,6 @@ async fn of_a_log_of_records_the_last_under_a_key_is_found_while_it_grows() {
 fn paths_that_name_no_table_are_refused() {
     for path in ["", "folder/things.DCL"] {
         assert!(Mnesia::open(&source(SourceKind::Mnesia, Path::new(path)), &Terms::default()).is_err(), "{path}");
-    }
-}
-
-/// Numbers from a seed (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % end as u64) as usize
     }
 }
 

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+mod start;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Child;
 
 pub(crate) struct Erl {
     child: Child,
@@ -15,23 +17,7 @@ impl Erl {
     /// Starts it; without `erl` this says what to install.
     pub(crate) fn start() -> Self {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/erl/oracle.erl");
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let run = format!(
-            "try {{ok, M, Code}} = compile:file({source:?}, [binary]), \
-             {{module, M}} = code:load_binary(M, {source:?}, Code), M:main({port}) \
-             catch C:E -> io:format(\"~p~n\", [{{C, E}}]), halt(1) end."
-        );
-        let child = Command::new("erl").args(["-noinput", "+S", "1:1", "-eval", &run]).stdin(Stdio::null()).spawn();
-        let child = match child {
-            Ok(child) => child,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                panic!("missing: erl\n  apt-get update && apt-get install --no-install-recommends erlang-base")
-            }
-            Err(error) => panic!("erl does not start: {error}"),
-        };
-        let (socket, _) = listener.accept().unwrap();
-        socket.set_nodelay(true).unwrap();
+        let (child, socket) = start::start(source, &["+S", "1:1"]);
         Self { child, socket: Some(socket) }
     }
 

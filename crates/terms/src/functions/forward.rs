@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client;
@@ -17,6 +17,7 @@ use magpie_etf::{Decoder, Tape, encode, json};
 use super::{Answering, Call, Deliver, EsiCall, EsiInput, Failure, Function, Reply};
 use crate::http::ERLANG_BINARY;
 use crate::http::body::Body;
+use crate::http::input::next_chunk;
 
 /// Headers that go on to the other server.
 const PASSED: [&str; 6] = ["accept", "accept-language", "authorization", "content-type", "cookie", "user-agent"];
@@ -93,16 +94,12 @@ impl Forward {
             return Ok(());
         }
         let mut body = answer.into_body();
-        while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await
-        {
-            let Ok(frame) = frame else {
+        while let Some(chunk) = next_chunk(&mut body).await {
+            let Ok(chunk) = chunk else {
                 deliver.abort().await;
                 return Ok(());
             };
-            if let Ok(chunk) = frame.into_data()
-                && !chunk.is_empty()
-                && deliver.send(chunk).await.is_err()
-            {
+            if !chunk.is_empty() && deliver.send(chunk).await.is_err() {
                 return Ok(());
             }
         }
@@ -120,10 +117,8 @@ impl Forward {
             answer.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
         let mut body = answer.into_body();
         let mut bytes = Vec::new();
-        while let Some(frame) = std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await
-        {
-            let frame = frame.map_err(|error| failed(502, error.to_string()))?;
-            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+        while let Some(chunk) = next_chunk(&mut body).await {
+            bytes.extend_from_slice(&chunk.map_err(|error| failed(502, error.to_string()))?);
             if bytes.len() > self.answer_bytes_max {
                 return Err(failed(502, format!("the answer has more than {} bytes", self.answer_bytes_max)));
             }

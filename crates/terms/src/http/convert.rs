@@ -49,7 +49,7 @@ impl Conversion {
                 Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", "a body can be gzip or zstd");
             refusal.with(ACCEPT_ENCODING, "gzip, zstd")
         })?;
-        let written = self.written(&options, is_stream);
+        let written = self.written(is_stream);
         let essence = written.split(';').next().unwrap_or(written);
         accepted(&head.headers, &[essence]).ok_or_else(|| {
             Refusal::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", format!("what there is here is {essence}"))
@@ -141,7 +141,7 @@ impl Conversion {
     }
 
     /// The media type of the answer. What is read from text are always several terms.
-    fn written(self, _: &Options, is_stream: bool) -> &'static str {
+    fn written(self, is_stream: bool) -> &'static str {
         match self {
             Self::ToJson if is_stream => NDJSON,
             Self::ToJson => JSON,

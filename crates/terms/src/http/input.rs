@@ -46,6 +46,12 @@ pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
     }
 }
 
+/// The next bytes of a body, as they come; trailers are none.
+pub(crate) async fn next_chunk(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
+    Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+}
+
 struct BodyReader {
     body: Incoming,
     chunk: Bytes,
@@ -181,9 +187,8 @@ pub(crate) async fn whole(mut body: Incoming, coding: Coding, room: &Room, bytes
     let mut collected = Collected::new(room, bytes_max);
     if coding == Coding::Identity {
         // Most come whole, with the head.
-        let first = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-        let first = first.transpose().map_err(|error| unreadable(&io::Error::other(error)))?;
-        let chunk = first.and_then(|frame| frame.into_data().ok()).unwrap_or_default();
+        let first = next_chunk(&mut body).await.transpose();
+        let chunk = first.map_err(|error| unreadable(&io::Error::other(error)))?.unwrap_or_default();
         if body.is_end_stream() && chunk.len() <= bytes_max {
             return Ok(Whole::Chunk(chunk));
         }
