@@ -157,12 +157,14 @@ struct Writer {
 
 impl Writer {
     const PROGRAM: &str = "\
-import sqlite3, sys
+import os, sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 for line in sys.stdin:
-    if line.startswith('toggle '):
-        for i in range(int(line.split()[1])):
-            db.execute('UPDATE users SET term = (SELECT term FROM users WHERE id = ?) WHERE id = 1', (42 + i % 2,))
+    if line == 'toggle\\n':
+        while not os.path.exists(sys.argv[1] + '.enough'):
+            for id in (42, 43):
+                db.execute('UPDATE users SET term = (SELECT term FROM users WHERE id = ?) WHERE id = 1', (id,))
+                time.sleep(0.001)
     else:
         db.execute(line).fetchall()
     print('done', flush=True)
@@ -213,7 +215,8 @@ async fn a_database_is_read_while_another_program_writes_to_it() {
         writer.tell(&format!("PRAGMA journal_mode = {journal}"));
         writer.tell("INSERT INTO users (id, term) SELECT 1, term FROM users WHERE id = 42");
         let terms = open(&path, QUERY, KeyKind::Guess);
-        writer.begin("toggle 200");
+        // Until the reader has seen enough: no count of writes is sure to last until its first look.
+        writer.begin("toggle");
         let mut seen = [0; 2];
         let began = Instant::now();
         while seen.contains(&0) || seen.iter().sum::<i32>() < 200 {
@@ -222,6 +225,7 @@ async fn a_database_is_read_while_another_program_writes_to_it() {
             seen[usize::from(got == JULIET)] += 1;
             assert!(began.elapsed() < Duration::from_secs(60), "{journal}: {seen:?}");
         }
+        std::fs::write(folder.path().join("users.db.enough"), "").unwrap();
         writer.end();
         assert_eq!(look(&terms, "1").await, JULIET, "{journal}: what was committed is seen");
     }
