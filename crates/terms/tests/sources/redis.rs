@@ -156,7 +156,7 @@ async fn a_server_that_says_nothing_is_unavailable_in_time_and_then_there_again(
     let began = Instant::now();
     let (first, second) = tokio::join!(look(&terms, "42"), look(&terms, "43"));
     assert!(first.ends_with("no answer in 1 s") && second.ends_with("no answer in 1 s"), "{first} {second}");
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(10));
     server.go_on();
     assert_eq!(look(&terms, "42").await, ROMEO);
     assert_eq!(look(&terms, "43").await, "nothing", "answers that came too late are nobody else's");

@@ -130,7 +130,7 @@ async fn a_value_that_is_too_long_is_not_read_and_a_query_that_takes_too_long_is
     for got in futures(lookups).await {
         assert!(got.ends_with("no answer in 1 s"), "{got}");
     }
-    assert!(began.elapsed() < Duration::from_secs(4));
+    assert!(began.elapsed() < Duration::from_secs(8), "one after the other");
 }
 
 async fn futures(lookups: impl Iterator<Item = impl Future<Output = String>>) -> Vec<String> {
@@ -243,7 +243,7 @@ async fn a_database_that_is_locked_for_too_long_is_unavailable_and_then_there_ag
     let began = Instant::now();
     let got = look(&terms, "42").await;
     assert!(got.starts_with("unavailable: "), "{got}");
-    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(began.elapsed() < Duration::from_secs(10));
     writer.tell("COMMIT");
     assert_eq!(look(&terms, "42").await, ROMEO);
 }
