@@ -75,6 +75,9 @@ pub struct TermFunction {
     pub function: String,
     /// Who answers, as `http://127.0.0.1:9000/add`. `{function}` stands for the function's name.
     pub url: String,
+    /// For `https`: the file with the authorities whose certificates count; without it those that the system trusts.
+    #[serde(default)]
+    pub ca_file: PathBuf,
 }
 
 /// One `[[terms.source]]`: data that Erlang keeps, read at `GET /terms/NAME/KEY`.

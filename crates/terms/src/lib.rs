@@ -12,5 +12,6 @@ mod problem;
 mod select;
 pub mod service;
 pub mod sources;
+mod tls;
 
 pub use service::{Misconfigured, Service};

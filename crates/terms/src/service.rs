@@ -55,8 +55,8 @@ impl Service {
         functions.set("echo_server", "echo", Arc::new(Echo));
         conversions::register(&mut functions, &settings, &sources);
         for (index, function) in settings.function.iter().enumerate() {
-            let forward = Forward::new(&function.url, settings.term_bytes_max)
-                .map_err(|message| Misconfigured { key: format!("terms.function[{index}].url"), message })?;
+            let forward = Forward::new(function, &settings)
+                .map_err(|message| Misconfigured { key: format!("terms.function[{index}]"), message })?;
             functions.set(&function.module, &function.function, Arc::new(forward));
         }
         let room = Room::new(settings.held_bytes_max.max(settings.term_bytes_max));

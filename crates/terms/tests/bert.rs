@@ -74,6 +74,7 @@ fn calls_are_forwarded_with_their_arguments_as_a_term() {
         module: "far".into(),
         function: function.into(),
         url: format!("http://{}{path}", behind.http),
+        ca_file: "".into(),
     };
     // One answers with JSON, one with the same bytes, one not at all.
     let function =

@@ -1,5 +1,6 @@
 //! Functions that are called by `Module:Function`: over the web as `mod_esi` calls them, over BERT-RPC with terms.
 
+mod connect;
 pub(crate) mod conversions;
 pub mod echo;
 pub mod forward;
@@ -81,6 +82,11 @@ impl Deliver {
     /// If there is nobody any more who would take it.
     pub async fn send(&self, chunk: impl Into<Bytes>) -> Result<(), Gone> {
         self.0.send(Ok(chunk.into())).await.map_err(|_| Gone)
+    }
+
+    /// Waits until nobody takes chunks any more.
+    pub async fn gone(&self) {
+        self.0.closed().await;
     }
 
     /// Ends the connection, so that nobody takes what was sent for the whole.

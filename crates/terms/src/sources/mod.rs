@@ -13,7 +13,6 @@ pub mod redis;
 mod redis_url;
 mod remote;
 pub mod sqlite;
-mod tls;
 
 use std::fmt;
 use std::future::Future;
