@@ -5,6 +5,7 @@
 pub mod bert;
 pub mod config;
 mod convert;
+mod counters;
 pub mod functions;
 pub mod http;
 mod idle;
@@ -14,4 +15,5 @@ pub mod service;
 pub mod sources;
 mod tls;
 
+pub use counters::Family;
 pub use service::{Misconfigured, Service};

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
 
 use super::{Fault, Packet, no_reply, reply, stream_follows};
+use crate::counters::{CallEnd, Protocol};
 use crate::functions::{Call, Reply, Unknown};
 use crate::http::input::Collected;
 use crate::idle::Idle;
@@ -32,7 +33,8 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = Idle::new(stream, Duration::from_secs(service.settings().idle_seconds_max));
+    let open = service.counters().connection(Protocol::Bert);
+    let idle = Idle::new(stream, open, Duration::from_secs(service.state().settings.idle_seconds_max));
     let (read, write) = tokio::io::split(idle);
     let mut connection = Connection {
         service,
@@ -40,7 +42,7 @@ where
         reader: BufReader::new(read),
         writer: write,
         decoder: Decoder::new(Limits {
-            inflated_bytes_max: service.settings().inflated_bytes_max,
+            inflated_bytes_max: service.state().settings.inflated_bytes_max,
             ..Limits::default()
         }),
     };
@@ -62,6 +64,7 @@ where
             }
             Some(Err(fault)) => {
                 tracing::debug!(%peer, ?fault, "a packet of BERT-RPC is no call");
+                service.counters().bad_packet();
                 connection.write(&fault.packet()).await?;
                 if matches!(fault, Fault::Header(_)) || has_stream {
                     // Where the next packet begins is not known.
@@ -100,11 +103,12 @@ where
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         };
-        let bytes_max = self.service.settings().term_bytes_max;
+        let state = self.service.state();
+        let bytes_max = state.settings.term_bytes_max;
         if length > bytes_max {
             return Ok(Some(Err(Fault::Header(format!("a packet of {length} bytes is more than {bytes_max}")))));
         }
-        let mut packet = Collected::new(self.service.room(), bytes_max);
+        let mut packet = Collected::new(&state.room, bytes_max);
         let mut chunk = vec![0; length.min(CHUNK_BYTES)];
         while packet.bytes.len() < length {
             let wanted = (length - packet.bytes.len()).min(CHUNK_BYTES);
@@ -118,17 +122,18 @@ where
 
     async fn call(&mut self, asked: Asked) -> io::Result<()> {
         let Asked { is_cast, module, function, arguments, has_stream } = asked;
-        let behind = match self.service.functions().get(&module, &function) {
+        let state = self.service.state();
+        let behind = match state.functions.get(&module, &function) {
             Ok(behind) => Ok(Arc::clone(behind)),
             Err(Unknown::Module) => Err(Fault::NoModule(format!("there is no module {module}"))),
             Err(Unknown::Function) => Err(Fault::NoFunction(format!("there is no function {module}:{function}"))),
         };
         let (chunks, stream) = mpsc::channel(1);
         let call = Call { module, function, arguments, stream: has_stream.then_some(stream) };
-        let seconds = Duration::from_secs(self.service.settings().function_seconds_max);
+        let seconds = Duration::from_secs(state.settings.function_seconds_max);
         let peer = self.peer;
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let casts = self.service.casts();
+        let (casts, counters) = (self.service.casts(), Arc::clone(self.service.counters()));
         let feed = async move { if has_stream { feed(reader, chunks).await } else { Ok(()) } };
         let answer = async move {
             if is_cast {
@@ -136,28 +141,44 @@ where
                     (Ok(behind), Ok(running)) => {
                         tokio::spawn(async move {
                             let _running = running;
-                            if let Ok(Err(failure)) = tokio::time::timeout(seconds, behind.call(call)).await {
-                                tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
-                            }
+                            let end = match tokio::time::timeout(seconds, behind.call(call)).await {
+                                Ok(Ok(_)) => CallEnd::Reply,
+                                Ok(Err(failure)) => {
+                                    tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
+                                    CallEnd::User
+                                }
+                                Err(_) => CallEnd::Server,
+                            };
+                            counters.call(is_cast, end);
                         });
                         no_reply()
                     }
-                    (Err(fault), _) => fault.packet(),
-                    (_, Err(_)) => Fault::Server("too many casts run".to_owned()).packet(),
+                    (behind, _) => {
+                        counters.call(is_cast, CallEnd::Server);
+                        let too_many = || Fault::Server("too many casts run".to_owned());
+                        behind.err().unwrap_or_else(too_many).packet()
+                    }
                 };
                 return send(writer, &outcome).await;
             }
-            let behind = match behind {
-                Ok(behind) => behind,
-                Err(fault) => return send(writer, &fault.packet()).await,
-            };
-            let outcome = match tokio::time::timeout(seconds, behind.call(call)).await {
-                Ok(outcome) => outcome.map_err(Fault::User),
-                Err(_) => Err(Fault::Server(format!("no answer in {} seconds", seconds.as_secs()))),
+            let outcome = match behind {
+                Ok(behind) => match tokio::time::timeout(seconds, behind.call(call)).await {
+                    Ok(outcome) => outcome.map_err(Fault::User),
+                    Err(_) => Err(Fault::Server(format!("no answer in {} seconds", seconds.as_secs()))),
+                },
+                Err(fault) => Err(fault),
             };
             let packet = outcome.and_then(|Reply { result, stream }| {
                 reply(result.root()).map(|packet| (packet, stream)).map_err(Fault::Server)
             });
+            counters.call(
+                is_cast,
+                match &packet {
+                    Ok(_) => CallEnd::Reply,
+                    Err(Fault::User(_)) => CallEnd::User,
+                    Err(_) => CallEnd::Server,
+                },
+            );
             match packet {
                 Ok((packet, None)) => send(writer, &packet).await,
                 Ok((packet, Some(mut stream))) => {

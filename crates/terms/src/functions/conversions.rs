@@ -11,16 +11,15 @@ use magpie_etf::{Decoder, Limits, Tape, Term, text};
 use super::{Answering, Call, Deliver, EsiCall, Failure, Function, Functions, Reply};
 use crate::bert::{binary, elements};
 use crate::config::Terms;
-use crate::service;
-use crate::sources::Source;
+use crate::service::{self, Place};
 
-/// Adds them.
-pub(crate) fn register(functions: &mut Functions, settings: &Terms, sources: &[(String, Arc<dyn Source>)]) {
+/// Adds those whose names nothing else is behind.
+pub(crate) fn register(functions: &mut Functions, settings: &Terms, sources: &Arc<[Place]>) {
     let limits = Limits { inflated_bytes_max: settings.inflated_bytes_max, ..Limits::default() };
     for (name, what) in
         [("to_json", What::ToJson), ("from_json", What::FromJson), ("to_text", What::ToText), ("get", What::Get)]
     {
-        functions.set("terms", name, Arc::new(Conversion { what, limits, sources: sources.into() }));
+        functions.set_unless_known("terms", name, Arc::new(Conversion { what, limits, sources: Arc::clone(sources) }));
     }
 }
 
@@ -35,7 +34,7 @@ enum What {
 struct Conversion {
     what: What,
     limits: Limits,
-    sources: Arc<[(String, Arc<dyn Source>)]>,
+    sources: Arc<[Place]>,
 }
 
 impl Function for Conversion {

@@ -162,6 +162,13 @@ impl Functions {
         self.modules.entry(module.into()).or_default().insert(function.into(), behind);
     }
 
+    /// Sets what is behind a name that nothing is behind yet, `*` included.
+    pub(crate) fn set_unless_known(&mut self, module: &str, function: &str, behind: Arc<dyn Function>) {
+        if self.get(module, function).is_err() {
+            self.set(module, function, behind);
+        }
+    }
+
     /// What is behind a name.
     pub fn get(&self, module: &str, function: &str) -> Result<&Arc<dyn Function>, Unknown> {
         let functions = self.modules.get(module).ok_or(Unknown::Module)?;

@@ -98,12 +98,20 @@ pub(crate) fn unreadable(error: &io::Error) -> Problem {
 
 /// The room for large terms, which all requests share.
 #[derive(Clone, Debug)]
-pub(crate) struct Room(Arc<Semaphore>);
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    bytes: usize,
+}
 
 impl Room {
     /// So many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        Self { free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))), bytes }
+    }
+
+    /// How large it is.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -143,7 +151,7 @@ impl Collected {
         if length > SMALL_BYTES && length > taken {
             // By doubling, as the vector grows.
             let wanted = (length.max(taken * 2).min(self.bytes_max) - taken) as u32;
-            let acquired = Arc::clone(&self.room.0).acquire_many_owned(wanted);
+            let acquired = Arc::clone(&self.room.free).acquire_many_owned(wanted);
             match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
                 Ok(Ok(permit)) => match &mut self.taken {
                     Some(taken) => taken.merge(permit),

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use super::body::{Aborted, Chunks};
 use super::input::{Collected, Input, Room, unreadable};
 use super::negotiate::Coding;
 use crate::convert::{Converter, Form, Output};
+use crate::counters::{Counters, Route};
 use crate::problem::Problem;
 
 /// An answer's chunk is sent when it has so many bytes, or when no more input is there.
@@ -61,6 +63,10 @@ pub(crate) struct Conversion {
     pub(crate) room: Room,
     /// Bytes of one term.
     pub(crate) term_bytes_max: usize,
+    /// What is converted is counted.
+    pub(crate) counters: Arc<Counters>,
+    /// As what.
+    pub(crate) route: Route,
 }
 
 impl Conversion {
@@ -142,10 +148,13 @@ impl Pump {
                 }
                 Next::Problem(problem) | Next::Broken(problem) => Err(problem),
             };
-            if let Err(problem) = outcome
-                && (self.failed(problem).is_break() || is_broken)
-            {
-                return Ok(());
+            match outcome {
+                Ok(()) => self.of.counters.converted(self.of.route, 1),
+                Err(problem) => {
+                    if self.failed(problem).is_break() || is_broken {
+                        return Ok(());
+                    }
+                }
             }
             self.number += 1;
             if self.output.len() >= CHUNK_BYTES {
