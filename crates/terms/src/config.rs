@@ -89,8 +89,8 @@ pub struct TermSource {
     pub name: String,
     /// What keeps the terms.
     pub kind: SourceKind,
-    /// `directory`: the folder. `dets`, `sqlite`: the file. `mnesia`: a table's `.DCD` or `.DAT` file, or a file of records that
-    /// `disk_log` wrote.
+    /// `directory`: the folder. `dets`, `sqlite`: the file. `mnesia`: a table's `.DCD` or `.DAT` file. `disk-log`: the name that
+    /// `disk_log` was given, without `.1` or `.idx`.
     #[serde(default)]
     pub path: PathBuf,
     /// `postgresql`, `redis`: where the server is, as `postgresql://user:password@host/database` or `redis://host:6379/0`.
@@ -123,6 +123,8 @@ pub enum SourceKind {
     Directory,
     /// A file of DETS.
     Dets,
+    /// A log of records that `disk_log` wrote.
+    DiskLog,
     /// A table of Mnesia.
     Mnesia,
     /// A column of a PostgreSQL database.
@@ -137,7 +139,7 @@ pub enum SourceKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyKind {
-    /// `dets`, `mnesia`: as Erlang's syntax has it (`42`, `ok`, `{a,1}`), and as a binary where it is no term. Databases: a whole number
+    /// `dets`, `mnesia`, `disk-log`: as Erlang's syntax has it (`42`, `ok`, `{a,1}`), and as a binary where it is no term. Databases: a whole number
     /// where it is one, or else text.
     #[default]
     Guess,
