@@ -14,6 +14,7 @@ mod select;
 pub mod service;
 pub mod sources;
 mod tls;
+mod turns;
 
 pub use counters::Family;
 pub use service::{Misconfigured, Service};

@@ -13,6 +13,7 @@ use crate::functions::forward::Forward;
 use crate::functions::{Functions, conversions};
 use crate::http::input::Room;
 use crate::sources::{self, Found, Source, SourceError};
+use crate::turns::Turns;
 
 /// Casts of BERT-RPC that run at once.
 const CASTS_MAX: usize = 1024;
@@ -103,6 +104,7 @@ pub(crate) struct State {
     pub(crate) settings: Terms,
     pub(crate) functions: Functions,
     pub(crate) room: Room,
+    pub(crate) turns: Turns,
     pub(crate) counters: Arc<Counters>,
     sources: Arc<[Place]>,
 }
@@ -145,13 +147,14 @@ impl State {
             functions.set(&function.module, &function.function, Arc::new(forward));
         }
         functions.set_unless_known("echo_server", "echo", Arc::new(Echo));
-        conversions::register(&mut functions, &settings, &sources);
+        let turns = before.map(|before| before.turns.clone()).unwrap_or_default();
+        conversions::register(&mut functions, &settings, &sources, &turns);
         let held_bytes_max = settings.held_bytes_max.max(settings.term_bytes_max);
         let room = match before.filter(|before| before.room.bytes() == held_bytes_max) {
             Some(before) => before.room.clone(),
             None => Room::new(held_bytes_max),
         };
-        Ok(Self { settings, functions, room, counters: Arc::clone(counters), sources })
+        Ok(Self { settings, functions, room, turns, counters: Arc::clone(counters), sources })
     }
 
     /// The source that has a key, and its key there.

@@ -16,6 +16,7 @@ use crate::functions::{Call, Reply, Unknown};
 use crate::http::input::Collected;
 use crate::idle::Idle;
 use crate::service::{Service, stopped};
+use crate::turns::weight;
 
 /// Bytes of a stream that are read at once.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -117,7 +118,8 @@ where
                 return Ok(Some(Err(Fault::Header(problem.detail().to_owned()))));
             }
         }
-        Ok(Some(Packet::read(&mut self.decoder, &packet.bytes)))
+        let turn = state.turns.wait(weight(&packet.bytes)).await;
+        Ok(Some(turn.run(|| Packet::read(&mut self.decoder, &packet.bytes))))
     }
 
     async fn call(&mut self, asked: Asked) -> io::Result<()> {
@@ -133,6 +135,7 @@ where
         let seconds = Duration::from_secs(state.settings.function_seconds_max);
         let peer = self.peer;
         let (reader, writer) = (&mut self.reader, &mut self.writer);
+        let turns = state.turns.clone();
         let (casts, counters) = (self.service.casts(), Arc::clone(self.service.counters()));
         let feed = async move { if has_stream { feed(reader, chunks).await } else { Ok(()) } };
         let answer = async move {
@@ -168,9 +171,13 @@ where
                 },
                 Err(fault) => Err(fault),
             };
-            let packet = outcome.and_then(|Reply { result, stream }| {
-                reply(result.root()).map(|packet| (packet, stream)).map_err(Fault::Server)
-            });
+            let packet = match outcome {
+                Ok(Reply { result, stream }) => {
+                    let turn = turns.wait(result.weight()).await;
+                    turn.run(|| reply(result.root())).map(|packet| (packet, stream)).map_err(Fault::Server)
+                }
+                Err(fault) => Err(fault),
+            };
             counters.call(
                 is_cast,
                 match &packet {

@@ -17,6 +17,7 @@ use crate::convert::{Converter, Form, Output, consult};
 use crate::counters::Route;
 use crate::problem::Problem;
 use crate::service::State;
+use crate::turns::weight;
 
 /// Answers of fewer bytes are not compressed.
 const COMPRESSED_BYTES_MIN: usize = 1024;
@@ -78,6 +79,7 @@ impl Conversion {
                 coding: answer_coding,
                 go_on: options.go_on,
                 room: state.room.clone(),
+                turns: state.turns.clone(),
                 counters: Arc::clone(&state.counters),
                 route: self.route(),
                 term_bytes_max: settings.term_bytes_max,
@@ -86,9 +88,10 @@ impl Conversion {
             return Ok(respond(Body::Stream(first, rest), written, answer_coding));
         }
         let term = whole(body, coding, &state.room, settings.term_bytes_max).await?;
-        let (output, terms) = stream::aside(term.bytes().len(), || self.convert(converter, to, term.bytes()))?;
+        let turn = state.turns.wait(weight(term.bytes())).await;
+        let (output, terms) = turn.run(|| self.convert(converter, to, term.bytes()))?;
         state.counters.converted(self.route(), terms);
-        Ok(respond_whole(output, written, answer_coding))
+        Ok(respond_whole(state, output, written, answer_coding).await)
     }
 
     /// The terms in the other form, and how many.
@@ -170,12 +173,17 @@ impl Conversion {
 }
 
 /// An answer that is there, compressed if that is wanted and is worth it.
-pub(super) fn respond_whole(mut output: Output, media_type: &'static str, coding: Coding) -> Response<Body> {
+pub(super) async fn respond_whole(
+    state: &State,
+    mut output: Output,
+    media_type: &'static str,
+    coding: Coding,
+) -> Response<Body> {
     let whole = output.take();
     if coding == Coding::Identity || whole.len() < COMPRESSED_BYTES_MIN {
         return respond(Body::Whole(whole), media_type, Coding::Identity);
     }
-    let compressed = stream::aside(whole.len(), || stream::compressed(coding, whole));
+    let compressed = state.turns.wait(whole.len()).await.run(|| stream::compressed(coding, whole));
     respond(Body::Whole(compressed), media_type, coding)
 }
 

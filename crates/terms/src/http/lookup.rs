@@ -12,12 +12,13 @@ use super::body::Body;
 use super::convert::respond_whole;
 use super::negotiate::{accepted, accepted_coding};
 use super::options::Options;
-use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT, stream};
+use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT};
 use crate::convert::{Form, Output};
 use crate::problem::Problem;
 use crate::select::{Part, select};
 use crate::service::State;
 use crate::sources::{Found, SourceError};
+use crate::turns::weight;
 
 const PARAMETERS: [&str; 6] = ["path", "mode", "layout", "minor_version", "compressed", "deterministic"];
 
@@ -51,8 +52,8 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
         _ => (Form::Text { over_lines: options.over_lines.unwrap_or(true) }, TEXT),
     };
     let limits = Limits { inflated_bytes_max: state.settings.inflated_bytes_max, ..Limits::default() };
-    let output = stream::aside(found.bytes.len(), || shown(&found, &options, form, limits))?;
-    let mut response = respond_whole(output, media_type, coding);
+    let output = state.turns.wait(weight(&found.bytes)).await.run(|| shown(&found, &options, form, limits))?;
+    let mut response = respond_whole(state, output, media_type, coding).await;
     response.headers_mut().insert(ETAG, tag);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)
