@@ -18,6 +18,9 @@ use crate::turns::Turns;
 /// Casts of BERT-RPC that run at once.
 const CASTS_MAX: usize = 1024;
 
+/// A source that knows what it waits for says so in time by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The term service.
 #[derive(Debug)]
 pub struct Service {
@@ -54,7 +57,7 @@ impl Service {
         let counters = Arc::<Counters>::default();
         let place = |(name, source): (String, Arc<dyn Source>)| {
             let counted = counters.lookups(&name);
-            Place { name, source, configured: None, counted }
+            Place { name, source, configured: None, counted, time_max: Duration::ZERO }
         };
         let sources: Vec<Place> = sources.into_iter().map(place).collect();
         let state = State::new(settings, &functions, &sources, &counters, None)?;
@@ -120,7 +123,9 @@ impl State {
         let is_same =
             |limit: fn(&Terms) -> u64| before.is_some_and(|before| limit(&before.settings) == limit(&settings));
         let same_limits = is_same(|terms| terms.term_bytes_max as u64) && is_same(|terms| terms.source_seconds_max);
+        let time_max = Duration::from_secs(settings.source_seconds_max);
         let mut sources = registered.to_vec();
+        sources.iter_mut().for_each(|place| place.time_max = time_max);
         for (index, source) in settings.source.iter().enumerate() {
             let wrong = |message| Misconfigured { key: format!("terms.source[{index}]"), message };
             if sources.iter().any(|place| place.name == source.name) {
@@ -136,6 +141,7 @@ impl State {
                     source: sources::open(source, &settings).map_err(wrong)?,
                     configured: Some(source.clone()),
                     counted: counters.lookups(&source.name),
+                    time_max,
                 },
             });
         }
@@ -171,12 +177,16 @@ pub(crate) struct Place {
     /// How; none if it was not the configuration that made it.
     configured: Option<TermSource>,
     counted: Arc<Lookups>,
+    time_max: Duration,
 }
 
 impl Place {
     /// The term under a key.
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Found>, SourceError> {
-        let outcome = self.source.get(key).await;
+        let looking = tokio::time::timeout(self.time_max + GRACE, self.source.get(key));
+        let outcome = looking
+            .await
+            .unwrap_or_else(|_| Err(SourceError::Unavailable(format!("no answer in {} s", self.time_max.as_secs()))));
         self.counted.ended(&outcome);
         outcome
     }

@@ -45,6 +45,7 @@ fn erlang_calls_and_casts() {
          Print(Call({call, echo_server, echo, [#{k => true}]})), \
          Print(Call({call, echo_server, echo, [7]})), \
          Print(Call({call, terms, to_json, [{user, 1}]})), \
+         Print(Call({call, terms, to_text, [{user, 1}]})), \
          Print(Call({call, terms, from_json, [<<\"[1,2]\">>]})), \
          Print(Call({cast, echo_server, echo, [1]}))",
     );
@@ -56,6 +57,7 @@ fn erlang_calls_and_casts() {
             "{reply,{bert,dict,[{k,{bert,true}}]}}",
             "{reply,7}",
             &format!("{{reply,{}}}", binary("{\"$tuple\":[{\"$atom\":\"user\"},1]}")),
+            &format!("{{reply,{}}}", binary("{user,1}")),
             "{reply,[1,2]}",
             "{noreply}",
         ]

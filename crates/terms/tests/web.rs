@@ -214,6 +214,9 @@ fn pages_of_the_origins_that_are_named_may_ask() {
     let with = |origin: &str| service.ask("GET", "/esi/echo_server:echo?x", &format!("Origin: {origin}\r\n"), b"");
     assert_eq!(with("https://app.example").header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(with("https://evil.example").header("access-control-allow-origin"), None);
+    let open = start(Terms { origins: vec!["*".into()], ..Terms::default() });
+    let answer = open.ask("GET", "/esi/echo_server:echo?x", "Origin: https://evil.example\r\n", b"");
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://evil.example"));
     let preflight = service.ask("OPTIONS", "/terms/to-json", "Origin: https://app.example\r\n", b"");
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("https://app.example")));
 }

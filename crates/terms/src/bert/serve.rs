@@ -9,11 +9,12 @@ use bytes::Bytes;
 use magpie_etf::{Decoder, Limits, Tape};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::{Fault, Packet, no_reply, reply, stream_follows};
 use crate::counters::{CallEnd, Protocol};
 use crate::functions::{Call, Reply, Unknown};
-use crate::http::input::Collected;
+use crate::http::input::{Collected, Held};
 use crate::idle::Idle;
 use crate::service::{Service, stopped};
 use crate::turns::weight;
@@ -56,10 +57,10 @@ where
         };
         match packet {
             None => return Ok(()),
-            Some(Ok(Packet::Stream)) => has_stream = true,
-            Some(Ok(Packet::Info)) => {}
-            Some(Ok(Packet::Call { is_cast, module, function, arguments })) => {
-                let asked = Asked { is_cast, module, function, arguments, has_stream };
+            Some(Ok((Packet::Stream, _))) => has_stream = true,
+            Some(Ok((Packet::Info, _))) => {}
+            Some(Ok((Packet::Call { is_cast, module, function, arguments }, held))) => {
+                let asked = Asked { is_cast, module, function, arguments, has_stream, held };
                 connection.call(asked).await?;
                 has_stream = false;
             }
@@ -90,6 +91,8 @@ struct Asked {
     function: String,
     arguments: Tape<'static>,
     has_stream: bool,
+    /// Room for the arguments, while the function has them.
+    held: Held,
 }
 
 impl<R, W> Connection<'_, BufReader<R>, W>
@@ -98,7 +101,7 @@ where
     W: AsyncWrite + Unpin,
 {
     /// The next packet; none at the end.
-    async fn packet(&mut self) -> io::Result<Option<Result<Packet, Fault>>> {
+    async fn packet(&mut self) -> io::Result<Option<Result<(Packet, Held), Fault>>> {
         let length = match self.reader.read_u32().await {
             Ok(length) => length as usize,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -118,12 +121,13 @@ where
                 return Ok(Some(Err(Fault::Header(problem.detail().to_owned()))));
             }
         }
-        let turn = state.turns.wait(weight(&packet.bytes)).await;
-        Ok(Some(turn.run(|| Packet::read(&mut self.decoder, &packet.bytes))))
+        let (bytes, held) = packet.into_held();
+        let turn = state.turns.wait(weight(&bytes)).await;
+        Ok(Some(turn.run(|| Packet::read(&mut self.decoder, &bytes)).map(|packet| (packet, held))))
     }
 
     async fn call(&mut self, asked: Asked) -> io::Result<()> {
-        let Asked { is_cast, module, function, arguments, has_stream } = asked;
+        let Asked { is_cast, module, function, arguments, has_stream, held } = asked;
         let state = self.service.state();
         let behind = match state.functions.get(&module, &function) {
             Ok(behind) => Ok(Arc::clone(behind)),
@@ -133,9 +137,9 @@ where
         let (chunks, stream) = mpsc::channel(1);
         let call = Call { module, function, arguments, stream: has_stream.then_some(stream) };
         let seconds = Duration::from_secs(state.settings.function_seconds_max);
+        let idle = Duration::from_secs(state.settings.idle_seconds_max);
         let peer = self.peer;
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let turns = state.turns.clone();
         let (casts, counters) = (self.service.casts(), Arc::clone(self.service.counters()));
         let feed = async move { if has_stream { feed(reader, chunks).await } else { Ok(()) } };
         let answer = async move {
@@ -143,8 +147,8 @@ where
                 let outcome = match (behind, Arc::clone(casts).try_acquire_owned()) {
                     (Ok(behind), Ok(running)) => {
                         tokio::spawn(async move {
-                            let _running = running;
-                            let end = match tokio::time::timeout(seconds, behind.call(call)).await {
+                            let _running = (running, held);
+                            let end = match timeout(seconds, behind.call(call)).await {
                                 Ok(Ok(_)) => CallEnd::Reply,
                                 Ok(Err(failure)) => {
                                     tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
@@ -165,18 +169,24 @@ where
                 return send(writer, &outcome).await;
             }
             let outcome = match behind {
-                Ok(behind) => match tokio::time::timeout(seconds, behind.call(call)).await {
+                Ok(behind) => match timeout(seconds, behind.call(call)).await {
                     Ok(outcome) => outcome.map_err(Fault::User),
                     Err(_) => Err(Fault::Server(format!("no answer in {} seconds", seconds.as_secs()))),
                 },
                 Err(fault) => Err(fault),
             };
+            drop(held);
             let packet = match outcome {
                 Ok(Reply { result, stream }) => {
-                    let turn = turns.wait(result.weight()).await;
+                    let turn = state.turns.wait(result.weight()).await;
                     turn.run(|| reply(result.root())).map(|packet| (packet, stream)).map_err(Fault::Server)
                 }
                 Err(fault) => Err(fault),
+            };
+            let length = packet.as_ref().map_or(0, |(packet, _)| packet.len());
+            let (packet, _held) = match state.room.take(length).await {
+                Ok(held) => (packet, Some(held)),
+                Err(problem) => (Err(Fault::Server(problem.detail().to_owned())), None),
             };
             counters.call(
                 is_cast,
@@ -191,7 +201,7 @@ where
                 Ok((packet, Some(mut stream))) => {
                     send(writer, &stream_follows()).await?;
                     send(writer, &packet).await?;
-                    while let Some(chunk) = stream.recv().await {
+                    while let Some(chunk) = timeout(idle, stream.recv()).await.map_err(|_| io::ErrorKind::TimedOut)? {
                         send(writer, &chunk).await?;
                     }
                     send(writer, &[]).await

@@ -90,8 +90,9 @@ impl Conversion {
         let term = whole(body, coding, &state.room, settings.term_bytes_max).await?;
         let turn = state.turns.wait(weight(term.bytes())).await;
         let (output, terms) = turn.run(|| self.convert(converter, to, term.bytes()))?;
+        drop(term);
         state.counters.converted(self.route(), terms);
-        Ok(respond_whole(state, output, written, answer_coding).await)
+        respond_whole(state, output, written, answer_coding).await
     }
 
     /// The terms in the other form, and how many.
@@ -178,13 +179,14 @@ pub(super) async fn respond_whole(
     mut output: Output,
     media_type: &'static str,
     coding: Coding,
-) -> Response<Body> {
-    let whole = output.take();
+) -> Answer {
+    // Until it has gone: who reads slowly must not keep more than others leave.
+    let whole = state.room.hold(output.take()).await?;
     if coding == Coding::Identity || whole.len() < COMPRESSED_BYTES_MIN {
-        return respond(Body::Whole(whole), media_type, Coding::Identity);
+        return Ok(respond(Body::Whole(whole), media_type, Coding::Identity));
     }
     let compressed = state.turns.wait(whole.len()).await.run(|| stream::compressed(coding, whole));
-    respond(Body::Whole(compressed), media_type, coding)
+    Ok(respond(Body::Whole(compressed), media_type, coding))
 }
 
 fn respond(body: Body, media_type: &'static str, coding: Coding) -> Response<Body> {

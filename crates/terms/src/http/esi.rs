@@ -15,7 +15,7 @@ use hyper::{Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::body::{Aborted, Body, Chunks};
-use super::input::{Whole, whole};
+use super::input::{Held, Whole, whole};
 use super::negotiate::content_coding;
 use super::{Answer, Refusal};
 use crate::functions::{Deliver, EsiCall, EsiInput, Unknown};
@@ -56,36 +56,45 @@ pub(super) async fn answer(state: &State, peer: SocketAddr, head: Parts, body: I
         Unknown::Module => Refusal::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module"),
         Unknown::Function => Refusal::new(StatusCode::NOT_FOUND, "no-such-function", "the module has no such function"),
     })?;
-    let input = input(state, &head, called.rest, body).await?;
+    let (input, held) = input(state, &head, called.rest, body).await?;
     let (module, name) = (called.module.to_owned(), called.function.to_owned());
     let call = EsiCall { module, function: name, method: head.method, input, headers: head.headers, peer };
     if let Some(answer) = function.esi_at_once(&call) {
         let (status, headers, content) = head_of(answer).ok_or_else(bad_answer)?;
-        return Ok(response(status, headers, Body::Chunked(content)));
+        drop((call, held));
+        return Ok(response(status, headers, Body::Chunked(state.room.hold(content).await?)));
     }
     let function = Arc::clone(function);
     let (chunks, delivered) = mpsc::channel(CHUNKS_MAX);
-    let running = Box::pin(async move { function.esi(&call, Deliver(chunks)).await });
+    let running = Box::pin(async move {
+        function.esi(&call, Deliver(chunks)).await;
+        drop(held);
+    });
     let seconds = state.settings.function_seconds_max;
     delivered_by(running, delivered, seconds).await
 }
 
-async fn input(state: &State, head: &Parts, rest: &str, body: Incoming) -> Result<EsiInput, Refusal> {
+/// What the function is asked, and the room that it takes while the function has it.
+async fn input(state: &State, head: &Parts, rest: &str, body: Incoming) -> Result<(EsiInput, Option<Held>), Refusal> {
     if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-        return Ok(EsiInput::Text(unreserved(rest.get(1..).unwrap_or_default())));
+        return Ok((EsiInput::Text(unreserved(rest.get(1..).unwrap_or_default())), None));
     }
     let coding = content_coding(&head.headers).ok_or_else(|| {
         Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", "a body can be gzip or zstd")
     })?;
     let bytes_max = state.settings.term_bytes_max;
-    let body: Bytes = match whole(body, coding, &state.room, bytes_max).await? {
-        Whole::Chunk(chunk) => chunk,
-        Whole::Collected(collected) => collected.bytes.into(),
+    let (body, held): (Bytes, _) = match whole(body, coding, &state.room, bytes_max).await? {
+        Whole::Chunk(chunk) => (chunk, None),
+        Whole::Collected(collected) => {
+            let (bytes, held) = collected.into_held();
+            (bytes.into(), Some(held))
+        }
     };
-    Ok(match head.method {
+    let input = match head.method {
         Method::POST => EsiInput::Body(body),
         _ => EsiInput::QueryAndBody(rest.strip_prefix('?').map(unreserved), body),
-    })
+    };
+    Ok((input, held))
 }
 
 /// What a path below an alias calls; none if it names no function. A POST's function is all that follows the module.

@@ -122,6 +122,55 @@ impl Room {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Room for so many bytes, once it is free; small ones need none.
+    ///
+    /// # Errors
+    /// If no room gets free.
+    pub(crate) async fn take(&self, bytes: usize) -> Result<Held, Problem> {
+        if bytes <= SMALL_BYTES {
+            return Ok(Held(None));
+        }
+        // What is longer than the whole room, as JSON may be, gets all of it.
+        self.acquire(bytes.min(self.bytes)).await.map(|permit| Held(Some(permit)))
+    }
+
+    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let acquired = Arc::clone(&self.free).acquire_many_owned(bytes);
+        match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let detail = "too many large terms at once: ask again in a while";
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+            }
+        }
+    }
+
+    /// Keeps room for bytes that are sent, until they have gone.
+    ///
+    /// # Errors
+    /// If no room gets free.
+    pub(crate) async fn hold(&self, bytes: Bytes) -> Result<Bytes, Problem> {
+        let held = self.take(bytes.len()).await?;
+        Ok(if held.0.is_some() { Bytes::from_owner(HeldBytes { bytes, _held: held }) } else { bytes })
+    }
+}
+
+/// Room that is taken, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(Option<OwnedSemaphorePermit>);
+
+/// Bytes with the room that they take.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Bytes that are collected, and the room that they take.
@@ -140,6 +189,11 @@ impl Collected {
     /// Nothing yet.
     pub(crate) fn new(room: &Room, bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), bytes_max, room: room.clone(), taken: None, since: Instant::now() }
+    }
+
+    /// The bytes, and the room that is kept for them.
+    pub(crate) fn into_held(self) -> (Vec<u8>, Held) {
+        (self.bytes, Held(self.taken))
     }
 
     /// Gives the room back.
@@ -174,19 +228,13 @@ impl Collected {
         }
         if length > SMALL_BYTES && length > taken {
             // By doubling, as the vector grows.
-            let wanted = (length.max(taken * 2).min(self.bytes_max) - taken) as u32;
-            let acquired = Arc::clone(&self.room.free).acquire_many_owned(wanted);
-            match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
-                Ok(Ok(permit)) => match &mut self.taken {
-                    Some(taken) => taken.merge(permit),
-                    None => {
-                        self.taken = Some(permit);
-                        self.since = Instant::now();
-                    }
-                },
-                _ => {
-                    let detail = "too many large terms at once: ask again in a while";
-                    return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+            let wanted = length.max(taken * 2).min(self.bytes_max) - taken;
+            let permit = self.room.acquire(wanted).await?;
+            match &mut self.taken {
+                Some(taken) => taken.merge(permit),
+                None => {
+                    self.taken = Some(permit);
+                    self.since = Instant::now();
                 }
             }
         }
@@ -267,6 +315,23 @@ mod tests {
         assert_eq!(second.push(&[0; 100_000]).await.unwrap_err().code(), "too-large");
         // What is refused keeps no room.
         first.push(&[0; 200_000]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_keeps_its_room_until_it_has_gone() {
+        let room = Room::new(300_000);
+        let mut sent = room.hold(vec![7; 200_000].into()).await.unwrap();
+        assert_eq!(room.hold(vec![0; 200_000].into()).await.unwrap_err().code(), "busy");
+        assert_eq!(room.hold(vec![0; SMALL_BYTES].into()).await.unwrap().len(), SMALL_BYTES);
+        let rest = sent.split_off(100_000);
+        drop(sent);
+        assert!(room.hold(vec![0; 200_000].into()).await.is_err(), "the rest is still there");
+        assert!(rest.iter().all(|byte| *byte == 7));
+        drop(rest);
+        // More than the whole room has all of it.
+        let all = room.hold(vec![0; 400_000].into()).await.unwrap();
+        assert!(room.take(SMALL_BYTES + 1).await.is_err());
+        drop(all);
     }
 
     #[tokio::test(start_paused = true)]

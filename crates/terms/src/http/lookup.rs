@@ -53,7 +53,8 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     };
     let limits = Limits { inflated_bytes_max: state.settings.inflated_bytes_max, ..Limits::default() };
     let output = state.turns.wait(weight(&found.bytes)).await.run(|| shown(&found, &options, form, limits))?;
-    let mut response = respond_whole(state, output, media_type, coding).await;
+    drop(found);
+    let mut response = respond_whole(state, output, media_type, coding).await?;
     response.headers_mut().insert(ETAG, tag);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)

@@ -80,7 +80,7 @@ impl Conversion {
             output: self.converter.output(),
             item: Collected::new(&self.room, self.term_bytes_max),
             number: 0,
-            sink: Sink { first: Some(first), chunks, coder: Coder::new(self.coding) },
+            sink: Sink { first: Some(first), chunks, coder: Coder::new(self.coding), room: self.room.clone() },
             of: self,
         };
         tokio::spawn(pump.run());
@@ -304,6 +304,8 @@ struct Sink {
     first: Option<oneshot::Sender<Result<Bytes, Problem>>>,
     chunks: mpsc::Sender<Result<Bytes, Aborted>>,
     coder: Coder,
+    /// What is sent takes of it until it has gone.
+    room: Room,
 }
 
 impl Sink {
@@ -323,10 +325,15 @@ impl Sink {
     }
 
     async fn pass(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        match self.first.take() {
-            Some(first) => first.send(Ok(chunk)).map_err(|_| Gone),
-            None if chunk.is_empty() => Ok(()),
-            None => self.chunks.send(Ok(chunk)).await.map_err(|_| Gone),
+        let chunk = self.room.hold(chunk).await;
+        match (self.first.take(), chunk) {
+            (Some(first), chunk) => first.send(chunk).map_err(|_| Gone),
+            (None, Ok(chunk)) if chunk.is_empty() => Ok(()),
+            (None, Ok(chunk)) => self.chunks.send(Ok(chunk)).await.map_err(|_| Gone),
+            (None, Err(_)) => {
+                let _ = self.chunks.send(Err(Aborted)).await;
+                Err(Gone)
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use magpie_etf::{DecodeError, Decoder, Reason, Term};
 
-use super::disk::{self, Disk};
+use super::disk::{Disk, Readers};
 use super::disk_log::Items;
 use super::mnesia::Mnesia;
 use super::{Found, Limits, Lookup, Source, SourceError, key, record};
@@ -23,6 +23,8 @@ const INDEX_VERSION: u8 = 2;
 const TERM: u8 = 131;
 /// What is read at once of an external log.
 const WINDOW_BYTES: usize = 1 << 17;
+/// As each reads much.
+const READERS: usize = 4;
 /// Lookups while the log is wrapped round.
 const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -35,6 +37,7 @@ pub struct Log {
     limits: Limits,
     inflated_bytes_max: usize,
     indexed: Mnesia,
+    readers: Readers,
 }
 
 impl Log {
@@ -49,7 +52,14 @@ impl Log {
         }
         let indexed = Mnesia::open(source, settings)?;
         let inflated_bytes_max = settings.inflated_bytes_max;
-        Ok(Self { path: source.path.clone(), key: source.key, limits, inflated_bytes_max, indexed })
+        Ok(Self {
+            path: source.path.clone(),
+            key: source.key,
+            limits,
+            inflated_bytes_max,
+            indexed,
+            readers: Readers::new(READERS),
+        })
     }
 }
 
@@ -62,7 +72,7 @@ impl Source for Log {
             let of_terms = magpie_etf::Limits { inflated_bytes_max: self.inflated_bytes_max, ..Default::default() };
             let decoder = Decoder::new(of_terms);
             let reading = move || Reading { path, limits, until, decoder }.look_up(key.root());
-            match disk::aside(reading).await? {
+            match self.readers.aside(reading).await? {
                 Seen::Found(bytes) => Ok(bytes.map(|bytes| Found { bytes: bytes.into(), version: None })),
                 Seen::Indexed => self.indexed.get(text).await,
             }
