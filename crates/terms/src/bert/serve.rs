@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::{Fault, Packet, no_reply, reply, stream_follows};
 use crate::counters::{CallEnd, Protocol};
-use crate::functions::{Call, Reply, Unknown};
+use crate::functions::{Call, Function, Reply, Unknown};
 use crate::http::input::{Collected, Held};
 use crate::idle::Idle;
-use crate::service::{Service, stopped};
+use crate::service::{Service, State, stopped};
 use crate::turns::weight;
 
 /// Bytes of a stream that are read at once.
@@ -136,69 +136,17 @@ where
         };
         let (chunks, stream) = mpsc::channel(1);
         let call = Call { module, function, arguments, stream: has_stream.then_some(stream) };
-        let seconds = Duration::from_secs(state.settings.function_seconds_max);
-        let idle = Duration::from_secs(state.settings.idle_seconds_max);
-        let peer = self.peer;
+        let (service, peer) = (self.service, self.peer);
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let (casts, counters) = (self.service.casts(), Arc::clone(self.service.counters()));
         let feed = async move { if has_stream { feed(reader, chunks).await } else { Ok(()) } };
         let answer = async move {
             if is_cast {
-                let outcome = match (behind, Arc::clone(casts).try_acquire_owned()) {
-                    (Ok(behind), Ok(running)) => {
-                        tokio::spawn(async move {
-                            let _running = (running, held);
-                            let end = match timeout(seconds, behind.call(call)).await {
-                                Ok(Ok(_)) => CallEnd::Reply,
-                                Ok(Err(failure)) => {
-                                    tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
-                                    CallEnd::User
-                                }
-                                Err(_) => CallEnd::Server,
-                            };
-                            counters.call(is_cast, end);
-                        });
-                        no_reply()
-                    }
-                    (behind, _) => {
-                        counters.call(is_cast, CallEnd::Server);
-                        let too_many = || Fault::Server("too many casts run".to_owned());
-                        behind.err().unwrap_or_else(too_many).packet()
-                    }
-                };
-                return send(writer, &outcome).await;
+                return send(writer, &cast(service, &state, behind, call, held, peer)).await;
             }
-            let outcome = match behind {
-                Ok(behind) => match timeout(seconds, behind.call(call)).await {
-                    Ok(outcome) => outcome.map_err(Fault::User),
-                    Err(_) => Err(Fault::Server(format!("no answer in {} seconds", seconds.as_secs()))),
-                },
-                Err(fault) => Err(fault),
-            };
-            drop(held);
-            let packet = match outcome {
-                Ok(Reply { result, stream }) => {
-                    let turn = state.turns.wait(result.weight()).await;
-                    turn.run(|| reply(result.root())).map(|packet| (packet, stream)).map_err(Fault::Server)
-                }
-                Err(fault) => Err(fault),
-            };
-            let length = packet.as_ref().map_or(0, |(packet, _)| packet.len());
-            let (packet, _held) = match state.room.take(length).await {
-                Ok(held) => (packet, Some(held)),
-                Err(problem) => (Err(Fault::Server(problem.detail().to_owned())), None),
-            };
-            counters.call(
-                is_cast,
-                match &packet {
-                    Ok(_) => CallEnd::Reply,
-                    Err(Fault::User(_)) => CallEnd::User,
-                    Err(_) => CallEnd::Server,
-                },
-            );
-            match packet {
-                Ok((packet, None)) => send(writer, &packet).await,
-                Ok((packet, Some(mut stream))) => {
+            match called(&state, behind, call, held).await {
+                Ok((packet, None, _held)) => send(writer, &packet).await,
+                Ok((packet, Some(mut stream), _held)) => {
+                    let idle = Duration::from_secs(state.settings.idle_seconds_max);
                     send(writer, &stream_follows()).await?;
                     send(writer, &packet).await?;
                     while let Some(chunk) = timeout(idle, stream.recv()).await.map_err(|_| io::ErrorKind::TimedOut)? {
@@ -215,6 +163,64 @@ where
     async fn write(&mut self, packet: &[u8]) -> io::Result<()> {
         send(&mut self.writer, packet).await
     }
+}
+
+type Behind = Result<Arc<dyn Function>, Fault>;
+
+/// Begins what nobody waits for; gives the answer.
+fn cast(service: &Service, state: &State, behind: Behind, call: Call, held: Held, peer: SocketAddr) -> Vec<u8> {
+    let counters = Arc::clone(service.counters());
+    let running = Arc::clone(service.casts()).try_acquire_owned();
+    let too_many = || Fault::Server("too many casts run".to_owned());
+    let (behind, running) = match behind.and_then(|behind| Ok((behind, running.map_err(|_| too_many())?))) {
+        Ok(begun) => begun,
+        Err(fault) => {
+            counters.call(true, CallEnd::Server);
+            return fault.packet();
+        }
+    };
+    let seconds = Duration::from_secs(state.settings.function_seconds_max);
+    tokio::spawn(async move {
+        let _running = (running, held);
+        let end = match timeout(seconds, behind.call(call)).await {
+            Ok(Ok(_)) => CallEnd::Reply,
+            Ok(Err(failure)) => {
+                tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
+                CallEnd::User
+            }
+            Err(_) => CallEnd::Server,
+        };
+        counters.call(true, end);
+    });
+    no_reply()
+}
+
+/// The reply, the stream behind it, and the room that it takes.
+type Called = (Vec<u8>, Option<mpsc::Receiver<Bytes>>, Held);
+
+async fn called(state: &State, behind: Behind, call: Call, held: Held) -> Result<Called, Fault> {
+    let outcome = reply_of(state, behind, call, held).await;
+    let end = match &outcome {
+        Ok(_) => CallEnd::Reply,
+        Err(Fault::User(_)) => CallEnd::User,
+        Err(_) => CallEnd::Server,
+    };
+    state.counters.call(false, end);
+    outcome
+}
+
+async fn reply_of(state: &State, behind: Behind, call: Call, held: Held) -> Result<Called, Fault> {
+    let seconds = state.settings.function_seconds_max;
+    let outcome = timeout(Duration::from_secs(seconds), behind?.call(call)).await;
+    let outcome = outcome.map_err(|_| Fault::Server(format!("no answer in {seconds} seconds")))?;
+    drop(held);
+    let Reply { result, stream } = outcome.map_err(Fault::User)?;
+    let turn = state.turns.wait(result.weight()).await;
+    let packet = turn.run(|| reply(result.root())).map_err(Fault::Server)?;
+    drop(result);
+    let held = state.room.take(packet.len()).await;
+    let held = held.map_err(|problem| Fault::Server(problem.detail().to_owned()))?;
+    Ok((packet, stream, held))
 }
 
 /// Hands a stream's chunks to the function, up to the one of no bytes. A function that does not want them does not stop it.
