@@ -90,7 +90,9 @@ async fn a_record_that_is_written_again_and_again_is_found_while_the_log_is_wrap
     );
     let log = open(&path);
     let (began, mut last, mut found) = (Instant::now(), 0, 0);
-    while began.elapsed() < Duration::from_secs(4) {
+    // Long enough for the log to be wrapped round, however slow the machine is.
+    while found < 100 || last < 3000 {
+        assert!(began.elapsed() < Duration::from_secs(120), "{found} times, up to {last}");
         match log.get("1").await {
             Ok(Some(record)) => {
                 let tape = magpie_etf::decode(&record.bytes).unwrap();
@@ -103,7 +105,6 @@ async fn a_record_that_is_written_again_and_again_is_found_while_the_log_is_wrap
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(found > 5 && last > 300, "{found} times, up to {last}");
 }
 
 #[tokio::test]

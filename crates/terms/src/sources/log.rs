@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use magpie_etf::{DecodeError, Decoder, Reason, Term};
 
-use super::disk::{Disk, Readers};
+use super::disk::{Disk, Readers, Stamp};
 use super::disk_log::Items;
 use super::mnesia::Mnesia;
 use super::{Found, Limits, Lookup, Source, SourceError, key, record};
@@ -25,9 +25,9 @@ const TERM: u8 = 131;
 const WINDOW_BYTES: usize = 1 << 17;
 /// As each reads much.
 const READERS: usize = 4;
-/// Lookups while the log is wrapped round.
-const TRIES: u32 = 8;
-const PAUSE: Duration = Duration::from_millis(5);
+/// Between lookups while the log is wrapped round.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// A log.
 #[derive(Debug)]
@@ -87,6 +87,28 @@ enum Seen {
     Indexed,
 }
 
+/// A wrapped log at a moment.
+struct Files {
+    /// Which is written.
+    current: u32,
+    /// From the first on.
+    stamps: Vec<Option<Stamp>>,
+}
+
+impl Files {
+    /// Whether nothing happened since but that the current file became longer.
+    fn is_begun_by(&self, now: &Self) -> bool {
+        let is_same = |(nth, (then, now)): (usize, (&Option<Stamp>, &Option<Stamp>))| match (then, now) {
+            (Some(then), Some(now)) if nth as u32 + 1 == self.current => {
+                then.is_same_file(now) && then.size <= now.size
+            }
+            _ => then == now,
+        };
+        (self.current, self.stamps.len()) == (now.current, now.stamps.len())
+            && self.stamps.iter().zip(&now.stamps).enumerate().all(is_same)
+    }
+}
+
 /// One lookup.
 struct Reading {
     path: PathBuf,
@@ -97,24 +119,37 @@ struct Reading {
 
 impl Reading {
     fn look_up(mut self, key: Term<'_>) -> Result<Seen, SourceError> {
-        for _ in 0..TRIES {
-            let Some(current) = self.current()? else {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let Some(files) = self.files()? else {
                 let Some(disk) = Disk::open(&self.path)? else { return Ok(Seen::Found(None)) };
                 return match is_external(&disk)? {
                     true => self.external(&disk, key).map(Seen::Found),
                     false => Ok(Seen::Indexed),
                 };
             };
-            let found = self.wrapped(current, key);
-            if self.current()? == Some(current) {
-                match found {
-                    // The oldest file is made empty a moment before it is said that it is the current one.
-                    Err(SourceError::Unavailable(_)) if Instant::now() < self.until => std::thread::sleep(PAUSE),
-                    found => return found.map(Seen::Found),
-                }
+            let found = self.wrapped(&files, key);
+            // What is nowhere may have been in a file that was not written yet, or made empty meanwhile.
+            if matches!(found, Ok(Some(_))) || self.files()?.is_some_and(|now| files.is_begun_by(&now)) {
+                return found.map(Seen::Found);
+            }
+            self.in_time()?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The files of a wrapped log; none if the log is not wrapped.
+    fn files(&self) -> Result<Option<Files>, SourceError> {
+        let Some(current) = self.current()? else { return Ok(None) };
+        let mut stamps = Vec::new();
+        for number in 1..=FILES_MAX {
+            match Stamp::at(&with_suffix(&self.path, &number.to_string()))? {
+                None if number > current => break,
+                stamp => stamps.push(stamp),
             }
         }
-        Err(SourceError::Unavailable("its files are overwritten all the time".into()))
+        Ok(Some(Files { current, stamps }))
     }
 
     /// Which file of a wrapped log is written; none if the log is not wrapped.
@@ -133,13 +168,10 @@ impl Reading {
     }
 
     /// From the current file back to the first, and from the last back to the one behind the current, which is the oldest.
-    fn wrapped(&mut self, current: u32, key: Term<'_>) -> Result<Option<Vec<u8>>, SourceError> {
-        let older = (1..=current).rev();
-        let mut last = current;
-        while last < FILES_MAX && with_suffix(&self.path, &(last + 1).to_string()).exists() {
-            last += 1;
-        }
-        for number in older.chain((current + 1..=last).rev()) {
+    fn wrapped(&mut self, files: &Files, key: Term<'_>) -> Result<Option<Vec<u8>>, SourceError> {
+        let last = files.stamps.len() as u32;
+        let older = (1..=files.current).rev();
+        for number in older.chain((files.current + 1..=last).rev()) {
             let Some(disk) = Disk::open(&with_suffix(&self.path, &number.to_string()))? else { continue };
             let found = match is_external(&disk)? {
                 true => self.external(&disk, key)?,
