@@ -93,6 +93,11 @@ impl<'a> Tape<'a> {
         self.used
     }
 
+    /// About how many bytes it has, with what it was read from. What is made of it is of that order too.
+    pub fn weight(&self) -> usize {
+        self.source.len() + self.extra.len() + 2 * self.nodes.len()
+    }
+
     /// A tape that owns its bytes.
     pub fn into_owned(self) -> Tape<'static> {
         Tape { source: Cow::Owned(self.source.into_owned()), extra: self.extra, nodes: self.nodes, used: self.used }

@@ -89,8 +89,9 @@ fn read(file: &Path) -> Result<Config, Failure> {
     // Paths in the file mean the same from wherever the program is started.
     let folder = file.parent().unwrap_or(Path::new(""));
     let paths = config.certificate.iter_mut().flat_map(|certificate| [&mut certificate.chain, &mut certificate.key]);
-    // Sources of terms that are no files have no path.
+    // Sources of terms that are no files have no path, and functions of plain HTTP no authorities.
     let terms = config.terms.source.iter_mut().map(|source| &mut source.path);
+    let terms = terms.chain(config.terms.function.iter_mut().map(|function| &mut function.ca_file));
     let terms = terms.filter(|path| !path.as_os_str().is_empty());
     for path in paths.chain(terms).chain([&mut config.data]) {
         *path = folder.join(&*path);

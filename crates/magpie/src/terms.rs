@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use magpie_server::config::{Listen, ListenKind, TlsMode};
+use magpie_server::config::{Config, Listen, ListenKind, TlsMode};
 use magpie_server::listen::tcp::{Admission, Listener};
 use magpie_server::terms::serve;
 use magpie_terms::Service;
@@ -11,7 +11,7 @@ use magpie_terms::config::{KeyKind, SourceKind, TermSource};
 use magpie_terms::functions::Functions;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::cli::{Global, Terms};
 use crate::config;
@@ -23,23 +23,7 @@ use crate::serve::{Signals, Wanted, log, raise_open_files, runtime};
 const STOP_SECONDS_MAX: u64 = 15;
 
 pub(crate) fn run(global: &Global, terms: &Terms) -> Result<(), Failure> {
-    let mut config = config::load(global, &[])?;
-    if let Some(folder) = &terms.directory {
-        if !folder.is_dir() {
-            let failure = Failure::new(format!("there is no folder {}", folder.display()));
-            return Err(failure.help("name the folder that has a file for each term"));
-        }
-        config.terms.source.retain(|source| !source.name.is_empty());
-        config.terms.source.push(TermSource {
-            name: String::new(),
-            kind: SourceKind::Directory,
-            path: folder.clone(),
-            url: String::new(),
-            query: String::new(),
-            suffix: String::new(),
-            key: KeyKind::default(),
-        });
-    }
+    let config = load(global, terms)?;
     let listeners = [(ListenKind::Terms, Some(terms.listen)), (ListenKind::Bert, terms.bert)];
     for (_, address) in listeners {
         if let Some(address) = address
@@ -57,7 +41,8 @@ pub(crate) fn run(global: &Global, terms: &Terms) -> Result<(), Failure> {
         let service = Service::new(config.terms.clone(), Functions::default(), Vec::new());
         let service =
             service.map_err(|error| Failure::new(error.to_string()).help("correct this part of magpie.toml"))?;
-        let serving = Serving::new(Arc::new(service));
+        let service = Arc::new(service);
+        let serving = Serving::new(Arc::clone(&service));
         let mut addresses = Vec::new();
         for (kind, address) in listeners {
             if let Some(address) = address {
@@ -66,12 +51,39 @@ pub(crate) fn run(global: &Global, terms: &Terms) -> Result<(), Failure> {
         }
         say(global, &addresses)?;
         while signals.next().await == Wanted::Reload {
-            info!("to read a changed configuration, start again");
+            // The limit of connections from one address is that of the start.
+            let reloaded = load(global, terms).map_err(|failure| failure.text());
+            match reloaded.and_then(|config| service.reload(config.terms).map_err(|error| error.to_string())) {
+                Ok(()) => info!(what = "terms", "reloaded"),
+                Err(error) => error!(%error, "not reloaded; the configuration is as it was"),
+            }
         }
         info!("stopping");
         serving.stop().await;
         Ok(())
     })
+}
+
+/// The configuration, with the folder that the command line names.
+fn load(global: &Global, terms: &Terms) -> Result<Config, Failure> {
+    let mut config = config::load(global, &[])?;
+    if let Some(folder) = &terms.directory {
+        if !folder.is_dir() {
+            let failure = Failure::new(format!("there is no folder {}", folder.display()));
+            return Err(failure.help("name the folder that has a file for each term"));
+        }
+        config.terms.source.retain(|source| !source.name.is_empty());
+        config.terms.source.push(TermSource {
+            name: String::new(),
+            kind: SourceKind::Directory,
+            path: folder.clone(),
+            url: String::new(),
+            query: String::new(),
+            suffix: String::new(),
+            key: KeyKind::default(),
+        });
+    }
+    Ok(config)
 }
 
 /// The listeners, and what a stop waits for.

@@ -124,6 +124,11 @@ impl Metrics {
         self.sources.lock().certificates = Some(certificates);
     }
 
+    /// From now on shows what the term service counts: `move || service.counted()`.
+    pub fn watch_terms(&self, read: impl Fn() -> Vec<magpie_terms::Family> + Send + Sync + 'static) {
+        self.sources.lock().terms = Some(Arc::new(read));
+    }
+
     /// From now on shows the bytes that went over the wire, and the buffers in use.
     pub fn watch_buffers(&self, buffers: Buffers) {
         self.sources.lock().buffers = Some(buffers);
@@ -255,6 +260,7 @@ struct Shard([AtomicU64; Hot::COUNT]);
 struct Sources {
     store: Option<Arc<dyn Fn() -> Statistics + Send + Sync>>,
     certificates: Option<Arc<Certificates>>,
+    terms: Option<Arc<dyn Fn() -> Vec<magpie_terms::Family> + Send + Sync>>,
     buffers: Option<Buffers>,
     gauges: Vec<Gauge>,
 }

@@ -19,7 +19,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::accounts::Accounts;
-use crate::admin::ReloadReport;
 use crate::auth::{CheckedPasswords, LoginThrottle};
 use crate::config::{Config, Limits, ListenKind};
 use crate::listen::buffers::Buffers;
@@ -36,6 +35,8 @@ use crate::retention::Retention;
 use crate::services::Service;
 use crate::session::{self, Asleep, Counts, Gate};
 use crate::terms;
+
+mod reload;
 
 /// Buffers kept for the next connection that needs one: 1 MiB.
 const POOLED_BUFFERS_MAX: usize = 64;
@@ -102,6 +103,7 @@ pub struct Server {
     buffers: Buffers,
     admission: Arc<Admission>,
     addresses: Mutex<Vec<(ListenKind, SocketAddr)>>,
+    terms: Arc<magpie_terms::Service>,
     metrics_server: Mutex<Option<MetricsServer>>,
     stopping: watch::Sender<bool>,
     /// Every connection holds a copy of the sender; when all are gone the receiver ends.
@@ -179,7 +181,6 @@ impl Server {
     pub async fn start(config: Config, store: Store) -> Result<Arc<Self>, StartError> {
         let certificates = Certificates::load(&config.data, &config.domains, &config.certificate)?;
         let terms = magpie_terms::Service::new(config.terms.clone(), Functions::default(), Vec::new())?;
-        let terms = Arc::new(terms);
         let secret = store.value::<Vec<u8>>("secret");
         let fake_secret: [u8; 32] = match secret.get("fake-salt").await?.and_then(|bytes| bytes.try_into().ok()) {
             Some(known) => known,
@@ -231,6 +232,7 @@ impl Server {
             buffers: Buffers::new(POOLED_BUFFERS_MAX),
             admission,
             addresses: Mutex::default(),
+            terms: Arc::new(terms),
             metrics_server: Mutex::default(),
             stopping: watch::Sender::new(false),
             running: Mutex::new(Some(mpsc::channel(1))),
@@ -252,7 +254,7 @@ impl Server {
                 true => {
                     server.accept_from(listener, Gate { tls: listen.tls, direct: listen.kind == ListenKind::C2sTls });
                 }
-                false => server.accept_terms_from(listener, listen.kind, Arc::clone(&terms)),
+                false => server.accept_terms_from(listener, listen.kind),
             }
             info!(%address, kind = %listen.kind, "listening");
         }
@@ -284,12 +286,12 @@ impl Server {
         tokio::spawn(listener.run(Arc::clone(&self.admission), self.stopping(), accept));
     }
 
-    fn accept_terms_from(self: &Arc<Self>, listener: Listener, kind: ListenKind, service: Arc<magpie_terms::Service>) {
+    fn accept_terms_from(self: &Arc<Self>, listener: Listener, kind: ListenKind) {
         let server = Arc::clone(self);
         let Some(running) = self.running() else { return };
         let accept = move |socket, peer, admitted| {
             let tls = (kind == ListenKind::TermsTls).then(|| server.certificates.web_tls_config());
-            let serving = terms::serve(Arc::clone(&service), kind, tls, socket, peer, server.stopping());
+            let serving = terms::serve(Arc::clone(&server.terms), kind, tls, socket, peer, server.stopping());
             let running = running.clone();
             tokio::spawn(async move {
                 serving.await;
@@ -306,6 +308,10 @@ impl Server {
         metrics.watch_store(move || store.statistics());
         metrics.watch_certificates(Arc::clone(&self.certificates));
         metrics.watch_buffers(self.buffers());
+        if self.config().listen.iter().any(|listen| !listen.kind.is_xmpp()) {
+            let terms = Arc::clone(&self.terms);
+            metrics.watch_terms(move || terms.counted());
+        }
     }
 
     fn check_certificates(self: &Arc<Self>) {
@@ -349,56 +355,6 @@ impl Server {
         info!(address = %serving.address(), "metrics");
         *self.metrics_server.lock() = Some(serving);
         Ok(())
-    }
-
-    /// Applies a new configuration as far as a running server can.
-    pub async fn reload(&self, new: Config) -> ReloadReport {
-        let old = self.config().clone();
-        let mut report = ReloadReport::default();
-        let restart = [
-            ("domains", old.domains != new.domains),
-            ("data", old.data != new.data),
-            ("listen", old.listen != new.listen),
-            ("certificate", old.certificate != new.certificate),
-            ("metrics", old.metrics != new.metrics),
-            ("terms", old.terms != new.terms),
-            ("auth.failures_per_minute_max", old.auth.failures_per_minute_max != new.auth.failures_per_minute_max),
-        ];
-        report.needs_restart.extend(restart.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
-        let live = [
-            ("admins", old.admins != new.admins),
-            ("moved", old.moved != new.moved),
-            ("registration", old.registration != new.registration),
-            ("invites", old.invites != new.invites),
-            ("rooms", old.rooms != new.rooms),
-            ("reports", old.reports != new.reports),
-            ("external_service", old.external_service != new.external_service),
-            ("auth", old.auth != new.auth),
-            ("limits", old.limits != new.limits),
-            ("contact", old.contact != new.contact),
-            ("privacy", old.privacy != new.privacy),
-            ("archive", old.archive != new.archive),
-            ("push", old.push != new.push),
-        ];
-        report.reloaded.extend(live.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned()));
-        self.deps.accounts.set_policy(new.auth.scram_policy());
-        self.limits.set(&new.limits);
-        self.admission.set_limits(new.limits.connections_per_address_max, new.limits.unauthenticated_max);
-        // What needs a restart stays as it was, so that every reader sees what is in force.
-        let new = Config {
-            domains: old.domains.clone(),
-            data: old.data.clone(),
-            listen: old.listen.clone(),
-            certificate: old.certificate.clone(),
-            metrics: old.metrics.clone(),
-            terms: old.terms.clone(),
-            ..new
-        };
-        self.deps.config.store(Arc::new(new));
-        let certificates = self.certificates.reload();
-        report.reloaded.extend(certificates.changed.iter().map(|domain| format!("certificate of {domain}")));
-        report.errors.extend(certificates.failed.iter().map(|(domain, error)| format!("{domain}: {error}")));
-        report
     }
 
     /// Ends every stream with `system-shutdown`, keeps what was not delivered and the sessions that can be resumed, and closes the

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use magpie_terms::Service;
 use rustls::ServerConfig;
@@ -24,7 +23,7 @@ pub async fn serve(
 ) {
     // An answer is to go out now. Where this fails the connection is gone, which the first read will tell.
     let _ = socket.set_nodelay(true);
-    let seconds = Duration::from_secs(service.settings().head_seconds_max);
+    let seconds = service.head_time();
     match (kind, tls) {
         (ListenKind::Bert, _) => {
             if let Err(error) = magpie_terms::bert::serve(&service, socket, peer, stop).await {

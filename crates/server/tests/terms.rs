@@ -106,6 +106,62 @@ fn https_is_under_the_certificates_of_the_served_domains() {
 }
 
 #[test]
+fn a_reload_is_in_force_for_the_next_request_and_refused_where_it_would_show_terms_to_the_network() {
+    let host = Host::start(|config| {
+        config.terms.tokens = vec!["secret".to_owned()];
+        config.listen.push(Listen {
+            address: ([0, 0, 0, 0], 0).into(),
+            kind: ListenKind::TermsTls,
+            tls: TlsMode::Required,
+            force: false,
+        });
+    });
+    let reload = |change: &dyn Fn(&mut Config)| {
+        let mut config = (**host.server.config()).clone();
+        change(&mut config);
+        host.runtime.block_on(host.server.reload(config))
+    };
+    assert!(asked(host.connect(ListenKind::Terms)).starts_with("HTTP/1.1 401"));
+    // Another listener is there with the next start only, and that of now would have no token.
+    let report = reload(&|config| {
+        config.terms.tokens.clear();
+        config.listen.pop();
+    });
+    assert_eq!((report.reloaded, report.needs_restart), (Vec::<String>::new(), vec!["listen".to_owned()]));
+    assert!(report.errors[0].contains("everybody could read the terms"), "{:?}", report.errors);
+    let report = reload(&|config| config.terms.source.push(serde_json::from_str("{\"kind\": \"dets\"}").unwrap()));
+    assert!(report.errors[0].contains("terms.source[0]"), "{:?}", report.errors);
+    assert!(asked(host.connect(ListenKind::Terms)).starts_with("HTTP/1.1 401"));
+    let report = reload(&|config| config.terms.esi_modules = vec!["none".to_owned()]);
+    assert_eq!((report.reloaded, report.errors), (vec!["terms".to_owned()], Vec::<String>::new()));
+    let mut socket = host.connect(ListenKind::Terms);
+    let request =
+        String::from_utf8(ECHO.to_vec()).unwrap().replace("\r\n\r\n", "\r\nAuthorization: Bearer secret\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+}
+
+#[test]
+fn the_page_of_the_server_shows_what_the_term_service_counts() {
+    let host = Host::start(|config| config.metrics.address = "127.0.0.1:0".into());
+    asked(host.connect(ListenKind::Terms));
+    let mut page = TcpStream::connect(host.server.metrics_address().unwrap()).unwrap();
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    for line in [
+        "magpie_terms_requests_total{route=\"function\",status=\"2xx\"} 1",
+        "magpie_terms_requests_total{route=\"term\",status=\"5xx\"} 0",
+        "# TYPE magpie_terms_connections gauge",
+        "magpie_terms_bert_bad_packets_total 0",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}: {text}");
+    }
+}
+
+#[test]
 fn the_limit_of_connections_from_one_address_is_theirs_too() {
     let host = Host::start(|config| config.limits.connections_per_address_max = 2);
     // Answered, and so counted.

@@ -18,7 +18,8 @@ pub struct Terms {
     pub term_bytes_max: usize,
     /// Bytes to which a compressed term may inflate; more is `422`.
     pub inflated_bytes_max: usize,
-    /// Bytes of terms above 64 KiB that are held for all requests together until they are whole; more waits.
+    /// Bytes of terms above 64 KiB that are held for all requests together: that come, that a function has, that are sent. More
+    /// waits.
     pub held_bytes_max: usize,
     /// Seconds without a byte in either direction, between two requests too, after which a connection is closed.
     pub idle_seconds_max: u64,
@@ -75,6 +76,9 @@ pub struct TermFunction {
     pub function: String,
     /// Who answers, as `http://127.0.0.1:9000/add`. `{function}` stands for the function's name.
     pub url: String,
+    /// For `https`: the file with the authorities whose certificates count; without it those that the system trusts.
+    #[serde(default)]
+    pub ca_file: PathBuf,
 }
 
 /// One `[[terms.source]]`: data that Erlang keeps, read at `GET /terms/NAME/KEY`.
@@ -86,8 +90,8 @@ pub struct TermSource {
     pub name: String,
     /// What keeps the terms.
     pub kind: SourceKind,
-    /// `directory`: the folder. `dets`, `sqlite`: the file. `mnesia`: a table's `.DCD` or `.DAT` file, or a file of records that
-    /// `disk_log` wrote.
+    /// `directory`: the folder. `dets`, `sqlite`: the file. `mnesia`: a table's `.DCD` or `.DAT` file. `disk-log`: the name that
+    /// `disk_log` was given, without `.1` or `.idx`.
     #[serde(default)]
     pub path: PathBuf,
     /// `postgresql`, `redis`: where the server is, as `postgresql://user:password@host/database` or `redis://host:6379/0`.
@@ -120,6 +124,8 @@ pub enum SourceKind {
     Directory,
     /// A file of DETS.
     Dets,
+    /// A log of records that `disk_log` wrote.
+    DiskLog,
     /// A table of Mnesia.
     Mnesia,
     /// A column of a PostgreSQL database.
@@ -134,7 +140,7 @@ pub enum SourceKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyKind {
-    /// `dets`, `mnesia`: as Erlang's syntax has it (`42`, `ok`, `{a,1}`), and as a binary where it is no term. Databases: a whole number
+    /// `dets`, `mnesia`, `disk-log`: as Erlang's syntax has it (`42`, `ok`, `{a,1}`), and as a binary where it is no term. Databases: a whole number
     /// where it is one, or else text.
     #[default]
     Guess,

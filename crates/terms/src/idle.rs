@@ -6,13 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::counters::Open;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A stream that fails with `TimedOut` when no byte went in either direction for a while, though one was waited for.
+/// A stream whose bytes are counted, and that fails with `TimedOut` when no byte went in either direction for a while, though one was waited for.
 #[derive(Debug)]
 pub(crate) struct Idle<S> {
     stream: S,
+    open: Open,
     time_max: Duration,
     moved: Instant,
     /// Runs out at the earliest moment at which the stream may be idle; not moved with each byte.
@@ -21,9 +23,9 @@ pub(crate) struct Idle<S> {
 
 impl<S> Idle<S> {
     /// A stream that may be still for so long.
-    pub(crate) fn new(stream: S, time_max: Duration) -> Self {
+    pub(crate) fn new(stream: S, open: Open, time_max: Duration) -> Self {
         let moved = Instant::now();
-        Self { stream, time_max, moved, alarm: Box::pin(sleep_until(moved + time_max)) }
+        Self { stream, open, time_max, moved, alarm: Box::pin(sleep_until(moved + time_max)) }
     }
 
     /// What a stream that is waited for answers.
@@ -37,6 +39,12 @@ impl<S> Idle<S> {
                 }
                 Poll::Ready(()) => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             }
+        }
+    }
+
+    fn count_sent(&self, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.open.sent(*bytes);
         }
     }
 
@@ -57,7 +65,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if outcome.is_ready() {
+            self.open.received(buffer.filled().len() - before);
+        }
         self.outcome(outcome, context)
     }
 }
@@ -65,15 +77,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count_sent(&outcome);
         self.outcome(outcome, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Pending => self.waits(context),
+            ready => ready,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match Pin::new(&mut self.stream).poll_shutdown(context) {
+            Poll::Pending => self.waits(context),
+            ready => ready,
+        }
     }
 
     fn poll_write_vectored(
@@ -82,6 +101,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.count_sent(&outcome);
         self.outcome(outcome, context)
     }
 

@@ -5,6 +5,7 @@
 pub mod bert;
 pub mod config;
 mod convert;
+mod counters;
 pub mod functions;
 pub mod http;
 mod idle;
@@ -12,5 +13,8 @@ mod problem;
 mod select;
 pub mod service;
 pub mod sources;
+mod tls;
+mod turns;
 
+pub use counters::Family;
 pub use service::{Misconfigured, Service};

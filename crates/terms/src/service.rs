@@ -1,27 +1,35 @@
 //! What all connections share: settings, sources, functions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::Terms;
+use crate::config::{TermSource, Terms};
+use crate::counters::{Counters, Family, Lookups};
 use crate::functions::echo::Echo;
 use crate::functions::forward::Forward;
 use crate::functions::{Functions, conversions};
 use crate::http::input::Room;
-use crate::sources::{self, Source};
+use crate::sources::{self, Found, Source, SourceError};
+use crate::turns::Turns;
 
 /// Casts of BERT-RPC that run at once.
 const CASTS_MAX: usize = 1024;
 
+/// A source that knows what it waits for says so in time by itself.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The term service.
 #[derive(Debug)]
 pub struct Service {
-    settings: Terms,
-    sources: Vec<(String, Arc<dyn Source>)>,
+    /// A request keeps the one in which it began.
+    state: ArcSwap<State>,
     functions: Functions,
-    room: Room,
+    sources: Vec<Place>,
     casts: Arc<Semaphore>,
+    counters: Arc<Counters>,
 }
 
 /// Something in the configuration that cannot be.
@@ -35,55 +43,152 @@ pub struct Misconfigured {
 }
 
 impl Service {
-    /// Opens the sources that are configured. `sources`, by name, and `functions` are there beside; so are always the functions
-    /// `echo_server:echo` and, in the module `terms`, `to_json`, `from_json`, `to_text` and `get`.
+    /// Opens the sources that are configured. `sources`, by name, and `functions` are there beside; so are, where nothing else is behind their
+    /// names, the functions `echo_server:echo` and, in the module `terms`, `to_json`, `from_json`, `to_text` and `get`. Of one name
+    /// the configured function is taken before that of `functions`.
     ///
     /// # Errors
     /// If a source or a function is not configured as it must be.
     pub fn new(
         settings: Terms,
-        mut functions: Functions,
-        mut sources: Vec<(String, Arc<dyn Source>)>,
+        functions: Functions,
+        sources: Vec<(String, Arc<dyn Source>)>,
     ) -> Result<Self, Misconfigured> {
-        for (index, source) in settings.source.iter().enumerate() {
-            let wrong = |message| Misconfigured { key: format!("terms.source[{index}]"), message };
-            if sources.iter().any(|(name, _)| *name == source.name) {
-                return Err(wrong(format!("there are two sources named \"{}\"", source.name)));
-            }
-            sources.push((source.name.clone(), sources::open(source, &settings).map_err(wrong)?));
-        }
-        functions.set("echo_server", "echo", Arc::new(Echo));
-        conversions::register(&mut functions, &settings, &sources);
-        for (index, function) in settings.function.iter().enumerate() {
-            let forward = Forward::new(&function.url, settings.term_bytes_max)
-                .map_err(|message| Misconfigured { key: format!("terms.function[{index}].url"), message })?;
-            functions.set(&function.module, &function.function, Arc::new(forward));
-        }
-        let room = Room::new(settings.held_bytes_max.max(settings.term_bytes_max));
-        Ok(Self { settings, sources, functions, room, casts: Arc::new(Semaphore::new(CASTS_MAX)) })
+        let counters = Arc::<Counters>::default();
+        let place = |(name, source): (String, Arc<dyn Source>)| {
+            let counted = counters.lookups(&name);
+            Place { name, source, configured: None, counted, time_max: Duration::ZERO }
+        };
+        let sources: Vec<Place> = sources.into_iter().map(place).collect();
+        let state = State::new(settings, &functions, &sources, &counters, None)?;
+        let casts = Arc::new(Semaphore::new(CASTS_MAX));
+        Ok(Self { state: ArcSwap::from_pointee(state), functions, sources, casts, counters })
     }
 
-    /// The settings.
-    pub fn settings(&self) -> &Terms {
-        &self.settings
+    /// Takes other settings for all requests that begin from now on. Sources that are configured as they were are kept with what they know;
+    /// open connections keep the times after which they are closed.
+    ///
+    /// # Errors
+    /// If a source or a function is not configured as it must be. All is then as it was.
+    pub fn reload(&self, settings: Terms) -> Result<(), Misconfigured> {
+        let before = self.state();
+        let state = State::new(settings, &self.functions, &self.sources, &self.counters, Some(&before))?;
+        self.state.store(Arc::new(state));
+        Ok(())
     }
 
-    /// What may be called.
-    pub fn functions(&self) -> &Functions {
-        &self.functions
+    /// How long a request's head may take, and what comes before it.
+    pub fn head_time(&self) -> Duration {
+        Duration::from_secs(self.state.load().settings.head_seconds_max)
     }
 
-    pub(crate) fn room(&self) -> &Room {
-        &self.room
+    /// All that was counted so far.
+    pub fn counted(&self) -> Vec<Family> {
+        self.counters.families()
+    }
+
+    /// What is configured now.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
     }
 
     pub(crate) fn casts(&self) -> &Arc<Semaphore> {
         &self.casts
     }
 
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+}
+
+/// What is configured, and what is there by it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) settings: Terms,
+    pub(crate) functions: Functions,
+    pub(crate) room: Room,
+    pub(crate) turns: Turns,
+    pub(crate) counters: Arc<Counters>,
+    sources: Arc<[Place]>,
+}
+
+impl State {
+    fn new(
+        settings: Terms,
+        functions: &Functions,
+        registered: &[Place],
+        counters: &Arc<Counters>,
+        before: Option<&Self>,
+    ) -> Result<Self, Misconfigured> {
+        let is_same =
+            |limit: fn(&Terms) -> u64| before.is_some_and(|before| limit(&before.settings) == limit(&settings));
+        let same_limits = is_same(|terms| terms.term_bytes_max as u64) && is_same(|terms| terms.source_seconds_max);
+        let time_max = Duration::from_secs(settings.source_seconds_max);
+        let mut sources = registered.to_vec();
+        sources.iter_mut().for_each(|place| place.time_max = time_max);
+        for (index, source) in settings.source.iter().enumerate() {
+            let wrong = |message| Misconfigured { key: format!("terms.source[{index}]"), message };
+            if sources.iter().any(|place| place.name == source.name) {
+                return Err(wrong(format!("there are two sources named \"{}\"", source.name)));
+            }
+            let known = before
+                .filter(|_| same_limits)
+                .and_then(|before| before.sources.iter().find(|place| place.configured.as_ref() == Some(source)));
+            sources.push(match known {
+                Some(known) => known.clone(),
+                None => Place {
+                    name: source.name.clone(),
+                    source: sources::open(source, &settings).map_err(wrong)?,
+                    configured: Some(source.clone()),
+                    counted: counters.lookups(&source.name),
+                    time_max,
+                },
+            });
+        }
+        let sources: Arc<[Place]> = sources.into();
+        let mut functions = functions.clone();
+        for (index, function) in settings.function.iter().enumerate() {
+            let forward = Forward::new(function, &settings)
+                .map_err(|message| Misconfigured { key: format!("terms.function[{index}]"), message })?;
+            functions.set(&function.module, &function.function, Arc::new(forward));
+        }
+        functions.set_unless_known("echo_server", "echo", Arc::new(Echo));
+        let turns = before.map(|before| before.turns.clone()).unwrap_or_default();
+        conversions::register(&mut functions, &settings, &sources, &turns);
+        let held_bytes_max = settings.held_bytes_max.max(settings.term_bytes_max);
+        let room = match before.filter(|before| before.room.bytes() == held_bytes_max) {
+            Some(before) => before.room.clone(),
+            None => Room::new(held_bytes_max),
+        };
+        Ok(Self { settings, functions, room, turns, counters: Arc::clone(counters), sources })
+    }
+
     /// The source that has a key, and its key there.
-    pub(crate) fn source<'a>(&self, path: &'a str) -> Option<(&dyn Source, &'a str)> {
+    pub(crate) fn source<'a>(&self, path: &'a str) -> Option<(&Place, &'a str)> {
         find(&self.sources, path)
+    }
+}
+
+/// A source under its name.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    name: String,
+    source: Arc<dyn Source>,
+    /// How; none if it was not the configuration that made it.
+    configured: Option<TermSource>,
+    counted: Arc<Lookups>,
+    time_max: Duration,
+}
+
+impl Place {
+    /// The term under a key.
+    pub(crate) async fn get(&self, key: &str) -> Result<Option<Found>, SourceError> {
+        let looking = tokio::time::timeout(self.time_max + GRACE, self.source.get(key));
+        let outcome = looking
+            .await
+            .unwrap_or_else(|_| Err(SourceError::Unavailable(format!("no answer in {} s", self.time_max.as_secs()))));
+        self.counted.ended(&outcome);
+        outcome
     }
 }
 
@@ -93,13 +198,10 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// The source that has a path: the one that is named by its beginning, or else the one without a name.
-pub(crate) fn find<'s, 'a>(
-    sources: &'s [(String, Arc<dyn Source>)],
-    path: &'a str,
-) -> Option<(&'s dyn Source, &'a str)> {
+pub(crate) fn find<'s, 'a>(places: &'s [Place], path: &'a str) -> Option<(&'s Place, &'a str)> {
     let named = path.split_once('/').and_then(|(first, rest)| {
-        let (_, source) = sources.iter().find(|(name, _)| !name.is_empty() && name == first)?;
-        Some((&**source, rest))
+        let place = places.iter().find(|place| !place.name.is_empty() && place.name == first)?;
+        Some((place, rest))
     });
-    named.or_else(|| sources.iter().find(|(name, _)| name.is_empty()).map(|(_, source)| (&**source, path)))
+    named.or_else(|| places.iter().find(|place| place.name.is_empty()).map(|place| (place, path)))
 }

@@ -45,6 +45,7 @@ fn erlang_calls_and_casts() {
          Print(Call({call, echo_server, echo, [#{k => true}]})), \
          Print(Call({call, echo_server, echo, [7]})), \
          Print(Call({call, terms, to_json, [{user, 1}]})), \
+         Print(Call({call, terms, to_text, [{user, 1}]})), \
          Print(Call({call, terms, from_json, [<<\"[1,2]\">>]})), \
          Print(Call({cast, echo_server, echo, [1]}))",
     );
@@ -56,6 +57,7 @@ fn erlang_calls_and_casts() {
             "{reply,{bert,dict,[{k,{bert,true}}]}}",
             "{reply,7}",
             &format!("{{reply,{}}}", binary("{\"$tuple\":[{\"$atom\":\"user\"},1]}")),
+            &format!("{{reply,{}}}", binary("{user,1}")),
             "{reply,[1,2]}",
             "{noreply}",
         ]
@@ -74,6 +76,7 @@ fn calls_are_forwarded_with_their_arguments_as_a_term() {
         module: "far".into(),
         function: function.into(),
         url: format!("http://{}{path}", behind.http),
+        ca_file: "".into(),
     };
     // One answers with JSON, one with the same bytes, one not at all.
     let function =
@@ -146,7 +149,7 @@ impl Function for Remember {
         Box::pin(async move {
             let said = call.arguments.root().to_string();
             if said == "[wait]" {
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                tokio::time::sleep(Duration::from_secs(50)).await;
             }
             self.0.lock().unwrap().push(said);
             let nothing: Tape<'static> = text::parse("ok").unwrap();
@@ -174,6 +177,27 @@ fn a_cast_is_done_though_nobody_waits_and_a_slow_call_is_given_up() {
     let mut noted = remember.0.lock().unwrap().clone();
     noted.sort();
     assert_eq!(noted, ["[call]", "[cast]"]);
+}
+
+#[test]
+fn casts_that_run_are_counted_and_one_too_many_is_refused() {
+    let mut functions = Functions::default();
+    functions.set("memory", "*", Arc::new(Remember::default()));
+    let service = start_with(Terms { function_seconds_max: 60, ..Terms::default() }, functions, Vec::new());
+    let mut socket = connect(service.bert);
+    let cast = term("{cast, memory, note, [wait]}");
+    let mut answered = || {
+        socket.write_all(&client::prefixed([&cast[..]])).unwrap();
+        let mut length = [0; 4];
+        socket.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        socket.read_exact(&mut answer).unwrap();
+        magpie_etf::decode(&answer).unwrap().root().to_string()
+    };
+    for nth in 0..1024 {
+        assert_eq!(answered(), "{noreply}", "{nth}");
+    }
+    assert!(answered().starts_with("{error,{server,0,"));
 }
 
 #[test]

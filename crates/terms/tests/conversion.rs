@@ -221,6 +221,18 @@ fn a_line_is_there_as_soon_as_its_term_has_come() {
 }
 
 #[test]
+fn a_zstd_body_may_have_a_window_of_8_mib_and_no_larger_one() {
+    let service = start(Terms::default());
+    for (log, status) in [(23, 200), (24, 400), (27, 400)] {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(log)).unwrap();
+        encoder.write_all(&term("ok")).unwrap();
+        let answer = service.post("/terms/to-json", "Content-Encoding: zstd\r\n", &encoder.finish().unwrap());
+        assert_eq!(answer.status, status, "2^{log}: {}", answer.text());
+    }
+}
+
+#[test]
 fn bombs_cost_little_and_the_next_request_is_answered() {
     let service = start(Terms { inflated_bytes_max: 1 << 20, term_bytes_max: 1 << 20, ..Terms::default() });
     let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());

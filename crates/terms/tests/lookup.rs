@@ -119,6 +119,24 @@ fn what_is_wrong_with_a_source_is_told() {
     assert_eq!(service.get("/terms/users/down").header("retry-after"), Some("5"));
 }
 
+/// Never answers.
+#[derive(Debug)]
+struct Silent;
+
+impl Source for Silent {
+    fn get<'a>(&'a self, _: &'a str) -> Lookup<'a> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_source_that_says_nothing_is_given_up() {
+    let sources: Vec<(String, Arc<dyn Source>)> = vec![("silent".into(), Arc::new(Silent))];
+    let service = start_with(Terms { source_seconds_max: 1, ..Terms::default() }, Functions::default(), sources);
+    let answer = service.get("/terms/silent/key");
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("unavailable")));
+}
+
 #[test]
 fn tables_of_dets_and_mnesia_are_read_over_http() {
     let folder = tempfile::tempdir().unwrap();

@@ -226,6 +226,19 @@ async fn of_a_log_of_records_the_last_under_a_key_is_found_while_it_grows() {
     erl.run("ok = disk_log:truncate(l), ok = disk_log:log(l, {r, 6, x}), disk_log:close(l)");
     assert_eq!(log.get("1").await.unwrap(), None);
     assert_eq!(shown(log.get("6").await.unwrap()).as_deref(), Some("{r,6,x}"));
+    // Made empty, and grown by items of the same size beyond what was read, before anybody looks.
+    let keys = |from: u32| {
+        format!("[ok = disk_log:log(l, {{r, N, x}}) || N <- lists:seq({from}, {from} + 19)], disk_log:sync(l)")
+    };
+    erl.value(&format!(
+        "{{ok, l}} = disk_log:open([{{name, l}}, {{file, {path:?}}}]), disk_log:truncate(l), {}",
+        keys(100)
+    ));
+    assert_eq!(shown(log.get("119").await.unwrap()).as_deref(), Some("{r,119,x}"));
+    erl.run(&format!("disk_log:truncate(l), {}, {}", keys(200), keys(230)));
+    assert_eq!(shown(log.get("200").await.unwrap()).as_deref(), Some("{r,200,x}"));
+    assert_eq!(log.get("119").await.unwrap(), None);
+    erl.run("ok = disk_log:truncate(l), ok = disk_log:log(l, {r, 6, x}), disk_log:close(l)");
     // An item of which not all has come yet.
     let mut bytes = fs::read(&path).unwrap();
     let whole = bytes.clone();

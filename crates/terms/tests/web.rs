@@ -155,7 +155,12 @@ fn the_first_part_of_an_answer_comes_before_the_second_is_made() {
 #[test]
 fn functions_are_forwarded_to_another_server() {
     let behind = with_test(Terms::default());
-    let function = |function: &str, url: String| TermFunction { module: "far".into(), function: function.into(), url };
+    let function = |function: &str, url: String| TermFunction {
+        module: "far".into(),
+        function: function.into(),
+        url,
+        ca_file: "".into(),
+    };
     let mut settings = Terms::default();
     settings.function.push(function("*", format!("http://{}/esi/test:{{function}}", behind.http)));
     settings.function.push(function("down", "http://127.0.0.1:1/".into()));
@@ -168,6 +173,24 @@ fn functions_are_forwarded_to_another_server() {
     let down = service.get("/esi/far:down?x");
     assert_eq!(down.status, 502);
     assert!(down.text().contains("cannot be asked"), "{}", down.text());
+}
+
+#[test]
+fn a_server_of_functions_that_says_nothing_more_is_let_go_when_nobody_waits_for_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let silent = TermFunction { module: "far".into(), function: "silent".into(), url, ca_file: "".into() };
+    let service = start(Terms { function: vec![silent], idle_seconds_max: 1, ..Terms::default() });
+    let mut asking = service.connect();
+    asking.write_all(b"GET /esi/far:silent HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut head = [0; 1024];
+    assert!(server.read(&mut head).unwrap() > 0);
+    server.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
+    // The one that asked is idle, and so its connection is closed; then that to the server.
+    let _ = asking.read_to_end(&mut Vec::new());
+    assert_eq!(server.read(&mut head).unwrap(), 0);
 }
 
 #[test]
@@ -191,6 +214,9 @@ fn pages_of_the_origins_that_are_named_may_ask() {
     let with = |origin: &str| service.ask("GET", "/esi/echo_server:echo?x", &format!("Origin: {origin}\r\n"), b"");
     assert_eq!(with("https://app.example").header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(with("https://evil.example").header("access-control-allow-origin"), None);
+    let open = start(Terms { origins: vec!["*".into()], ..Terms::default() });
+    let answer = open.ask("GET", "/esi/echo_server:echo?x", "Origin: https://evil.example\r\n", b"");
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://evil.example"));
     let preflight = service.ask("OPTIONS", "/terms/to-json", "Origin: https://app.example\r\n", b"");
     assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (204, Some("https://app.example")));
 }

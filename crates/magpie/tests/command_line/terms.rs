@@ -53,6 +53,25 @@ fn sources_are_configured_in_the_file_with_paths_from_its_folder() {
 }
 
 #[test]
+fn a_changed_file_is_read_again_by_a_signal() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    folder.write("data/romeo", TERM);
+    folder.write("magpie.toml", "");
+    let server = folder.start("terms", &["--listen", "127.0.0.1:0"]);
+    assert!(get(&server, "/terms/users/romeo").contains("no-such-source"));
+    folder.write("magpie.toml", "[[terms.source]]\nname = \"users\"\nkind = \"directory\"\npath = \"data\"\n");
+    server.signal("HUP");
+    server.wait_for_log("reloaded what=\"terms\"");
+    assert!(get(&server, "/terms/users/romeo?path=2").ends_with("\r\n\r\n42\n"));
+    folder.write("magpie.toml", "[[terms.source]]\nname = \"users\"\nkind = \"directory\"\npath = \"\"\n");
+    server.signal("HUP");
+    server.wait_for_log("not reloaded");
+    assert!(get(&server, "/terms/users/romeo?path=2").ends_with("\r\n\r\n42\n"));
+    assert!(get(&server, "/metrics").contains("magpie_terms_lookups_total{source=\"users\",outcome=\"found\"} 2\n"));
+}
+
+#[test]
 fn what_everybody_could_read_needs_to_be_forced() {
     let folder = Folder::new();
     let done = folder.run(&["terms", "--listen", "0.0.0.0:0", "--json"]).code(1);

@@ -39,6 +39,9 @@ impl Collector for Metrics {
             page.counter("magpie_sent_bytes", "Bytes written to clients, as on the wire", buffers.sent_bytes())?;
             page.gauge("magpie_buffers_in_use", "Buffers that hold bytes on their way", buffers.in_use() as u64)?;
         }
+        if let Some(read) = sources.terms {
+            read().iter().try_for_each(|family| terms(&mut page, family))?;
+        }
         for gauge in sources.gauges {
             page.gauge(gauge.name, gauge.help, (gauge.read)())?;
         }
@@ -142,6 +145,21 @@ fn store(page: &mut Page<'_>, store: &magpie_store::Statistics) -> Result<(), Er
     let help = "From the first batch of a group until all are durable";
     let mut metric = page.0.encode_descriptor("magpie_store_commit_seconds", help, None, MetricType::Histogram)?;
     metric.encode_histogram::<NoLabelSet>(micros(store.commits.sum_micros), store.commits.count(), &buckets, None)
+}
+
+/// What the term service counts.
+fn terms(page: &mut Page<'_>, family: &magpie_terms::Family) -> Result<(), Error> {
+    let kind = if family.is_counter { MetricType::Counter } else { MetricType::Gauge };
+    let mut metric = page.0.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in &family.series {
+        match (family.is_counter, labels.is_empty()) {
+            (true, true) => metric.encode_counter::<NoLabelSet, _, u64>(value, None)?,
+            (true, false) => metric.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(value, None)?,
+            (false, true) => metric.encode_gauge(value)?,
+            (false, false) => metric.encode_family(labels)?.encode_gauge(value)?,
+        }
+    }
+    Ok(())
 }
 
 /// What the system knows of this process, where it says so in `/proc`.

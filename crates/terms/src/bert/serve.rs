@@ -9,12 +9,15 @@ use bytes::Bytes;
 use magpie_etf::{Decoder, Limits, Tape};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::{Fault, Packet, no_reply, reply, stream_follows};
-use crate::functions::{Call, Reply, Unknown};
-use crate::http::input::Collected;
+use crate::counters::{CallEnd, Protocol};
+use crate::functions::{Call, Function, Reply, Unknown};
+use crate::http::input::{Collected, Held};
 use crate::idle::Idle;
-use crate::service::{Service, stopped};
+use crate::service::{Service, State, stopped};
+use crate::turns::weight;
 
 /// Bytes of a stream that are read at once.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -32,7 +35,8 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = Idle::new(stream, Duration::from_secs(service.settings().idle_seconds_max));
+    let open = service.counters().connection(Protocol::Bert);
+    let idle = Idle::new(stream, open, Duration::from_secs(service.state().settings.idle_seconds_max));
     let (read, write) = tokio::io::split(idle);
     let mut connection = Connection {
         service,
@@ -40,7 +44,7 @@ where
         reader: BufReader::new(read),
         writer: write,
         decoder: Decoder::new(Limits {
-            inflated_bytes_max: service.settings().inflated_bytes_max,
+            inflated_bytes_max: service.state().settings.inflated_bytes_max,
             ..Limits::default()
         }),
     };
@@ -53,15 +57,16 @@ where
         };
         match packet {
             None => return Ok(()),
-            Some(Ok(Packet::Stream)) => has_stream = true,
-            Some(Ok(Packet::Info)) => {}
-            Some(Ok(Packet::Call { is_cast, module, function, arguments })) => {
-                let asked = Asked { is_cast, module, function, arguments, has_stream };
+            Some(Ok((Packet::Stream, _))) => has_stream = true,
+            Some(Ok((Packet::Info, _))) => {}
+            Some(Ok((Packet::Call { is_cast, module, function, arguments }, held))) => {
+                let asked = Asked { is_cast, module, function, arguments, has_stream, held };
                 connection.call(asked).await?;
                 has_stream = false;
             }
             Some(Err(fault)) => {
                 tracing::debug!(%peer, ?fault, "a packet of BERT-RPC is no call");
+                service.counters().bad_packet();
                 connection.write(&fault.packet()).await?;
                 if matches!(fault, Fault::Header(_)) || has_stream {
                     // Where the next packet begins is not known.
@@ -86,6 +91,8 @@ struct Asked {
     function: String,
     arguments: Tape<'static>,
     has_stream: bool,
+    /// Room for the arguments, while the function has them.
+    held: Held,
 }
 
 impl<R, W> Connection<'_, BufReader<R>, W>
@@ -94,17 +101,18 @@ where
     W: AsyncWrite + Unpin,
 {
     /// The next packet; none at the end.
-    async fn packet(&mut self) -> io::Result<Option<Result<Packet, Fault>>> {
+    async fn packet(&mut self) -> io::Result<Option<Result<(Packet, Held), Fault>>> {
         let length = match self.reader.read_u32().await {
             Ok(length) => length as usize,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         };
-        let bytes_max = self.service.settings().term_bytes_max;
+        let state = self.service.state();
+        let bytes_max = state.settings.term_bytes_max;
         if length > bytes_max {
             return Ok(Some(Err(Fault::Header(format!("a packet of {length} bytes is more than {bytes_max}")))));
         }
-        let mut packet = Collected::new(self.service.room(), bytes_max);
+        let mut packet = Collected::new(&state.room, bytes_max);
         let mut chunk = vec![0; length.min(CHUNK_BYTES)];
         while packet.bytes.len() < length {
             let wanted = (length - packet.bytes.len()).min(CHUNK_BYTES);
@@ -113,57 +121,35 @@ where
                 return Ok(Some(Err(Fault::Header(problem.detail().to_owned()))));
             }
         }
-        Ok(Some(Packet::read(&mut self.decoder, &packet.bytes)))
+        let (bytes, held) = packet.into_held();
+        let turn = state.turns.wait(weight(&bytes)).await;
+        Ok(Some(turn.run(|| Packet::read(&mut self.decoder, &bytes)).map(|packet| (packet, held))))
     }
 
     async fn call(&mut self, asked: Asked) -> io::Result<()> {
-        let Asked { is_cast, module, function, arguments, has_stream } = asked;
-        let behind = match self.service.functions().get(&module, &function) {
+        let Asked { is_cast, module, function, arguments, has_stream, held } = asked;
+        let state = self.service.state();
+        let behind = match state.functions.get(&module, &function) {
             Ok(behind) => Ok(Arc::clone(behind)),
             Err(Unknown::Module) => Err(Fault::NoModule(format!("there is no module {module}"))),
             Err(Unknown::Function) => Err(Fault::NoFunction(format!("there is no function {module}:{function}"))),
         };
         let (chunks, stream) = mpsc::channel(1);
         let call = Call { module, function, arguments, stream: has_stream.then_some(stream) };
-        let seconds = Duration::from_secs(self.service.settings().function_seconds_max);
-        let peer = self.peer;
+        let (service, peer) = (self.service, self.peer);
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        let casts = self.service.casts();
         let feed = async move { if has_stream { feed(reader, chunks).await } else { Ok(()) } };
         let answer = async move {
             if is_cast {
-                let outcome = match (behind, Arc::clone(casts).try_acquire_owned()) {
-                    (Ok(behind), Ok(running)) => {
-                        tokio::spawn(async move {
-                            let _running = running;
-                            if let Ok(Err(failure)) = tokio::time::timeout(seconds, behind.call(call)).await {
-                                tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
-                            }
-                        });
-                        no_reply()
-                    }
-                    (Err(fault), _) => fault.packet(),
-                    (_, Err(_)) => Fault::Server("too many casts run".to_owned()).packet(),
-                };
-                return send(writer, &outcome).await;
+                return send(writer, &cast(service, &state, behind, call, held, peer)).await;
             }
-            let behind = match behind {
-                Ok(behind) => behind,
-                Err(fault) => return send(writer, &fault.packet()).await,
-            };
-            let outcome = match tokio::time::timeout(seconds, behind.call(call)).await {
-                Ok(outcome) => outcome.map_err(Fault::User),
-                Err(_) => Err(Fault::Server(format!("no answer in {} seconds", seconds.as_secs()))),
-            };
-            let packet = outcome.and_then(|Reply { result, stream }| {
-                reply(result.root()).map(|packet| (packet, stream)).map_err(Fault::Server)
-            });
-            match packet {
-                Ok((packet, None)) => send(writer, &packet).await,
-                Ok((packet, Some(mut stream))) => {
+            match called(&state, behind, call, held).await {
+                Ok((packet, None, _held)) => send(writer, &packet).await,
+                Ok((packet, Some(mut stream), _held)) => {
+                    let idle = Duration::from_secs(state.settings.idle_seconds_max);
                     send(writer, &stream_follows()).await?;
                     send(writer, &packet).await?;
-                    while let Some(chunk) = stream.recv().await {
+                    while let Some(chunk) = timeout(idle, stream.recv()).await.map_err(|_| io::ErrorKind::TimedOut)? {
                         send(writer, &chunk).await?;
                     }
                     send(writer, &[]).await
@@ -177,6 +163,64 @@ where
     async fn write(&mut self, packet: &[u8]) -> io::Result<()> {
         send(&mut self.writer, packet).await
     }
+}
+
+type Behind = Result<Arc<dyn Function>, Fault>;
+
+/// Begins what nobody waits for; gives the answer.
+fn cast(service: &Service, state: &State, behind: Behind, call: Call, held: Held, peer: SocketAddr) -> Vec<u8> {
+    let counters = Arc::clone(service.counters());
+    let running = Arc::clone(service.casts()).try_acquire_owned();
+    let too_many = || Fault::Server("too many casts run".to_owned());
+    let (behind, running) = match behind.and_then(|behind| Ok((behind, running.map_err(|_| too_many())?))) {
+        Ok(begun) => begun,
+        Err(fault) => {
+            counters.call(true, CallEnd::Server);
+            return fault.packet();
+        }
+    };
+    let seconds = Duration::from_secs(state.settings.function_seconds_max);
+    tokio::spawn(async move {
+        let _running = (running, held);
+        let end = match timeout(seconds, behind.call(call)).await {
+            Ok(Ok(_)) => CallEnd::Reply,
+            Ok(Err(failure)) => {
+                tracing::info!(%peer, ?failure, "a cast of BERT-RPC failed");
+                CallEnd::User
+            }
+            Err(_) => CallEnd::Server,
+        };
+        counters.call(true, end);
+    });
+    no_reply()
+}
+
+/// The reply, the stream behind it, and the room that it takes.
+type Called = (Vec<u8>, Option<mpsc::Receiver<Bytes>>, Held);
+
+async fn called(state: &State, behind: Behind, call: Call, held: Held) -> Result<Called, Fault> {
+    let outcome = reply_of(state, behind, call, held).await;
+    let end = match &outcome {
+        Ok(_) => CallEnd::Reply,
+        Err(Fault::User(_)) => CallEnd::User,
+        Err(_) => CallEnd::Server,
+    };
+    state.counters.call(false, end);
+    outcome
+}
+
+async fn reply_of(state: &State, behind: Behind, call: Call, held: Held) -> Result<Called, Fault> {
+    let seconds = state.settings.function_seconds_max;
+    let outcome = timeout(Duration::from_secs(seconds), behind?.call(call)).await;
+    let outcome = outcome.map_err(|_| Fault::Server(format!("no answer in {seconds} seconds")))?;
+    drop(held);
+    let Reply { result, stream } = outcome.map_err(Fault::User)?;
+    let turn = state.turns.wait(result.weight()).await;
+    let packet = turn.run(|| reply(result.root())).map_err(Fault::Server)?;
+    drop(result);
+    let held = state.room.take(packet.len()).await;
+    let held = held.map_err(|problem| Fault::Server(problem.detail().to_owned()))?;
+    Ok((packet, stream, held))
 }
 
 /// Hands a stream's chunks to the function, up to the one of no bytes. A function that does not want them does not stop it.

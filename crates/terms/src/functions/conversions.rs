@@ -11,16 +11,17 @@ use magpie_etf::{Decoder, Limits, Tape, Term, text};
 use super::{Answering, Call, Deliver, EsiCall, Failure, Function, Functions, Reply};
 use crate::bert::{binary, elements};
 use crate::config::Terms;
-use crate::service;
-use crate::sources::Source;
+use crate::service::{self, Place};
+use crate::turns::{Turns, weight};
 
-/// Adds them.
-pub(crate) fn register(functions: &mut Functions, settings: &Terms, sources: &[(String, Arc<dyn Source>)]) {
+/// Adds those whose names nothing else is behind.
+pub(crate) fn register(functions: &mut Functions, settings: &Terms, sources: &Arc<[Place]>, turns: &Turns) {
     let limits = Limits { inflated_bytes_max: settings.inflated_bytes_max, ..Limits::default() };
     for (name, what) in
         [("to_json", What::ToJson), ("from_json", What::FromJson), ("to_text", What::ToText), ("get", What::Get)]
     {
-        functions.set("terms", name, Arc::new(Conversion { what, limits, sources: sources.into() }));
+        let conversion = Conversion { what, limits, sources: Arc::clone(sources), turns: turns.clone() };
+        functions.set_unless_known("terms", name, Arc::new(conversion));
     }
 }
 
@@ -35,7 +36,8 @@ enum What {
 struct Conversion {
     what: What,
     limits: Limits,
-    sources: Arc<[(String, Arc<dyn Source>)]>,
+    sources: Arc<[Place]>,
+    turns: Turns,
 }
 
 impl Function for Conversion {
@@ -48,19 +50,24 @@ impl Function for Conversion {
 
     fn call<'a>(&'a self, call: Call) -> Answering<'a, Result<Reply, Failure>> {
         Box::pin(async move {
-            let mut arguments = elements(&call.arguments);
-            let (Some(argument), 0) = (arguments.pop(), arguments.len()) else {
-                return Err(Failure::bad_argument("one argument is needed"));
-            };
-            let result = match self.what {
-                What::ToJson => binary(json::to_json(argument.root(), Mode::Lossless).as_bytes()),
-                What::ToText => binary(text::line(argument.root(), true).as_bytes()),
-                What::FromJson => {
-                    json::from_json(utf8(argument.root())?).map_err(|error| Failure::bad_argument(error.to_string()))?
-                }
-                What::Get => self.get(utf8(argument.root())?).await?,
-            };
-            Ok(result.into())
+            let turn = self.turns.wait(call.arguments.weight()).await;
+            let result = turn.run(|| {
+                let mut arguments = elements(&call.arguments);
+                let (Some(argument), 0) = (arguments.pop(), arguments.len()) else {
+                    return Err(Failure::bad_argument("one argument is needed"));
+                };
+                Ok(match self.what {
+                    What::ToJson => binary(json::to_json(argument.root(), Mode::Lossless).as_bytes()),
+                    What::ToText => binary(text::line(argument.root(), true).as_bytes()),
+                    What::FromJson => json::from_json(utf8(argument.root())?)
+                        .map_err(|error| Failure::bad_argument(error.to_string()))?,
+                    What::Get => argument,
+                })
+            })?;
+            match self.what {
+                What::Get => Ok(self.get(utf8(result.root())?).await?.into()),
+                _ => Ok(result.into()),
+            }
         })
     }
 }
@@ -71,8 +78,11 @@ impl Conversion {
         let (source, key) = service::find(&self.sources, path).ok_or_else(nothing)?;
         let failed = |detail| Failure { code: 503, class: "Unavailable", detail };
         let found = source.get(key).await.map_err(|error| failed(error.to_string()))?.ok_or_else(nothing)?;
-        let tape = Decoder::new(self.limits).decode_all(&found.bytes).map_err(|error| failed(error.to_string()))?;
-        Ok(tape.into_owned())
+        let turn = self.turns.wait(weight(&found.bytes)).await;
+        turn.run(|| {
+            let tape = Decoder::new(self.limits).decode_all(&found.bytes).map_err(|error| failed(error.to_string()))?;
+            Ok(tape.into_owned())
+        })
     }
 }
 

@@ -7,14 +7,15 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use magpie_etf::{Decoder, Tape, encode, json};
 
+use super::connect::Connect;
 use super::{Answering, Call, Deliver, EsiCall, EsiInput, Failure, Function, Reply};
+use crate::config::{TermFunction, Terms};
 use crate::http::ERLANG_BINARY;
 use crate::http::body::Body;
 use crate::http::input::next_chunk;
@@ -25,26 +26,41 @@ const PASSED: [&str; 6] = ["accept", "accept-language", "authorization", "conten
 /// Another server.
 pub struct Forward {
     url: String,
-    client: Client<HttpConnector, Body>,
+    client: Client<Connect, Body>,
     answer_bytes_max: usize,
+    /// Where requests have a token of ours, it is not for the other server.
+    has_tokens: bool,
 }
 
 impl Forward {
-    /// `{function}` in the URL stands for the function's name.
+    /// The server of a configured function; it is connected to when it is first asked.
     ///
     /// # Errors
-    /// If it is no URL of `http`.
-    pub fn new(url: &str, answer_bytes_max: usize) -> Result<Self, String> {
+    /// If `url` is no URL of `http` or `https`, or the authorities of `ca_file` cannot be read.
+    pub fn new(function: &TermFunction, settings: &Terms) -> Result<Self, String> {
         let example = "as http://127.0.0.1:9000/path";
-        let uri: Uri =
-            url.replace("{function}", "f").parse().map_err(|error| format!("{error}: write it {example}"))?;
-        match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(_)) if uri.query().is_none() => {}
-            (Some("http"), Some(_)) => return Err("what is asked is the query: leave it out".to_owned()),
-            _ => return Err(format!("write it {example}; for https, name a proxy of this machine")),
+        let url = &function.url;
+        let named = |name: &str| url.replace("{function}", name).parse::<Uri>();
+        let uri = named("f").map_err(|error| format!("{error}: write it {example}"))?;
+        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(format!("write it {example}, or with https"));
+        };
+        if uri.query().is_some() {
+            return Err("what is asked is the query: leave it out".to_owned());
         }
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { url: url.to_owned(), client, answer_bytes_max })
+        // Who calls must not choose who is asked.
+        if named("g").ok().as_ref().and_then(Uri::authority) != Some(authority) {
+            return Err("{function} can stand in the path alone".to_owned());
+        }
+        let ca_file = Some(function.ca_file.as_path()).filter(|file| !file.as_os_str().is_empty());
+        let connect = match (scheme, ca_file) {
+            ("https", file) => Connect::tls(file)?,
+            (_, None) => Connect::plain(),
+            (_, Some(_)) => return Err("`ca_file` is of use with https alone".to_owned()),
+        };
+        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connect);
+        let has_tokens = !settings.tokens.is_empty();
+        Ok(Self { url: url.clone(), client, answer_bytes_max: settings.term_bytes_max, has_tokens })
     }
 
     async fn ask(
@@ -66,8 +82,9 @@ impl Forward {
         *request.uri_mut() = url.parse().map_err(|_| "the input is no query of a URL".to_owned())?;
         *request.headers_mut() = headers;
         self.client.request(request).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            format!("the server of this function cannot be asked: {error}{cause}")
+            let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+            format!("the server of this function cannot be asked: {error}{causes}")
         })
     }
 
@@ -78,6 +95,7 @@ impl Forward {
             EsiInput::QueryAndBody(query, body) => (query.as_deref(), body.clone()),
         };
         let passed = call.headers.iter().filter(|(name, _)| PASSED.contains(&name.as_str()));
+        let passed = passed.filter(|(name, _)| **name != AUTHORIZATION || !self.has_tokens);
         let headers = passed.map(|(name, value)| (name.clone(), value.clone())).collect();
         let answer = self.ask(&call.function, query, call.method.clone(), headers, body).await?;
         let mut head = BytesMut::from(format!("status: {}\r\n", answer.status().as_u16()).as_bytes());
@@ -94,16 +112,26 @@ impl Forward {
             return Ok(());
         }
         let mut body = answer.into_body();
-        while let Some(chunk) = next_chunk(&mut body).await {
-            let Ok(chunk) = chunk else {
-                deliver.abort().await;
-                return Ok(());
+        loop {
+            let chunk = tokio::select! {
+                chunk = next_chunk(&mut body) => chunk,
+                // A server that says nothing more keeps nothing here for ever.
+                () = deliver.gone() => return Ok(()),
             };
-            if !chunk.is_empty() && deliver.send(chunk).await.is_err() {
-                return Ok(());
+            match chunk {
+                None => return Ok(()),
+                Some(Err(_)) => {
+                    deliver.abort().await;
+                    return Ok(());
+                }
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Ok(chunk)) => {
+                    if deliver.send(chunk).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     async fn call_to(&self, call: Call) -> Result<Tape<'static>, Failure> {

@@ -1,5 +1,6 @@
 //! Functions that are called by `Module:Function`: over the web as `mod_esi` calls them, over BERT-RPC with terms.
 
+mod connect;
 pub(crate) mod conversions;
 pub mod echo;
 pub mod forward;
@@ -83,6 +84,11 @@ impl Deliver {
         self.0.send(Ok(chunk.into())).await.map_err(|_| Gone)
     }
 
+    /// Waits until nobody takes chunks any more.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+
     /// Ends the connection, so that nobody takes what was sent for the whole.
     pub async fn abort(&self) {
         let _ = self.0.send(Err(Aborted)).await;
@@ -154,6 +160,13 @@ impl Functions {
     /// Sets what is behind a name; `*` as the function is all that have none of their own.
     pub fn set(&mut self, module: impl Into<String>, function: impl Into<String>, behind: Arc<dyn Function>) {
         self.modules.entry(module.into()).or_default().insert(function.into(), behind);
+    }
+
+    /// Sets what is behind a name that nothing is behind yet, `*` included.
+    pub(crate) fn set_unless_known(&mut self, module: &str, function: &str, behind: Arc<dyn Function>) {
+        if self.get(module, function).is_err() {
+            self.set(module, function, behind);
+        }
     }
 
     /// What is behind a name.

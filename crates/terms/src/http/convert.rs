@@ -14,8 +14,10 @@ use super::options::Options;
 use super::stream::{self, Items};
 use super::{Answer, ERLANG_BINARY, ERLANG_STREAM, JSON, NDJSON, Refusal, TEXT};
 use crate::convert::{Converter, Form, Output, consult};
+use crate::counters::Route;
 use crate::problem::Problem;
-use crate::service::Service;
+use crate::service::State;
+use crate::turns::weight;
 
 /// Answers of fewer bytes are not compressed.
 const COMPRESSED_BYTES_MIN: usize = 1024;
@@ -41,7 +43,17 @@ impl Conversion {
         })
     }
 
-    pub(super) async fn answer(self, service: &Arc<Service>, head: &Parts, body: Incoming) -> Answer {
+    /// As what it is counted.
+    pub(super) fn route(self) -> Route {
+        match self {
+            Self::ToJson => Route::ToJson,
+            Self::FromJson => Route::FromJson,
+            Self::ToText => Route::ToText,
+            Self::FromText => Route::FromText,
+        }
+    }
+
+    pub(super) async fn answer(self, state: &State, head: &Parts, body: Incoming) -> Answer {
         let options = Options::parse(head.uri.query(), self.parameters())?;
         let is_stream = self.is_stream(head, &options)?;
         let coding = content_coding(&head.headers).ok_or_else(|| {
@@ -55,7 +67,7 @@ impl Conversion {
             Refusal::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", format!("what there is here is {essence}"))
         })?;
         let answer_coding = accepted_coding(&head.headers);
-        let settings = service.settings();
+        let settings = &state.settings;
         let (from, to) = self.forms(&options, is_stream);
         let converter = Converter::new(from, to, settings.inflated_bytes_max);
         if is_stream {
@@ -66,26 +78,35 @@ impl Conversion {
                 to,
                 coding: answer_coding,
                 go_on: options.go_on,
-                room: service.room().clone(),
+                room: state.room.clone(),
+                turns: state.turns.clone(),
+                counters: Arc::clone(&state.counters),
+                route: self.route(),
                 term_bytes_max: settings.term_bytes_max,
             };
             let (first, rest) = conversion.begin().await?;
             return Ok(respond(Body::Stream(first, rest), written, answer_coding));
         }
-        let term = whole(body, coding, service.room(), settings.term_bytes_max).await?;
-        let output = stream::aside(term.bytes().len(), || self.convert(converter, to, term.bytes()))?;
-        Ok(respond_whole(output, written, answer_coding))
+        let term = whole(body, coding, &state.room, settings.term_bytes_max).await?;
+        let turn = state.turns.wait(weight(term.bytes())).await;
+        let (output, terms) = turn.run(|| self.convert(converter, to, term.bytes()))?;
+        drop(term);
+        state.counters.converted(self.route(), terms);
+        respond_whole(state, output, written, answer_coding).await
     }
 
-    fn convert(self, mut converter: Converter, to: Form, term: &[u8]) -> Result<Output, Problem> {
+    /// The terms in the other form, and how many.
+    fn convert(self, mut converter: Converter, to: Form, term: &[u8]) -> Result<(Output, u64), Problem> {
         let mut output = Output::of(to);
+        let mut terms = 0;
         if self == Self::FromText {
             for (number, tape) in (0..).zip(consult(term)?) {
                 let begin = output.begin_item();
                 output.write(tape.map_err(|problem| problem.of_item(number))?.root(), to)?;
                 output.end_item(begin, "");
+                terms += 1;
             }
-            return Ok(output);
+            return Ok((output, terms));
         }
         converter.convert(term, &mut output)?;
         match self {
@@ -93,7 +114,7 @@ impl Conversion {
             Self::ToJson => output.push("\n"),
             _ => {}
         }
-        Ok(output)
+        Ok((output, 1))
     }
 
     fn parameters(self) -> &'static [&'static str] {
@@ -153,13 +174,19 @@ impl Conversion {
 }
 
 /// An answer that is there, compressed if that is wanted and is worth it.
-pub(super) fn respond_whole(mut output: Output, media_type: &'static str, coding: Coding) -> Response<Body> {
-    let whole = output.take();
+pub(super) async fn respond_whole(
+    state: &State,
+    mut output: Output,
+    media_type: &'static str,
+    coding: Coding,
+) -> Answer {
+    // Until it has gone: who reads slowly must not keep more than others leave.
+    let whole = state.room.hold(output.take()).await?;
     if coding == Coding::Identity || whole.len() < COMPRESSED_BYTES_MIN {
-        return respond(Body::Whole(whole), media_type, Coding::Identity);
+        return Ok(respond(Body::Whole(whole), media_type, Coding::Identity));
     }
-    let compressed = stream::aside(whole.len(), || stream::compressed(coding, whole));
-    respond(Body::Whole(compressed), media_type, coding)
+    let compressed = state.turns.wait(whole.len()).await.run(|| stream::compressed(coding, whole));
+    Ok(respond(Body::Whole(compressed), media_type, coding))
 }
 
 fn respond(body: Body, media_type: &'static str, coding: Coding) -> Response<Body> {

@@ -15,11 +15,11 @@ use hyper::{Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::body::{Aborted, Body, Chunks};
-use super::input::{Whole, whole};
+use super::input::{Held, Whole, whole};
 use super::negotiate::content_coding;
 use super::{Answer, Refusal};
 use crate::functions::{Deliver, EsiCall, EsiInput, Unknown};
-use crate::service::Service;
+use crate::service::State;
 
 /// Chunks that wait to be sent.
 const CHUNKS_MAX: usize = 4;
@@ -33,9 +33,9 @@ struct Called<'a> {
     rest: &'a str,
 }
 
-pub(super) async fn answer(service: &Arc<Service>, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
+pub(super) async fn answer(state: &State, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    let aliases = &service.settings().esi;
+    let aliases = &state.settings.esi;
     let below = aliases.iter().filter_map(|alias| {
         let rest = target.strip_prefix(alias.trim_end_matches('/'))?;
         rest.strip_prefix('/').map(|rest| (alias.len(), rest))
@@ -48,44 +48,53 @@ pub(super) async fn answer(service: &Arc<Service>, peer: SocketAddr, head: Parts
         0 | 1 => nothing(),
         _ => Refusal::new(StatusCode::BAD_REQUEST, "no-function", "a function is called as Module:Function?Input"),
     })?;
-    let allowed = &service.settings().esi_modules;
+    let allowed = &state.settings.esi_modules;
     if !allowed.is_empty() && !allowed.iter().any(|module| module == called.module) {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "module-not-allowed", "this module may not be called"));
     }
-    let function = service.functions().get(called.module, called.function).map_err(|unknown| match unknown {
+    let function = state.functions.get(called.module, called.function).map_err(|unknown| match unknown {
         Unknown::Module => Refusal::new(StatusCode::NOT_FOUND, "no-such-module", "there is no such module"),
         Unknown::Function => Refusal::new(StatusCode::NOT_FOUND, "no-such-function", "the module has no such function"),
     })?;
-    let input = input(service, &head, called.rest, body).await?;
+    let (input, held) = input(state, &head, called.rest, body).await?;
     let (module, name) = (called.module.to_owned(), called.function.to_owned());
     let call = EsiCall { module, function: name, method: head.method, input, headers: head.headers, peer };
     if let Some(answer) = function.esi_at_once(&call) {
         let (status, headers, content) = head_of(answer).ok_or_else(bad_answer)?;
-        return Ok(response(status, headers, Body::Chunked(content)));
+        drop((call, held));
+        return Ok(response(status, headers, Body::Chunked(state.room.hold(content).await?)));
     }
     let function = Arc::clone(function);
     let (chunks, delivered) = mpsc::channel(CHUNKS_MAX);
-    let running = Box::pin(async move { function.esi(&call, Deliver(chunks)).await });
-    let seconds = service.settings().function_seconds_max;
+    let running = Box::pin(async move {
+        function.esi(&call, Deliver(chunks)).await;
+        drop(held);
+    });
+    let seconds = state.settings.function_seconds_max;
     delivered_by(running, delivered, seconds).await
 }
 
-async fn input(service: &Service, head: &Parts, rest: &str, body: Incoming) -> Result<EsiInput, Refusal> {
+/// What the function is asked, and the room that it takes while the function has it.
+async fn input(state: &State, head: &Parts, rest: &str, body: Incoming) -> Result<(EsiInput, Option<Held>), Refusal> {
     if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-        return Ok(EsiInput::Text(unreserved(rest.get(1..).unwrap_or_default())));
+        return Ok((EsiInput::Text(unreserved(rest.get(1..).unwrap_or_default())), None));
     }
     let coding = content_coding(&head.headers).ok_or_else(|| {
         Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", "a body can be gzip or zstd")
     })?;
-    let bytes_max = service.settings().term_bytes_max;
-    let body: Bytes = match whole(body, coding, service.room(), bytes_max).await? {
-        Whole::Chunk(chunk) => chunk,
-        Whole::Collected(collected) => collected.bytes.into(),
+    let bytes_max = state.settings.term_bytes_max;
+    let (body, held): (Bytes, _) = match whole(body, coding, &state.room, bytes_max).await? {
+        Whole::Chunk(chunk) => (chunk, None),
+        Whole::Collected(collected) => {
+            let (bytes, held) = collected.into_held();
+            (bytes.into(), Some(held))
+        }
     };
-    Ok(match head.method {
+    let input = match head.method {
         Method::POST => EsiInput::Body(body),
         _ => EsiInput::QueryAndBody(rest.strip_prefix('?').map(unreserved), body),
-    })
+    };
+    Ok((input, held))
 }
 
 /// What a path below an alias calls; none if it names no function. A POST's function is all that follows the module.

@@ -7,11 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
+use async_compression::zstd::DParameter;
 use bytes::{Buf, Bytes};
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::negotiate::Coding;
 use crate::problem::Problem;
@@ -19,11 +21,18 @@ use crate::problem::Problem;
 /// What is read at once of a body that is decoded.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// RFC 9659 §3: a decoder takes windows of up to 8 MiB. A frame of a few bytes may ask for more, which would be memory.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
 /// Terms of up to so many bytes are not counted.
 const SMALL_BYTES: usize = 64 << 10;
 
 /// How long a large term waits for room.
 const ROOM_SECONDS_MAX: u64 = 10;
+
+/// A term that has room may come slowly for so long, and then no more slowly than this: others wait for the room.
+const SLOW_SECONDS_MAX: u64 = 60;
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// A body as something to read from.
 pub(crate) type Input = Box<dyn AsyncBufRead + Send + Unpin>;
@@ -39,7 +48,7 @@ pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
             Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
         }
         Coding::Zstd => {
-            let mut decoder = ZstdDecoder::new(plain);
+            let mut decoder = ZstdDecoder::with_params(plain, &[DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX)]);
             decoder.multiple_members(true);
             Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
         }
@@ -98,12 +107,69 @@ pub(crate) fn unreadable(error: &io::Error) -> Problem {
 
 /// The room for large terms, which all requests share.
 #[derive(Clone, Debug)]
-pub(crate) struct Room(Arc<Semaphore>);
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    bytes: usize,
+}
 
 impl Room {
     /// So many bytes.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))))
+        Self { free: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))), bytes }
+    }
+
+    /// How large it is.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Room for so many bytes, once it is free; small ones need none.
+    ///
+    /// # Errors
+    /// If no room gets free.
+    pub(crate) async fn take(&self, bytes: usize) -> Result<Held, Problem> {
+        if bytes <= SMALL_BYTES {
+            return Ok(Held(None));
+        }
+        // What is longer than the whole room, as JSON may be, gets all of it.
+        self.acquire(bytes.min(self.bytes)).await.map(|permit| Held(Some(permit)))
+    }
+
+    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let acquired = Arc::clone(&self.free).acquire_many_owned(bytes);
+        match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => {
+                let detail = "too many large terms at once: ask again in a while";
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
+            }
+        }
+    }
+
+    /// Keeps room for bytes that are sent, until they have gone.
+    ///
+    /// # Errors
+    /// If no room gets free.
+    pub(crate) async fn hold(&self, bytes: Bytes) -> Result<Bytes, Problem> {
+        let held = self.take(bytes.len()).await?;
+        Ok(if held.0.is_some() { Bytes::from_owner(HeldBytes { bytes, _held: held }) } else { bytes })
+    }
+}
+
+/// Room that is taken, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(Option<OwnedSemaphorePermit>);
+
+/// Bytes with the room that they take.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -115,12 +181,19 @@ pub(crate) struct Collected {
     bytes_max: usize,
     room: Room,
     taken: Option<OwnedSemaphorePermit>,
+    /// When room was first taken.
+    since: Instant,
 }
 
 impl Collected {
     /// Nothing yet.
     pub(crate) fn new(room: &Room, bytes_max: usize) -> Self {
-        Self { bytes: Vec::new(), bytes_max, room: room.clone(), taken: None }
+        Self { bytes: Vec::new(), bytes_max, room: room.clone(), taken: None, since: Instant::now() }
+    }
+
+    /// The bytes, and the room that is kept for them.
+    pub(crate) fn into_held(self) -> (Vec<u8>, Held) {
+        (self.bytes, Held(self.taken))
     }
 
     /// Gives the room back.
@@ -130,33 +203,48 @@ impl Collected {
         self.bytes.shrink_to(SMALL_BYTES);
     }
 
-    /// Appends bytes, once there is room.
+    /// Appends bytes, once there is room. After an error there is nothing, and no room is taken.
     ///
     /// # Errors
-    /// If they are more than one term may have, or no room gets free.
+    /// If they are more than one term may have, or no room gets free, or they come too slowly.
     pub(crate) async fn push(&mut self, more: &[u8]) -> Result<(), Problem> {
+        let outcome = self.try_push(more).await;
+        if outcome.is_err() {
+            self.clear();
+        }
+        outcome
+    }
+
+    async fn try_push(&mut self, more: &[u8]) -> Result<(), Problem> {
         let length = self.bytes.len() + more.len();
         if length > self.bytes_max {
             return Err(Problem::too_large(self.bytes_max));
         }
         let taken = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if taken > 0 && self.is_slow(length) {
+            let detail =
+                format!("a term of more than {SMALL_BYTES} bytes must come at {BYTES_PER_SECOND_MIN} a second");
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail));
+        }
         if length > SMALL_BYTES && length > taken {
             // By doubling, as the vector grows.
-            let wanted = (length.max(taken * 2).min(self.bytes_max) - taken) as u32;
-            let acquired = Arc::clone(&self.room.0).acquire_many_owned(wanted);
-            match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
-                Ok(Ok(permit)) => match &mut self.taken {
-                    Some(taken) => taken.merge(permit),
-                    None => self.taken = Some(permit),
-                },
-                _ => {
-                    let detail = "too many large terms at once: ask again in a while";
-                    return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail));
+            let wanted = length.max(taken * 2).min(self.bytes_max) - taken;
+            let permit = self.room.acquire(wanted).await?;
+            match &mut self.taken {
+                Some(taken) => taken.merge(permit),
+                None => {
+                    self.taken = Some(permit);
+                    self.since = Instant::now();
                 }
             }
         }
         self.bytes.extend_from_slice(more);
         Ok(())
+    }
+
+    fn is_slow(&self, length: usize) -> bool {
+        let seconds = self.since.elapsed().as_secs();
+        seconds > SLOW_SECONDS_MAX && (length as u64) < seconds * BYTES_PER_SECOND_MIN
     }
 }
 
@@ -223,7 +311,40 @@ mod tests {
         let problem = second.push(&[0; 100_000]).await.unwrap_err();
         assert_eq!((problem.code(), problem.status()), ("busy", StatusCode::SERVICE_UNAVAILABLE));
         first.clear();
-        second.push(&[0; 100_000]).await.unwrap();
+        second.push(&[0; 200_000]).await.unwrap();
         assert_eq!(second.push(&[0; 100_000]).await.unwrap_err().code(), "too-large");
+        // What is refused keeps no room.
+        first.push(&[0; 200_000]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_keeps_its_room_until_it_has_gone() {
+        let room = Room::new(300_000);
+        let mut sent = room.hold(vec![7; 200_000].into()).await.unwrap();
+        assert_eq!(room.hold(vec![0; 200_000].into()).await.unwrap_err().code(), "busy");
+        assert_eq!(room.hold(vec![0; SMALL_BYTES].into()).await.unwrap().len(), SMALL_BYTES);
+        let rest = sent.split_off(100_000);
+        drop(sent);
+        assert!(room.hold(vec![0; 200_000].into()).await.is_err(), "the rest is still there");
+        assert!(rest.iter().all(|byte| *byte == 7));
+        drop(rest);
+        // More than the whole room has all of it.
+        let all = room.hold(vec![0; 400_000].into()).await.unwrap();
+        assert!(room.take(SMALL_BYTES + 1).await.is_err());
+        drop(all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_term_that_comes_byte_by_byte_gives_its_room_to_others() {
+        let room = Room::new(1 << 20);
+        let mut slow = Collected::new(&room, 1 << 20);
+        slow.push(&[0; (1 << 20) - 100]).await.unwrap();
+        tokio::time::advance(Duration::from_secs(SLOW_SECONDS_MAX)).await;
+        slow.push(&[0]).await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let problem = slow.push(&[0]).await.unwrap_err();
+        assert_eq!((problem.code(), problem.status()), ("too-slow", StatusCode::REQUEST_TIMEOUT));
+        let mut other = Collected::new(&room, 1 << 20);
+        other.push(&[0; 1 << 20]).await.unwrap();
     }
 }

@@ -1,7 +1,6 @@
 //! `GET /terms/NAME/KEY`: a term where it lies, whole or a part of it.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::http::request::Parts;
@@ -13,16 +12,17 @@ use super::body::Body;
 use super::convert::respond_whole;
 use super::negotiate::{accepted, accepted_coding};
 use super::options::Options;
-use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT, stream};
+use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT};
 use crate::convert::{Form, Output};
 use crate::problem::Problem;
 use crate::select::{Part, select};
-use crate::service::Service;
+use crate::service::State;
 use crate::sources::{Found, SourceError};
+use crate::turns::weight;
 
 const PARAMETERS: [&str; 6] = ["path", "mode", "layout", "minor_version", "compressed", "deterministic"];
 
-pub(super) async fn answer(service: &Arc<Service>, head: &Parts, path: &str) -> Answer {
+pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     let options = Options::parse(head.uri.query(), &PARAMETERS)?;
     let offers = [JSON, "text/plain", ERLANG_BINARY];
     let media_type = accepted(&head.headers, &offers).ok_or_else(|| {
@@ -34,7 +34,7 @@ pub(super) async fn answer(service: &Arc<Service>, head: &Parts, path: &str) -> 
     })?;
     let nothing = || Refusal::new(StatusCode::NOT_FOUND, "no-such-key", "there is no term under this key");
     let path = percent_decode_str(path).decode_utf8().map_err(|_| nothing())?;
-    let Some((source, key)) = service.source(&path) else {
+    let Some((source, key)) = state.source(&path) else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "no-such-source", "no source has this path"));
     };
     let found = source.get(key).await.map_err(|error| refused(&path, &error))?.ok_or_else(nothing)?;
@@ -51,9 +51,10 @@ pub(super) async fn answer(service: &Arc<Service>, head: &Parts, path: &str) -> 
         ERLANG_BINARY => (Form::Binary(options.encoder), ERLANG_BINARY),
         _ => (Form::Text { over_lines: options.over_lines.unwrap_or(true) }, TEXT),
     };
-    let limits = Limits { inflated_bytes_max: service.settings().inflated_bytes_max, ..Limits::default() };
-    let output = stream::aside(found.bytes.len(), || shown(&found, &options, form, limits))?;
-    let mut response = respond_whole(output, media_type, coding);
+    let limits = Limits { inflated_bytes_max: state.settings.inflated_bytes_max, ..Limits::default() };
+    let output = state.turns.wait(weight(&found.bytes)).await.run(|| shown(&found, &options, form, limits))?;
+    drop(found);
+    let mut response = respond_whole(state, output, media_type, coding).await?;
     response.headers_mut().insert(ETAG, tag);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(response)

@@ -14,6 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, AUTHORIZATION,
@@ -27,9 +28,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use crate::counters::{PROMETHEUS, Protocol, Route};
 use crate::idle::Idle;
 use crate::problem::{PROBLEM_JSON, Problem};
-use crate::service::{Service, stopped};
+use crate::service::{Service, State, stopped};
 use body::Body;
 use convert::Conversion;
 
@@ -58,6 +60,7 @@ Erlang's terms over HTTP.
   POST /terms/to-text                             in Erlang's syntax
   POST /terms/from-text                           and back
   GET  /esi/Module:Function?Input                 a function, called as mod_esi does
+  GET  /metrics                                   what was counted, for Prometheus
 ";
 
 /// What a connection reads at once, and a head may have.
@@ -71,8 +74,10 @@ pub async fn serve<S>(service: Arc<Service>, stream: S, peer: SocketAddr, mut st
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = service.settings();
-    let idle = Idle::new(stream, Duration::from_secs(settings.idle_seconds_max));
+    let state = service.state();
+    let settings = &state.settings;
+    let open = service.counters().connection(Protocol::Http);
+    let idle = Idle::new(stream, open, Duration::from_secs(settings.idle_seconds_max));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -80,8 +85,8 @@ where
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS_MAX);
     let answer = |request| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, std::convert::Infallible>(answer(&service, peer, request).await) }
+        let state = service.state();
+        async move { Ok::<_, std::convert::Infallible>(answer(&state, peer, request).await) }
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(idle), service_fn(answer)));
     let outcome = tokio::select! {
@@ -122,14 +127,11 @@ impl From<Problem> for Refusal {
 
 type Answer = Result<Response<Body>, Refusal>;
 
-async fn answer(service: &Arc<Service>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn answer(state: &State, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let is_preflight = head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN);
     let (origin, uri) = (head.headers.get(ORIGIN).cloned(), head.uri.clone());
-    let outcome = match is_preflight {
-        true => Ok(preflight()),
-        false => route(service, peer, head, body).await,
-    };
+    let route = route(&head);
+    let outcome = respond(state, route, peer, head, body).await;
     let mut response = outcome.unwrap_or_else(|refusal| {
         let Refusal { problem, header } = refusal;
         tracing::debug!(%peer, path = uri.path(), code = problem.code(), detail = problem.detail(), "request refused");
@@ -139,13 +141,14 @@ async fn answer(service: &Arc<Service>, peer: SocketAddr, request: Request<Incom
         response.headers_mut().extend(header.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     });
-    share(service, origin.as_ref(), response.headers_mut());
+    state.counters.request(route, response.status().as_u16());
+    share(state, origin.as_ref(), response.headers_mut());
     response
 }
 
 /// Says in which pages of others a browser may show the answer.
-fn share(service: &Service, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-    let origins = &service.settings().origins;
+fn share(state: &State, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    let origins = &state.settings.origins;
     if origins.is_empty() {
         return;
     }
@@ -169,28 +172,48 @@ fn preflight() -> Response<Body> {
     response
 }
 
-async fn route(service: &Arc<Service>, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
-    let path = head.uri.path();
-    if path == "/healthz" && matches!(head.method, Method::GET | Method::HEAD) {
-        return Ok(Response::new(Body::Whole("ok\n".into())));
+/// What a request asks for.
+fn route(head: &Parts) -> Route {
+    match head.uri.path() {
+        _ if head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) => Route::Preflight,
+        "/" => Route::Root,
+        "/metrics" => Route::Metrics,
+        "/healthz" if matches!(head.method, Method::GET | Method::HEAD) => Route::Health,
+        path => match path.strip_prefix("/terms/") {
+            Some(rest) => Conversion::named(rest).map_or(Route::Term, Conversion::route),
+            None => Route::Function,
+        },
     }
-    authorize(service, &head.headers)?;
-    if path == "/" {
+}
+
+async fn respond(state: &State, route: Route, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
+    if !matches!(route, Route::Preflight | Route::Health) {
+        authorize(state, &head.headers)?;
+    }
+    let said = |text: Bytes, media_type: &'static str| {
         must_be(&head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-        let mut response = Response::new(Body::Whole(ROUTES.into()));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
-        return Ok(response);
-    }
-    if let Some(rest) = path.strip_prefix("/terms/") {
-        if let Some(conversion) = Conversion::named(rest) {
-            must_be(&head, &[Method::POST], "POST")?;
-            // On the heap: what a stream needs is not to be carried around for all other requests.
-            return Box::pin(conversion.answer(service, &head, body)).await;
+        let mut response = Response::new(Body::Whole(text));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        Ok(response)
+    };
+    let rest = head.uri.path().strip_prefix("/terms/").unwrap_or_default();
+    match route {
+        Route::Preflight => Ok(preflight()),
+        Route::Health => said("ok\n".into(), TEXT),
+        Route::Root => said(ROUTES.into(), TEXT),
+        Route::Metrics => said(state.counters.page().into(), PROMETHEUS),
+        Route::Term => {
+            must_be(&head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+            Box::pin(lookup::answer(state, &head, rest)).await
         }
-        must_be(&head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
-        return Box::pin(lookup::answer(service, &head, rest)).await;
+        Route::ToJson | Route::FromJson | Route::ToText | Route::FromText => {
+            must_be(&head, &[Method::POST], "POST")?;
+            let conversion = Conversion::named(rest).expect("its name has led here");
+            // On the heap: what a stream needs is not to be carried around for all other requests.
+            Box::pin(conversion.answer(state, &head, body)).await
+        }
+        Route::Function => esi::answer(state, peer, head, body).await,
     }
-    esi::answer(service, peer, head, body).await
 }
 
 fn must_be(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), Refusal> {
@@ -202,8 +225,8 @@ fn must_be(head: &Parts, methods: &[Method], allow: &'static str) -> Result<(), 
 }
 
 /// RFC 6750, where tokens are configured.
-fn authorize(service: &Service, headers: &HeaderMap) -> Result<(), Refusal> {
-    let tokens = &service.settings().tokens;
+fn authorize(state: &State, headers: &HeaderMap) -> Result<(), Refusal> {
+    let tokens = &state.settings.tokens;
     if tokens.is_empty() {
         return Ok(());
     }

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -15,20 +16,18 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use magpie_etf::{Encoder, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Aborted, Chunks};
 use super::input::{Collected, Input, Room, unreadable};
 use super::negotiate::Coding;
 use crate::convert::{Converter, Form, Output};
+use crate::counters::{Counters, Route};
 use crate::problem::Problem;
+use crate::turns::{Turns, weight};
 
 /// An answer's chunk is sent when it has so many bytes, or when no more input is there.
 const CHUNK_BYTES: usize = 32 << 10;
-
-/// Terms of more bytes are converted while other requests go on elsewhere.
-pub(crate) const LARGE_BYTES: usize = 1 << 20;
 
 /// Levels of compression: what costs less than the conversion.
 const GZIP_LEVEL: u32 = 3;
@@ -61,6 +60,12 @@ pub(crate) struct Conversion {
     pub(crate) room: Room,
     /// Bytes of one term.
     pub(crate) term_bytes_max: usize,
+    /// Large terms take turns.
+    pub(crate) turns: Turns,
+    /// What is converted is counted.
+    pub(crate) counters: Arc<Counters>,
+    /// As what.
+    pub(crate) route: Route,
 }
 
 impl Conversion {
@@ -75,7 +80,7 @@ impl Conversion {
             output: self.converter.output(),
             item: Collected::new(&self.room, self.term_bytes_max),
             number: 0,
-            sink: Sink { first: Some(first), chunks, coder: Coder::new(self.coding) },
+            sink: Sink { first: Some(first), chunks, coder: Coder::new(self.coding), room: self.room.clone() },
             of: self,
         };
         tokio::spawn(pump.run());
@@ -131,21 +136,27 @@ impl Pump {
                     // Nothing is waited for: it is there.
                     let there = self.of.input.fill_buf().await.unwrap_or_default();
                     let item = there.get(..length).unwrap_or_default();
-                    let outcome = convert(&mut self.of.converter, item, &mut self.output, self.of.to);
+                    let turn = self.of.turns.wait(weight(item)).await;
+                    let outcome = turn.run(|| convert(&mut self.of.converter, item, &mut self.output, self.of.to));
                     self.of.input.consume(consumed);
                     outcome
                 }
                 Next::Collected => {
-                    let outcome = convert(&mut self.of.converter, &self.item.bytes, &mut self.output, self.of.to);
+                    let item = &self.item.bytes[..];
+                    let turn = self.of.turns.wait(weight(item)).await;
+                    let outcome = turn.run(|| convert(&mut self.of.converter, item, &mut self.output, self.of.to));
                     self.item.clear();
                     outcome
                 }
                 Next::Problem(problem) | Next::Broken(problem) => Err(problem),
             };
-            if let Err(problem) = outcome
-                && (self.failed(problem).is_break() || is_broken)
-            {
-                return Ok(());
+            match outcome {
+                Ok(()) => self.of.counters.converted(self.of.route, 1),
+                Err(problem) => {
+                    if self.failed(problem).is_break() || is_broken {
+                        return Ok(());
+                    }
+                }
             }
             self.number += 1;
             if self.output.len() >= CHUNK_BYTES {
@@ -156,6 +167,8 @@ impl Pump {
 
     /// What is there of the input, at least a byte but at its end. Before it waits, what was written goes out.
     async fn fill(&mut self) -> Result<io::Result<&[u8]>, Gone> {
+        // What is inflated is there as long as one likes: others have their turn.
+        tokio::task::consume_budget().await;
         let is_there =
             poll_fn(|context| Poll::Ready(Pin::new(&mut self.of.input).poll_fill_buf(context).is_ready())).await;
         if !is_there && !self.output.is_empty() {
@@ -281,15 +294,9 @@ impl Pump {
 fn convert(converter: &mut Converter, item: &[u8], output: &mut Output, to: Form) -> Result<(), Problem> {
     let before = output.len();
     let begin = output.begin_item();
-    aside(item.len(), || converter.convert(item, output)).inspect_err(|_| output.truncate(before))?;
+    converter.convert(item, output).inspect_err(|_| output.truncate(before))?;
     output.end_item(begin, if matches!(to, Form::Text { .. }) { ".\n" } else { "\n" });
     Ok(())
-}
-
-/// Runs what takes its time for a large term, while other tasks are taken over by other threads.
-pub(crate) fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    let has_others = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if bytes > LARGE_BYTES && has_others { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Where the chunks go.
@@ -297,6 +304,8 @@ struct Sink {
     first: Option<oneshot::Sender<Result<Bytes, Problem>>>,
     chunks: mpsc::Sender<Result<Bytes, Aborted>>,
     coder: Coder,
+    /// What is sent takes of it until it has gone.
+    room: Room,
 }
 
 impl Sink {
@@ -316,10 +325,15 @@ impl Sink {
     }
 
     async fn pass(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        match self.first.take() {
-            Some(first) => first.send(Ok(chunk)).map_err(|_| Gone),
-            None if chunk.is_empty() => Ok(()),
-            None => self.chunks.send(Ok(chunk)).await.map_err(|_| Gone),
+        let chunk = self.room.hold(chunk).await;
+        match (self.first.take(), chunk) {
+            (Some(first), chunk) => first.send(chunk).map_err(|_| Gone),
+            (None, Ok(chunk)) if chunk.is_empty() => Ok(()),
+            (None, Ok(chunk)) => self.chunks.send(Ok(chunk)).await.map_err(|_| Gone),
+            (None, Err(_)) => {
+                let _ = self.chunks.send(Err(Aborted)).await;
+                Err(Gone)
+            }
         }
     }
 }

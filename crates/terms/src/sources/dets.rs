@@ -11,7 +11,7 @@ use std::time::Duration;
 use magpie_etf::{Decoder, Term};
 use md5::{Digest as _, Md5};
 
-use super::disk::{self, Disk, Stamp};
+use super::disk::{Disk, Readers, Stamp};
 use super::{Found, Lookup, Source, SourceError, key, record};
 use crate::config::{KeyKind, TermSource, Terms};
 
@@ -26,6 +26,7 @@ const ACTIVE: u32 = 0x1234_5678;
 /// For how long lookups go on while the file is being written and no two in a row agree, or what is there cannot be: DETS writes that something
 /// is at a place before it is there.
 const PATIENCE: Duration = Duration::from_secs(1);
+const READERS: usize = 32;
 
 /// A file of DETS.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub struct Dets {
     path: PathBuf,
     key: KeyKind,
     term_bytes_max: usize,
+    readers: Readers,
 }
 
 impl Dets {
@@ -44,7 +46,12 @@ impl Dets {
         if source.path.as_os_str().is_empty() {
             return Err("`path` must name the file".into());
         }
-        Ok(Self { path: source.path.clone(), key: source.key, term_bytes_max: settings.term_bytes_max })
+        Ok(Self {
+            path: source.path.clone(),
+            key: source.key,
+            term_bytes_max: settings.term_bytes_max,
+            readers: Readers::new(READERS),
+        })
     }
 }
 
@@ -53,11 +60,11 @@ impl Source for Dets {
         Box::pin(async move {
             let key = key::parse(self.key, text)?;
             let (path, term_bytes_max) = (self.path.clone(), self.term_bytes_max);
-            disk::aside(move || {
+            let looked_up = self.readers.aside(move || {
                 let Some(objects) = lookup(&path, key.root(), term_bytes_max)? else { return Ok(None) };
                 objects.into_found(term_bytes_max)
-            })
-            .await
+            });
+            looked_up.await
         })
     }
 }

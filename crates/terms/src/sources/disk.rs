@@ -4,7 +4,10 @@ use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use tokio::sync::Semaphore;
 
 use super::SourceError;
 
@@ -17,6 +20,30 @@ pub(super) async fn aside<T: Send + 'static>(
 ) -> Result<T, SourceError> {
     let outcome = tokio::task::spawn_blocking(read).await;
     outcome.unwrap_or_else(|error| Err(SourceError::Unavailable(error.to_string())))
+}
+
+/// How many read a source's files at once. Threads are not for one source alone, and each may have to wait for who writes.
+#[derive(Clone, Debug)]
+pub(super) struct Readers(Arc<Semaphore>);
+
+impl Readers {
+    pub(super) fn new(at_once: usize) -> Self {
+        Self(Arc::new(Semaphore::new(at_once)))
+    }
+
+    /// As [`aside`], when it is its turn.
+    pub(super) async fn aside<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        aside(move || {
+            // Until it is done, though who asked may have given up.
+            let _turn = turn;
+            read()
+        })
+        .await
+    }
 }
 
 /// A file that is open.

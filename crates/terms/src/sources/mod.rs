@@ -5,6 +5,7 @@ pub mod directory;
 mod disk;
 mod disk_log;
 mod key;
+pub mod log;
 pub mod mnesia;
 mod parameter;
 pub mod postgresql;
@@ -13,7 +14,6 @@ pub mod redis;
 mod redis_url;
 mod remote;
 pub mod sqlite;
-mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -91,6 +91,7 @@ pub fn open(source: &TermSource, settings: &Terms) -> Result<Arc<dyn Source>, St
         SourceKind::Postgresql => Arc::new(postgresql::open(source, limits)?),
         SourceKind::Redis => Arc::new(redis::open(source, limits)?),
         SourceKind::Dets => Arc::new(dets::Dets::open(source, settings)?),
+        SourceKind::DiskLog => Arc::new(log::Log::open(source, settings, limits)?),
         SourceKind::Mnesia => Arc::new(mnesia::Mnesia::open(source, settings)?),
     })
 }

@@ -13,9 +13,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::parameter::{self, Parameter};
 use super::remote::{Driver, Failure, KEEP_ALIVE, Remote, Server, percent_decoded};
-use super::tls::{self, Verify};
 use super::{Found, Limits, Source, SourceError};
 use crate::config::TermSource;
+use crate::tls::{self, Verify};
 
 /// The server at `url`; it is connected to when it is first asked.
 pub fn open(source: &TermSource, limits: Limits) -> Result<impl Source + use<>, String> {

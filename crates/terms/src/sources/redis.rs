@@ -20,8 +20,9 @@ use tokio_rustls::TlsConnector;
 use super::parameter::Parameter;
 use super::redis_url::{Address, Url};
 use super::remote::{Driver, Failure, KEEP_ALIVE, Remote, Server};
-use super::{Found, Limits, Source, SourceError, tls};
+use super::{Found, Limits, Source, SourceError};
 use crate::config::TermSource;
+use crate::tls;
 
 /// What reads one string. Others would change something, wait, or answer with what is no term.
 const COMMANDS: &[&str] = &["GET", "HGET", "LINDEX", "GETRANGE"];

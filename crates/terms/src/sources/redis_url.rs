@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::remote::percent_decoded;
-use super::tls::Verify;
+use crate::tls::Verify;
 
 pub(super) enum Address {
     Tcp(String, u16),

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 pub struct Running {
     pub http: SocketAddr,
     pub bert: SocketAddr,
+    pub service: Arc<Service>,
     stop: watch::Sender<bool>,
     _runtime: Runtime,
 }
@@ -42,14 +43,14 @@ pub fn start_with(settings: Terms, functions: Functions, sources: Vec<(String, A
             tokio::spawn(magpie_terms::http::serve(Arc::clone(&of_web), socket, peer, stopping.clone()));
         }
     });
-    let stopping = stop.subscribe();
+    let (stopping, of_calls) = (stop.subscribe(), Arc::clone(&service));
     runtime.spawn(async move {
         while let Ok((socket, peer)) = calls.accept().await {
-            let (service, stopping) = (Arc::clone(&service), stopping.clone());
+            let (service, stopping) = (Arc::clone(&of_calls), stopping.clone());
             tokio::spawn(async move { magpie_terms::bert::serve(&service, socket, peer, stopping).await });
         }
     });
-    Running { http, bert, stop, _runtime: runtime }
+    Running { http, bert, service, stop, _runtime: runtime }
 }
 
 /// An answer.

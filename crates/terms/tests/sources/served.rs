@@ -22,7 +22,7 @@ fn the_configuration_of_the_page_is_one() {
     let (text, _) = text.split_once("```").unwrap();
     let terms = configured(text);
     let names: Vec<&str> = terms.source.iter().map(|source| source.name.as_str()).collect();
-    assert_eq!(names, ["sessions", "users", "carts", "orders", "rooms", "accounts"]);
+    assert_eq!(names, ["sessions", "users", "carts", "orders", "rooms", "accounts", "events"]);
     for source in terms.source.iter().take(4) {
         magpie_terms::sources::open(source, &terms).unwrap();
     }

@@ -48,6 +48,18 @@ struct Opened {
     first: Stamp,
     last: Stamp,
     read_to: u64,
+    /// What was before that place: a log that was made empty and has grown again has something else there.
+    read_last: Vec<u8>,
+}
+
+/// Bytes that are remembered of what was read.
+const REMEMBERED_BYTES: u64 = 64;
+
+impl Opened {
+    fn bytes_before(&self) -> Result<Vec<u8>, SourceError> {
+        let length = self.read_to.min(REMEMBERED_BYTES);
+        self.disk.read(self.read_to - length, length as usize)
+    }
 }
 
 /// One thing that happened to a key, and where that is written.
@@ -128,6 +140,11 @@ impl Layer {
             if stamp.is_none() || self.logs[nth].open.as_ref().map(|open| open.last) == *stamp {
                 continue;
             }
+            let open = self.logs[nth].open.as_ref();
+            if open.is_some_and(|open| open.bytes_before().ok().as_ref() != Some(&open.read_last)) {
+                self.reset();
+                return self.refresh(shape);
+            }
             if let Err(error) = self.read(nth, shape) {
                 self.reset();
                 if let SourceError::Damaged(why) = &error {
@@ -145,7 +162,7 @@ impl Layer {
         if log.open.is_none() {
             let Some(disk) = Disk::open(&log.path)? else { return Ok(()) };
             let first = disk.stamp()?;
-            log.open = Some(Opened { disk: Arc::new(disk), first, last: first, read_to: 0 });
+            log.open = Some(Opened { disk: Arc::new(disk), first, last: first, read_to: 0, read_last: Vec::new() });
         }
         let open = log.open.as_mut().expect("it was opened above");
         open.last = open.disk.stamp()?;
@@ -172,6 +189,7 @@ impl Layer {
         if open.read_to < 8 {
             open.read_to = 0;
         }
+        open.read_last = open.bytes_before()?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! TLS to the servers that keep terms, with the words that PostgreSQL has for what is verified.
+//! TLS to the servers that keep terms or answer functions, with the words that PostgreSQL has for what is verified.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// What is asked of a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verify {
+pub(crate) enum Verify {
     /// Nothing: who can answer in the server's place can read everything.
     Nothing,
     /// That an authority of this file signed it.
@@ -22,7 +22,7 @@ pub(super) enum Verify {
 }
 
 /// Reads the files that it names.
-pub(super) fn client(verify: &Verify) -> Result<ClientConfig, String> {
+pub(crate) fn client(verify: &Verify) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -59,7 +59,7 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
             if roots.is_empty() {
-                return Err("the system trusts no authority: `sslrootcert` can name a file".into());
+                return Err("the system trusts no authority: name a file that has one".into());
             }
         }
     }
