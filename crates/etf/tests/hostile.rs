@@ -344,3 +344,37 @@ proptest! {
         let _ = text::consult(&text).count();
     }
 }
+
+#[test]
+fn a_tape_that_would_be_larger_than_it_may_is_refused_and_so_is_the_text() {
+    let nils = 1_000_000usize;
+    let size = u32::try_from(nils).unwrap().to_be_bytes();
+    let list = [&[131, 108][..], &size, &vec![106; nils + 1]].concat();
+    let deep = [&[131][..], &[104, 1].repeat(nils), &[106]].concat();
+    for (bytes, tape_bytes) in [(&list, 16 * nils), (&deep, 80 * nils)] {
+        let mut decoder = Decoder::new(Limits { tape_bytes_max: 64 << 10, ..Limits::default() });
+        let refused = decoder.decode(bytes).err().unwrap();
+        assert_eq!(refused.reason, Reason::TapeTooLarge(64 << 10));
+        decoder.limit_tape(2 * tape_bytes);
+        let tape = decoder.decode(bytes).unwrap();
+        let root = tape.root();
+        for mode in [json::Mode::Lossless, json::Mode::Readable] {
+            let whole = json::to_json(root, mode);
+            let mut text = String::new();
+            assert!(json::write_json_within(root, mode, whole.len() - 1, &mut text).is_err());
+            assert!(text.len() < whole.len() + 16, "{} bytes", text.len());
+            assert!(json::from_json_within(&whole, 64 << 10).err().unwrap().is_too_large);
+        }
+        let line = text::line(root, true);
+        assert!(text::parse_within(&line, 64 << 10).err().unwrap().is_too_large);
+        assert!(text::parse_within(&line, 100 * nils).is_ok());
+        assert!(text::write_pretty_within(&mut String::new(), root, true, line.len() - 1).is_err());
+    }
+    // A binary of what takes six bytes each in JSON.
+    let zeros = [&[131, 109][..], &size, &vec![0; nils]].concat();
+    let tape = magpie_etf::decode(&zeros).unwrap();
+    let mut text = String::new();
+    assert!(json::write_json_within(tape.root(), json::Mode::Lossless, 5 * nils, &mut text).is_err());
+    assert_eq!(text.len(), 0);
+    assert!(json::write_json_within(tape.root(), json::Mode::Lossless, 6 * nils + 2, &mut text).is_ok());
+}
