@@ -30,6 +30,8 @@ pub(crate) struct NoSuchPart {
 pub(crate) enum Part<'a> {
     /// A term within the term.
     Term(Term<'a>),
+    /// An element of a list of bytes, which has no term of its own.
+    Byte(u8),
     /// The `true` that an atom alone stands for in a property list.
     True,
 }
@@ -45,6 +47,7 @@ pub(crate) fn select<'a>(root: Term<'a>, path: &str) -> Result<Part<'a>, NoSuchP
         let step = unescaped(step);
         let (found, within) = match here {
             Part::Term(term) => one_step(term, &step),
+            Part::Byte(_) => (None, "a term without parts"),
             Part::True => (None, "true"),
         };
         here = found.ok_or_else(|| NoSuchPart { number: index + 1, step: step.into_owned(), within })?;
@@ -78,8 +81,10 @@ fn one_step<'a>(term: Term<'a>, step: &str) -> (Option<Part<'a>>, &'static str) 
         TermKind::ImproperList(mut elements, _) => {
             (number(step).and_then(|index| elements.nth(index)).map(Part::Term), "a list")
         }
-        // Its elements are bytes of the input and no terms of their own: whoever wants one asks for the list.
-        TermKind::Bytes(_) => (None, "a string"),
+        // What `[10,20,30]` is written as, and what text is too.
+        TermKind::Bytes(bytes) => {
+            (number(step).and_then(|index| bytes.get(index)).map(|byte| Part::Byte(*byte)), "a list")
+        }
         TermKind::Nil => (None, "an empty list"),
         _ => (None, "a term without parts"),
     }
@@ -139,6 +144,7 @@ mod tests {
         let tape = text::parse(term).unwrap();
         match select(tape.root(), path) {
             Ok(Part::Term(term)) => term.to_string(),
+            Ok(Part::Byte(byte)) => byte.to_string(),
             Ok(Part::True) => "true".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -165,6 +171,24 @@ mod tests {
             let expected = if path.is_empty() { at(expected, "") } else { expected.to_owned() };
             assert_eq!(at(user, path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_goes_into_a_list_of_bytes_however_it_is_written() {
+        let mut builder = magpie_etf::Builder::new();
+        builder.begin_tuple();
+        builder.bytes(&[10, 20, 30]);
+        builder.end().unwrap();
+        let tape = builder.finish().unwrap();
+        assert_eq!(select(tape.root(), "1/2"), Ok(Part::Byte(20)));
+        for (path, step) in [("1/0", "0"), ("1/4", "4"), ("1/a", "a")] {
+            assert_eq!(
+                select(tape.root(), path).unwrap_err().to_string(),
+                format!("step 2, \"{step}\", leads nowhere in a list")
+            );
+        }
+        assert!(select(tape.root(), "1/2/1").is_err());
+        assert_eq!(at("#{small => [10,20,30]}", "small/3"), "30");
     }
 
     #[test]

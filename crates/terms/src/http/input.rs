@@ -128,11 +128,31 @@ impl Room {
     /// # Errors
     /// If no room gets free.
     pub(crate) async fn take(&self, bytes: usize) -> Result<Held, Problem> {
-        if bytes <= SMALL_BYTES {
-            return Ok(Held(None));
+        let mut held = Held::default();
+        self.fit(&mut held, bytes).await?;
+        Ok(held)
+    }
+
+    /// Changes how much is taken: what is too much is free at once, more is there once it is free.
+    ///
+    /// # Errors
+    /// If no room gets free.
+    pub(crate) async fn fit(&self, held: &mut Held, bytes: usize) -> Result<(), Problem> {
+        // What is longer than the whole room gets all of it.
+        let wanted = if bytes <= SMALL_BYTES { 0 } else { bytes.min(self.bytes) };
+        let taken = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if wanted > taken {
+            let more = self.acquire(wanted - taken).await?;
+            match &mut held.0 {
+                Some(taken) => taken.merge(more),
+                None => held.0 = Some(more),
+            }
+        } else if wanted == 0 {
+            held.0 = None;
+        } else if let Some(taken_all) = &mut held.0 {
+            drop(taken_all.split(taken - wanted));
         }
-        // What is longer than the whole room, as JSON may be, gets all of it.
-        self.acquire(bytes.min(self.bytes)).await.map(|permit| Held(Some(permit)))
+        Ok(())
     }
 
     async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
@@ -140,10 +160,7 @@ impl Room {
         let acquired = Arc::clone(&self.free).acquire_many_owned(bytes);
         match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => {
-                let detail = "too many large terms at once: ask again in a while";
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
-            }
+            _ => Err(Problem::busy()),
         }
     }
 
@@ -152,13 +169,21 @@ impl Room {
     /// # Errors
     /// If no room gets free.
     pub(crate) async fn hold(&self, bytes: Bytes) -> Result<Bytes, Problem> {
-        let held = self.take(bytes.len()).await?;
+        self.hold_in(Held::default(), bytes).await
+    }
+
+    /// Keeps so much of the room that is taken already, or more.
+    ///
+    /// # Errors
+    /// If more is needed and does not get free.
+    pub(crate) async fn hold_in(&self, mut held: Held, bytes: Bytes) -> Result<Bytes, Problem> {
+        self.fit(&mut held, bytes.len()).await?;
         Ok(if held.0.is_some() { Bytes::from_owner(HeldBytes { bytes, _held: held }) } else { bytes })
     }
 }
 
 /// Room that is taken, until this is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Held(Option<OwnedSemaphorePermit>);
 
 /// Bytes with the room that they take.
