@@ -182,10 +182,12 @@ impl Pump {
     async fn fill(&mut self) -> Result<io::Result<&[u8]>, Gone> {
         // What is inflated is there as long as one likes: others have their turn.
         tokio::task::consume_budget().await;
-        let is_there =
-            poll_fn(|context| Poll::Ready(Pin::new(&mut self.of.input).poll_fill_buf(context).is_ready())).await;
-        if !is_there && !self.output.is_empty() {
-            self.send().await?;
+        let there = poll_fn(|context| Poll::Ready(Pin::new(&mut self.of.input).poll_fill_buf(context).map_ok(|_| ())));
+        match there.await {
+            // It is said once: who asks again is told that this is the end.
+            Poll::Ready(Err(error)) => return Ok(Err(error)),
+            Poll::Pending if !self.output.is_empty() => self.send().await?,
+            _ => {}
         }
         Ok(self.of.input.fill_buf().await)
     }
