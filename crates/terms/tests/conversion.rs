@@ -107,6 +107,17 @@ fn in_a_stream_of_bytes_a_problem_stands_behind_a_length_of_zero() {
 }
 
 #[test]
+fn no_term_is_taken_for_a_problem_in_readable_json() {
+    let service = start(Terms::default());
+    let terms = [term("#{<<\"$error\">> => 1}"), term("#{'$error' => 1, <<\"$$\">> => 2}"), vec![131, 104, 9]];
+    let stream = prefixed(terms.iter().map(Vec::as_slice));
+    let answer = service.post("/terms/to-json?mode=readable", STREAM, &stream);
+    let lines: Vec<&str> = answer.text().lines().collect();
+    assert_eq!(lines[..2], ["{\"$$error\":1}", "{\"$$error\":1,\"$$$\":2}"]);
+    assert!(lines[2].starts_with("{\"$error\":"), "{}", lines[2]);
+}
+
+#[test]
 fn a_stream_that_ends_within_a_term_says_so() {
     let service = start(Terms::default());
     let whole = prefixed([&term("ok")[..], &term("{a,b}")]);

@@ -250,14 +250,26 @@ fn key_text(key: Term<'_>, mode: Mode) -> Option<Cow<'_, str>> {
     match (key.kind(), mode) {
         (TermKind::Binary(bytes), _) => {
             let text = str::from_utf8(bytes).ok()?;
-            (mode == Mode::Readable || !text.starts_with('$')).then_some(Cow::Borrowed(text))
+            match (text.starts_with('$'), mode) {
+                (false, _) => Some(Cow::Borrowed(text)),
+                (true, Mode::Readable) => Some(doubled(text)),
+                (true, Mode::Lossless) => None,
+            }
         }
         (_, Mode::Lossless) => None,
+        (TermKind::Atom(name), Mode::Readable) if name.starts_with('$') => Some(doubled(name)),
         (TermKind::Atom(name), Mode::Readable) => Some(name.into()),
         (TermKind::Integer(integer), Mode::Readable) => Some(integer.to_string().into()),
-        (TermKind::Bytes(bytes), Mode::Readable) => printable(bytes).map(Cow::Owned),
+        (TermKind::Bytes(bytes), Mode::Readable) => {
+            printable(bytes).map(|text| if text.starts_with('$') { doubled(&text) } else { text.into() })
+        }
         _ => None,
     }
+}
+
+/// A key that begins with `$` has another one before it, so that what stands beside terms, as a problem does, is none of them.
+fn doubled(key: &str) -> Cow<'static, str> {
+    format!("${key}").into()
 }
 
 /// A list of bytes as the text that it probably is: UTF-8, or Latin-1.
