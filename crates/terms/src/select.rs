@@ -92,7 +92,7 @@ fn one_step<'a>(term: Term<'a>, step: &str) -> (Option<Part<'a>>, &'static str) 
 
 /// A number from 1 as an index from 0.
 fn number(step: &str) -> Option<usize> {
-    let is_number = step.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = step.bytes().all(|byte| byte.is_ascii_digit()) && !step.starts_with('0');
     if is_number { step.parse::<usize>().ok()?.checked_sub(1) } else { None }
 }
 
@@ -162,6 +162,7 @@ mod tests {
             ("7/2/3/2", "y"),
             ("{a,b}", "c"),
             ("s", "d"),
+            ("7/01", "step 2, \"01\", leads nowhere in a tuple"),
             ("7/0", "step 2, \"0\", leads nowhere in a tuple"),
             ("7/3", "step 2, \"3\", leads nowhere in a tuple"),
             ("nothing/else", "step 1, \"nothing\", leads nowhere in a map"),

@@ -52,6 +52,14 @@ fn a_term_is_read_where_it_lies_whole_or_a_part_of_it() {
         ("mails/1/1", json!({"$atom": "home"})),
         ("mails/work", json!(true)),
         ("%7Ba%2Cb%7D", json!(3)),
+        (
+            "/",
+            json!({"$map": [
+                [{"$atom": "name"}, "Juliet"],
+                [{"$atom": "mails"}, [{"$tuple": [{"$atom": "home"}, "a@b"]}, {"$atom": "work"}]],
+                [{"$tuple": [{"$atom": "a"}, {"$atom": "b"}]}, 3],
+            ]}),
+        ),
     ] {
         assert_eq!(service.get(&format!("/terms/users/user?path={path}")).json(), expected, "{path}");
     }
@@ -99,6 +107,9 @@ fn what_is_known_already_is_not_sent_again() {
         let ask = |tag: &str, target: &str| service.ask("GET", target, &format!("If-None-Match: {tag}\r\n"), b"");
         let again = ask(tag, &format!("/terms/users/{key}"));
         assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag)));
+        for name in ["vary", "cache-control"] {
+            assert!(first.header(name).is_some() && again.header(name) == first.header(name), "{name}: {}", again.head);
+        }
         assert_eq!(ask("\"other\"", &format!("/terms/users/{key}")).status, 200);
         assert_eq!(ask("*", &format!("/terms/users/{key}")).status, 304);
     }

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
-use super::input::{self, Held, whole};
+use super::input::{self, Held, Upload, whole};
 use super::negotiate::{Coding, accepted, accepted_coding, content_coding, content_type};
 use super::options::Options;
 use super::stream::{self, Items};
-use super::{Answer, ERLANG_BINARY, ERLANG_STREAM, JSON, NDJSON, Refusal, TEXT};
+use super::{Answer, ERLANG_BINARY, ERLANG_STREAM, JSON, NDJSON, ONE_CODING, Refusal, TEXT};
 use crate::convert::{Converter, Form, Output, consult};
 use crate::counters::Route;
 use crate::problem::Problem;
@@ -21,6 +20,9 @@ use crate::turns::weight;
 
 /// Answers of fewer bytes are not compressed.
 const COMPRESSED_BYTES_MIN: usize = 1024;
+
+/// What of a request the form of an answer depends on.
+pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +55,11 @@ impl Conversion {
         }
     }
 
-    pub(super) async fn answer(self, state: &State, head: &Parts, body: Incoming) -> Answer {
+    pub(super) async fn answer(self, state: &State, head: &Parts, body: Upload) -> Answer {
         let options = Options::parse(head.uri.query(), self.parameters())?;
         let is_stream = self.is_stream(head, &options)?;
         let coding = content_coding(&head.headers).ok_or_else(|| {
-            let refusal =
-                Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", "a body can be gzip or zstd");
+            let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", ONE_CODING);
             refusal.with(ACCEPT_ENCODING, "gzip, zstd")
         })?;
         let written = self.written(is_stream);
@@ -208,7 +209,7 @@ fn respond(body: Body, media_type: &'static str, coding: Coding) -> Response<Bod
     let mut response = Response::new(body);
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(VARY, VARIES);
     if coding != Coding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use bytes::{Buf, Bytes};
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -34,11 +35,50 @@ const ROOM_SECONDS_MAX: u64 = 10;
 const SLOW_SECONDS_MAX: u64 = 60;
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
+/// The body of a request.
+pub(crate) struct Upload {
+    body: Incoming,
+    /// Whether all of it was read.
+    ended: Arc<AtomicBool>,
+}
+
+impl Upload {
+    /// The body, and what tells later whether all of it was read.
+    pub(crate) fn new(body: Incoming) -> (Self, Arc<AtomicBool>) {
+        let ended = Arc::new(AtomicBool::new(body.is_end_stream()));
+        (Self { body, ended: Arc::clone(&ended) }, ended)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A body as something to read from.
 pub(crate) type Input = Box<dyn AsyncBufRead + Send + Unpin>;
 
 /// What the body says, decoded.
-pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
+pub(crate) fn reader(body: Upload, coding: Coding) -> Input {
     let plain = BodyReader { body, chunk: Bytes::new() };
     match coding {
         Coding::Identity => Box::new(plain),
@@ -56,13 +96,16 @@ pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
 }
 
 /// The next bytes of a body, as they come; trailers are none.
-pub(crate) async fn next_chunk(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+pub(crate) async fn next_chunk<B>(body: &mut B) -> Option<Result<Bytes, hyper::Error>>
+where
+    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
     Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
 }
 
 struct BodyReader {
-    body: Incoming,
+    body: Upload,
     chunk: Bytes,
 }
 
@@ -101,8 +144,29 @@ impl AsyncRead for BodyReader {
 
 /// Why a body could not be read.
 pub(crate) fn unreadable(error: &io::Error) -> Problem {
-    let detail = format!("the body cannot be read: {error}");
+    let detail = match is_cut(error) {
+        true => "the body was cut: it ended before it was whole".to_owned(),
+        false => format!("the body cannot be read: {error}"),
+    };
     Problem::new(StatusCode::BAD_REQUEST, "bad-body", detail)
+}
+
+/// Whether the connection, or what is compressed, ended before its end.
+fn is_cut(error: &io::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let here = error.downcast_ref::<io::Error>();
+        if here.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
+            || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        {
+            return true;
+        }
+        cause = match here.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The room for large terms, which all requests share.
@@ -293,7 +357,7 @@ impl Whole {
 }
 
 /// Reads a body that is one term.
-pub(crate) async fn whole(mut body: Incoming, coding: Coding, room: &Room, bytes_max: usize) -> Result<Whole, Problem> {
+pub(crate) async fn whole(mut body: Upload, coding: Coding, room: &Room, bytes_max: usize) -> Result<Whole, Problem> {
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Problem::too_large(bytes_max));
     }

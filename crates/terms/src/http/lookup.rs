@@ -2,14 +2,14 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use magpie_etf::{Decoder, Encoder, Limits, Reason};
 use percent_encoding::percent_decode_str;
 
 use super::body::Body;
-use super::convert::respond_whole;
+use super::convert::{VARIES, respond_whole};
 use super::negotiate::{accepted, accepted_coding};
 use super::options::Options;
 use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT};
@@ -22,6 +22,8 @@ use crate::sources::{Found, SourceError};
 use crate::turns::weight;
 
 const PARAMETERS: [&str; 6] = ["path", "mode", "layout", "minor_version", "compressed", "deterministic"];
+
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     let options = Options::parse(head.uri.query(), &PARAMETERS)?;
@@ -45,7 +47,8 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     if matches(&head.headers, &tag) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().insert(ETAG, tag);
+        // What the answer with the term would have (RFC 9110 §15.4.5).
+        response.headers_mut().extend([(ETAG, tag), (CACHE_CONTROL, REVALIDATE), (VARY, VARIES)]);
         return Ok(response);
     }
     let (form, media_type) = match media_type {
@@ -63,7 +66,7 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     drop((found, as_it_lies));
     let mut response = respond_whole(state, output, held, media_type, coding).await?;
     response.headers_mut().insert(ETAG, tag);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(CACHE_CONTROL, REVALIDATE);
     Ok(response)
 }
 
