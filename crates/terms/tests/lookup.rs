@@ -153,7 +153,7 @@ fn tables_of_dets_and_mnesia_are_read_over_http() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();
     let script = format!(
-        "{{ok, t}} = dets:open_file(t, [{{file, \"{path}/t.dets\"}}]), ok = dets:insert(t, {{42, <<\"Juliet\">>}}), ok = dets:close(t), \
+        "{{ok, t}} = dets:open_file(t, [{{file, \"{path}/t.dets\"}}]), ok = dets:insert(t, [{{42, <<\"Juliet\">>}}, {{{{<<\"verona\">>, 1}}, open}}]), ok = dets:close(t), \
          application:set_env(mnesia, dir, \"{path}/mnesia\"), ok = mnesia:create_schema([node()]), ok = mnesia:start(), \
          {{atomic, ok}} = mnesia:create_table(users, [{{disc_copies, [node()]}}]), \
          {{atomic, ok}} = mnesia:transaction(fun() -> mnesia:write({{users, <<\"romeo\">>, [{{mail, \"r@v\"}}]}}) end), \
@@ -171,12 +171,20 @@ fn tables_of_dets_and_mnesia_are_read_over_http() {
         suffix: String::new(),
         key: KeyKind::Guess,
     };
-    let source =
-        vec![source("table", SourceKind::Dets, "t.dets"), source("users", SourceKind::Mnesia, "mnesia/users.DCD")];
+    let source = vec![
+        source("table", SourceKind::Dets, "t.dets"),
+        source("rooms", SourceKind::Dets, "t.dets"),
+        source("users", SourceKind::Mnesia, "mnesia/users.DCD"),
+    ];
     let service = start_with(Terms { source, ..Terms::default() }, Functions::default(), Vec::new());
     assert_eq!(service.get("/terms/table/42?path=2").json(), "Juliet");
     assert_eq!(service.get("/terms/users/romeo?path=3/mail&mode=readable").status, 404, "an atom is another key");
     let romeo = service.get("/terms/users/%3C%3C%22romeo%22%3E%3E?path=3/mail&mode=readable");
     assert_eq!((romeo.status, romeo.text()), (200, "\"r@v\"\n"));
+    // As the page has it.
+    let page = include_str!("../../../docs/term-sources.md");
+    let command = page.lines().find_map(|line| line.strip_prefix("curl -g 'http://127.0.0.1:8080/")).unwrap();
+    let room = service.get(&format!("/{}?path=2", command.trim_end_matches('\'')));
+    assert_eq!((room.status, room.text()), (200, "{\"$atom\":\"open\"}\n"));
     assert_eq!(service.get("/terms/table/43").json()["code"], "no-such-key");
 }
