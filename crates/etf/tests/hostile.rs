@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use generate::Random;
-use magpie_etf::{DecodeError, Decoder, Limits, Reason, TermKind, decode, encode, json, text};
+use magpie_etf::{DecodeError, Decoder, Encoder, Limits, Reason, TermKind, decode, encode, json, text};
 use proptest::prelude::*;
 
 fn reason(bytes: &[u8]) -> Reason {
@@ -377,4 +377,34 @@ fn a_tape_that_would_be_larger_than_it_may_is_refused_and_so_is_the_text() {
     assert!(json::write_json_within(tape.root(), json::Mode::Lossless, 5 * nils, &mut text).is_err());
     assert_eq!(text.len(), 0);
     assert!(json::write_json_within(tape.root(), json::Mode::Lossless, 6 * nils + 2, &mut text).is_ok());
+}
+
+#[test]
+fn maps_in_the_keys_of_maps_are_sorted_once_each_and_without_recursion() {
+    let map = |first: &[u8], second: &[u8]| [&[116, 0, 0, 0, 2][..], first, &[97, 0], second, &[97, 0]].concat();
+    let deterministic = Encoder { deterministic: true, ..Encoder::default() };
+    let encoded = |term: &[u8]| {
+        let bytes = [&[131][..], term].concat();
+        let tape = decode(&bytes).unwrap();
+        let mut sorted = Vec::new();
+        deterministic.encode_into(tape.root(), &mut sorted).unwrap();
+        assert!(tape.root() == decode(&sorted).unwrap().root());
+        sorted
+    };
+    // Each of two maps in each other, up to a difference at the bottom: to sort each for each comparison takes 4^20 steps.
+    fn double(levels: u32, number: u8, map: &dyn Fn(&[u8], &[u8]) -> Vec<u8>) -> Vec<u8> {
+        if levels == 0 {
+            vec![97, number]
+        } else {
+            map(&double(levels - 1, number + 1, map), &double(levels - 1, number, map))
+        }
+    }
+    let doubled = double(16, 0, &map);
+    assert_eq!(encoded(&doubled).len(), doubled.len() + 1);
+    // One map in the key of the next.
+    let levels = 50_000;
+    let small = map(&[97, 1], &[97, 2]);
+    let behind = [&[97, 0][..], &small, &[97, 0]].concat();
+    let deep = [&[116, 0, 0, 0, 2].repeat(levels)[..], &map(&[97, 3], &[97, 4]), &behind.repeat(levels)].concat();
+    assert_eq!(encoded(&deep).len(), deep.len() + 1);
 }
