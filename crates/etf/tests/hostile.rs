@@ -381,7 +381,16 @@ fn a_tape_that_would_be_larger_than_it_may_is_refused_and_so_is_the_text() {
 
 #[test]
 fn maps_in_the_keys_of_maps_are_sorted_once_each_and_without_recursion() {
-    let map = |first: &[u8], second: &[u8]| [&[116, 0, 0, 0, 2][..], first, &[97, 0], second, &[97, 0]].concat();
+    fn map(first: &[u8], second: &[u8]) -> Vec<u8> {
+        [&[116, 0, 0, 0, 2][..], first, &[97, 0], second, &[97, 0]].concat()
+    }
+    // Each of two maps in each other, up to a difference at the bottom: to sort each for each comparison takes 4^16 steps.
+    fn double(levels: u32, number: u8) -> Vec<u8> {
+        if levels == 0 {
+            return vec![97, number];
+        }
+        map(&double(levels - 1, number + 1), &double(levels - 1, number))
+    }
     let deterministic = Encoder { deterministic: true, ..Encoder::default() };
     let encoded = |term: &[u8]| {
         let bytes = [&[131][..], term].concat();
@@ -391,15 +400,7 @@ fn maps_in_the_keys_of_maps_are_sorted_once_each_and_without_recursion() {
         assert!(tape.root() == decode(&sorted).unwrap().root());
         sorted
     };
-    // Each of two maps in each other, up to a difference at the bottom: to sort each for each comparison takes 4^20 steps.
-    fn double(levels: u32, number: u8, map: &dyn Fn(&[u8], &[u8]) -> Vec<u8>) -> Vec<u8> {
-        if levels == 0 {
-            vec![97, number]
-        } else {
-            map(&double(levels - 1, number + 1, map), &double(levels - 1, number, map))
-        }
-    }
-    let doubled = double(16, 0, &map);
+    let doubled = double(16, 0);
     assert_eq!(encoded(&doubled).len(), doubled.len() + 1);
     // One map in the key of the next.
     let levels = 50_000;

@@ -24,9 +24,17 @@ pub(crate) enum Form {
 const LARGE_LEVEL_MAX: u8 = 6;
 
 /// A term for which that matters.
-const LARGE_BYTES: usize = 1 << 20;
+const LARGE_BYTES: usize = 64 << 10;
 
 impl Form {
+    /// What most answers have.
+    pub(crate) const JSON: Self = Self::Json(Mode::Lossless);
+
+    /// Whether zlib is part of it.
+    pub(crate) fn is_compressed(self) -> bool {
+        matches!(self, Self::Binary(Encoder { compressed: Some(1..), .. }))
+    }
+
     /// The form for terms of this weight.
     pub(crate) fn of_weight(self, weight: usize) -> Self {
         match self {

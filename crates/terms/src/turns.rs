@@ -10,11 +10,15 @@ use hyper::StatusCode;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::convert::Form;
 use crate::http::input::{Held, Room};
 use crate::problem::Problem;
 
 /// Terms of more bytes are large.
 const LARGE_BYTES: usize = 64 << 10;
+
+/// Of those that are compressed too: zlib takes a hundred times longer for a byte.
+const LARGE_BYTES_COMPRESSED: usize = 4 << 10;
 
 /// What a term may take that is not large: more than the worst takes, which is one over lines that begin with many spaces.
 const SMALL_MEMORY: usize = 24 << 20;
@@ -85,7 +89,7 @@ impl Work {
         self.room.bytes() / 2
     }
 
-    /// Works on a term of this weight, with the memory that it is told; after [`Problem::too_much_memory`] again with more, if there may be
+    /// Works on a term of this weight, of which something in this form is made, with the memory that it is told; after [`Problem::too_much_memory`] again with more, if there may be
     /// more. Gives what it gives, and the room that is taken, which the caller cuts down to what is left of it.
     ///
     /// # Errors
@@ -93,12 +97,14 @@ impl Work {
     pub(crate) async fn run<T>(
         &self,
         weight: usize,
+        to: Form,
         mut work: impl FnMut(usize) -> Result<T, Problem>,
     ) -> Result<(T, Held), Problem> {
         let mut held = Held::default();
-        if weight <= LARGE_BYTES {
+        if weight <= if to.is_compressed() { LARGE_BYTES_COMPRESSED } else { LARGE_BYTES } {
             return work(SMALL_MEMORY).map(|done| (done, held));
         }
+        let weight = weight.max(LARGE_BYTES + 1);
         let most = self.memory_max();
         let mut memory = (weight * USUAL).min(most);
         let turn = self.turns.wait(weight).await?;
@@ -165,7 +171,7 @@ mod tests {
         let work = Work { turns: Turns::new(4), room: Room::new(8 << 20) };
         let mut tried = Vec::new();
         let (_, held) = work
-            .run(100_000, |memory| {
+            .run(100_000, Form::JSON, |memory| {
                 tried.push(memory);
                 if tried.len() < 3 { Err(Problem::too_much_memory(memory)) } else { Ok(()) }
             })
@@ -173,13 +179,14 @@ mod tests {
             .unwrap();
         assert_eq!(tried, [400_000, 1_600_000, 4 << 20]);
         // Half of the room is taken, so that two more find none.
-        let (_, other) = work.run(1 << 20, |_| Ok(())).await.unwrap();
-        assert_eq!(work.run(1 << 20, |_| Ok(())).await.err().unwrap().code(), "busy");
+        let (_, other) = work.run(1 << 20, Form::JSON, |_| Ok(())).await.unwrap();
+        assert_eq!(work.run(1 << 20, Form::JSON, |_| Ok(())).await.err().unwrap().code(), "busy");
         drop(other);
-        let refused = work.run(1 << 20, |memory| Err::<(), _>(Problem::too_much_memory(memory))).await.err().unwrap();
+        let refused =
+            work.run(1 << 20, Form::JSON, |memory| Err::<(), _>(Problem::too_much_memory(memory))).await.err().unwrap();
         assert_eq!((refused.code(), refused.status()), ("too-much-memory", StatusCode::PAYLOAD_TOO_LARGE));
         drop(held);
-        assert!(work.run(1 << 20, |_| Ok(())).await.is_ok());
+        assert!(work.run(1 << 20, Form::JSON, |_| Ok(())).await.is_ok());
     }
 
     #[test]

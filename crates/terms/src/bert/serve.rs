@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::{Fault, Packet, no_reply, reply, stream_follows};
+use crate::convert::Form;
 use crate::counters::{CallEnd, Protocol};
 use crate::functions::{Call, Function, Reply, Unknown};
 use crate::http::input::{Collected, Held};
@@ -127,7 +128,7 @@ where
         }
         let (bytes, came) = packet.into_held();
         let decoder = &mut self.decoder;
-        let reading = state.work.run(weight(&bytes), |memory| {
+        let reading = state.work.run(weight(&bytes), Form::JSON, |memory| {
             // The tape, and that of the arguments, with the bytes between them.
             decoder.limit_tape(memory / 3);
             match Packet::read(decoder, &bytes) {

@@ -57,7 +57,7 @@ impl Function for Conversion {
                 return Ok(self.get(&call.arguments).await?.into());
             }
             let arguments = &call.arguments;
-            let converting = self.work.run(arguments.weight(), |memory| {
+            let converting = self.work.run(arguments.weight(), Form::JSON, |memory| {
                 let left = memory.checked_sub(arguments.memory()).ok_or_else(|| Problem::too_much_memory(memory))?;
                 self.converted(arguments, left).map_err(|problem| problem.within(memory))
             });
@@ -116,7 +116,7 @@ impl Conversion {
         let (found, _as_it_lies) = source.get(key, &self.work.room).await.map_err(|problem| failed(&problem))?;
         let found = found.map_err(|error| unavailable(error.to_string()))?.ok_or_else(nothing)?;
         let path = part.first().map(String::as_str).unwrap_or_default();
-        let reading = self.work.run(weight(&found.bytes), |memory| {
+        let reading = self.work.run(weight(&found.bytes), Form::JSON, |memory| {
             // The tape, and the copy that is the result.
             let limits = Limits { tape_bytes_max: memory / 2, ..self.limits };
             match Decoder::new(limits).decode_all(&found.bytes) {

@@ -89,7 +89,7 @@ impl Conversion {
         }
         let term = whole(body, coding, &state.room, settings.term_bytes_max).await?;
         let weight = weight(term.bytes());
-        let converting = state.work.run(weight, |memory| self.convert(&mut converter, to, term.bytes(), memory));
+        let converting = state.work.run(weight, to, |memory| self.convert(&mut converter, to, term.bytes(), memory));
         let ((output, terms), held) = converting.await?;
         drop(term);
         state.counters.converted(self.route(), terms);

@@ -58,7 +58,7 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     };
     let limits = Limits { inflated_bytes_max: state.settings.inflated_bytes_max, ..Limits::default() };
     let form = form.of_weight(weight(&found.bytes));
-    let showing = state.work.run(weight(&found.bytes), |memory| {
+    let showing = state.work.run(weight(&found.bytes), form, |memory| {
         let limits = Limits { tape_bytes_max: memory, ..limits };
         shown(&found, &options, form, limits)
     });

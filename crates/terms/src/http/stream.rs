@@ -139,7 +139,7 @@ impl Pump {
                     let item = there.get(..length).unwrap_or_default();
                     let (converter, output, to) = (&mut self.of.converter, &mut self.output, self.of.to);
                     let converting =
-                        self.of.work.run(weight(item), |memory| convert(converter, item, output, to, memory));
+                        self.of.work.run(weight(item), to, |memory| convert(converter, item, output, to, memory));
                     let outcome = converting.await;
                     self.of.input.consume(consumed);
                     outcome
@@ -148,7 +148,7 @@ impl Pump {
                     let item = &self.item.bytes[..];
                     let (converter, output, to) = (&mut self.of.converter, &mut self.output, self.of.to);
                     let converting =
-                        self.of.work.run(weight(item), |memory| convert(converter, item, output, to, memory));
+                        self.of.work.run(weight(item), to, |memory| convert(converter, item, output, to, memory));
                     let outcome = converting.await;
                     self.item.clear();
                     outcome
