@@ -1,5 +1,6 @@
 //! Erlang's order of terms, as it is for the keys of maps: an integer is never equal to a float, and less than any.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -15,10 +16,13 @@ enum Next<'a> {
 /// Compares without recursion. Only the first difference is looked for.
 pub(crate) fn order<'a>(a: Term<'a>, b: Term<'a>) -> Ordering {
     let mut sorted = Sorted::default();
-    if rank(a) == rank(b) {
-        sorted.note(a);
-        sorted.note(b);
+    let found = sorted.order(a, b);
+    // Most differ before that, or have no maps.
+    if !sorted.is_missing.get() {
+        return found;
     }
+    sorted.note(a);
+    sorted.note(b);
     sorted.order(a, b)
 }
 
@@ -34,7 +38,11 @@ pub(crate) fn sorted<'a>(pairs: Pairs<'a>) -> impl Iterator<Item = (Term<'a>, Te
 /// The order of the keys of maps, by tape and node. Maps can be keys of maps: those that lie behind are sorted before, so that none is sorted
 /// twice, and nothing recurs.
 #[derive(Default)]
-pub(crate) struct Sorted(HashMap<(usize, usize), Box<[usize]>>);
+pub(crate) struct Sorted {
+    keys: HashMap<(usize, usize), Box<[usize]>>,
+    /// A map was met that was not noted, so that the order is not known.
+    is_missing: Cell<bool>,
+}
 
 impl Sorted {
     /// Sorts all maps of a term.
@@ -46,7 +54,7 @@ impl Sorted {
             {
                 let mut keys: Box<[usize]> = pairs.map(|(key, _)| key.at).collect();
                 keys.sort_by(|a, b| self.order(Term { at: *a, ..term }, Term { at: *b, ..term }));
-                self.0.insert(place(map), keys);
+                self.keys.insert(place(map), keys);
             }
         }
     }
@@ -54,11 +62,15 @@ impl Sorted {
     /// The pairs of a map that was noted, by their keys.
     pub(crate) fn pairs<'a>(&self, map: Term<'a>) -> Vec<(Term<'a>, Term<'a>)> {
         let at = |at| Term { at, ..map };
-        match (self.0.get(&place(map)), map.kind()) {
+        match (self.keys.get(&place(map)), map.kind()) {
             (Some(keys), _) => keys.iter().map(|key| (at(*key), at(map.tape.next(*key)))).collect(),
             (None, TermKind::Map(pairs)) => pairs.collect(),
             (None, _) => Vec::new(),
         }
+    }
+
+    fn has(&self, a: Term<'_>, b: Term<'_>) -> bool {
+        self.keys.contains_key(&place(a)) && self.keys.contains_key(&place(b))
     }
 
     /// The order of terms that were noted.
@@ -99,7 +111,13 @@ fn one<'a>(a: Term<'a>, b: Term<'a>, next: &mut Vec<Next<'a>>, sorted: &Sorted) 
         (K::Binary(a), K::Binary(b)) | (K::Local(a), K::Local(b)) => a.cmp(b),
         (K::Binary(_) | K::Bits(_), K::Binary(_) | K::Bits(_)) => bits(a).cmp(bits(b)),
         (K::Tuple(a), K::Tuple(b)) => a.len().cmp(&b.len()).then_with(|| all(a, b, next, sorted)),
-        (K::Map(x), K::Map(y)) => x.len().cmp(&y.len()).then_with(|| maps(a, b, next, sorted)),
+        (K::Map(x), K::Map(y)) if x.len() != y.len() || x.len() <= 1 || sorted.has(a, b) => {
+            x.len().cmp(&y.len()).then_with(|| maps(a, b, next, sorted))
+        }
+        (K::Map(_), K::Map(_)) => {
+            sorted.is_missing.set(true);
+            Ordering::Less
+        }
         (K::Bytes(a), K::Bytes(b)) => a.cmp(b),
         (K::Bytes(_) | K::List(_) | K::ImproperList(..), K::Bytes(_) | K::List(_) | K::ImproperList(..)) => {
             lists(a, b, next, sorted)
