@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Waker;
 
 use magpie_proto::{StreamCondition, StreamError};
 use tokio::time::Instant;
@@ -33,6 +34,23 @@ impl Session {
             connection.fail(error);
         }
         Flow::End
+    }
+
+    /// XEP-0045 §11.2: the server stops, and nobody will resume the session. Its client hears that it is in no room any more before the
+    /// stream ends.
+    pub(super) fn leave_rooms(&mut self) {
+        self.become_active();
+        self.server.modules.muc.session_stops(&self.server, &self.handle);
+        if self.is_stalled() {
+            return;
+        }
+        for mail in self.handle.mailbox.take(usize::MAX, Waker::noop()).mail {
+            match mail {
+                Mail::Deliver(delivery) => self.write(delivery),
+                Mail::Resume(takeover) => negotiation::refuse_takeover(&self.server, *takeover),
+                Mail::LookIntoSpool | Mail::End(_) => {}
+            }
+        }
     }
 
     pub(super) fn detach(&mut self) {

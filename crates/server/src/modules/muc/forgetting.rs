@@ -20,13 +20,15 @@ impl Room {
     /// by itself, and ends.
     pub(super) fn forget_account(&mut self, account: &BareJid, out: &mut impl Outside) {
         let Some(standing) = self.standing(account) else { return };
-        let (affiliation, asked) = (standing.affiliation, standing.asks());
-        if affiliation == Affiliation::Outcast {
-            return;
-        }
-        if asked {
-            self.standings.remove(account);
-            return out.change(Change::Standing(account.clone()));
+        let affiliation = standing.affiliation;
+        match affiliation {
+            Affiliation::Outcast => return,
+            // It asked to become a member, or had voice.
+            Affiliation::None => {
+                self.standings.remove(account);
+                return out.change(Change::Standing(account.clone()));
+            }
+            _ => {}
         }
         let others = |wanted: Affiliation| {
             let others = self.standings().filter(|(other, standing)| *other != account && standing.affiliation == wanted);

@@ -30,7 +30,10 @@ pub mod talking;
 pub mod throttling;
 mod unread;
 pub mod versioning;
+mod voicing;
 
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -258,6 +261,20 @@ impl Muc {
     /// A session is over, or says to everybody that it is gone, and was in the room.
     pub fn session_left(&self, jid: &FullJid, to: &Jid, presence: &Stanza) {
         let _ = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.leave(jid, presence, &[], out));
+    }
+
+    /// §11.2: the server stops, and the session is none of those that are resumed afterwards.
+    pub fn session_stops(&self, server: &Server, session: &SessionHandle) {
+        let directed = server.registry().with_resource(session, |resource| resource.directed.clone()).flatten();
+        let gone = Stanza::new(&Element::new("presence", ns::CLIENT).with_attr("type", "unavailable"));
+        for to in directed.into_iter().flat_map(|directed| *directed) {
+            if server.service_at(to.domain()) == Some(Service::Muc) {
+                let leave = |room: &mut Room, out: &mut rooms::Act<'_>| {
+                    room.leave(&session.jid, &gone, &[muc::Status::Shutdown], out);
+                };
+                let _ = self.rooms.with_awake(&to.to_bare(), false, leave);
+            }
+        }
     }
 
     /// A session of before a restart waits for its client again: it is in the rooms in which it was. From a room that did not last it

@@ -8,7 +8,6 @@ use magpie_proto::xeps::muc_config;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 
-use super::privileges::default_role;
 use super::room::{Change, Deed, Outcome, Outside, Room, unavailable};
 
 /// Characters of a reason.
@@ -60,7 +59,7 @@ impl Room {
             FormKind::Cancel => {
                 // §10.1.3: a room that was never configured is none.
                 if self.locked {
-                    return self.destroy(&Element::new("destroy", muc::NS_OWNER), out);
+                    self.end(&Element::new("destroy", muc::NS_USER), out);
                 }
                 Ok(())
             }
@@ -101,6 +100,13 @@ impl Room {
             out.change(Change::Standing(account.clone()));
             let inside = self.occupants.has_account(&account);
             self.stay(&account, inside, out);
+        }
+    }
+
+    /// A new room of which nobody has said anything for long enough opens.
+    pub(super) fn open_in_time(&mut self, out: &mut impl Outside) {
+        if self.opens_at.is_some_and(|at| at.unix_millis() <= out.now().unix_millis()) {
+            self.take_as_it_is(out);
         }
     }
 
@@ -153,7 +159,6 @@ impl Room {
             || before.member_list != now.member_list;
         let shut_out = now.members_only && !before.members_only;
         let voiced = before.moderated != now.moderated;
-        let moderated = now.moderated;
         if listed_to_others {
             self.turn_version(None, out);
         }
@@ -170,18 +175,8 @@ impl Room {
             self.broadcast(&message, out);
         }
         self.show_anew(before, out);
-        if voiced && !moderated {
-            // In a room that is moderated no more everybody may speak.
-            let visitors = self.occupants.iter().filter(|occupant| occupant.role == Role::Visitor);
-            let visitors: Vec<String> = visitors.map(|occupant| occupant.nick().to_owned()).collect();
-            for nick in &visitors {
-                if let Some(occupant) = self.occupants.named_mut(nick) {
-                    occupant.role = default_role(occupant.affiliation, false);
-                }
-                self.refresh(nick);
-                self.show(nick, &[], out);
-                self.after_role(nick, Role::Visitor, out);
-            }
+        if voiced {
+            self.review_voices(out);
         }
     }
 
@@ -199,6 +194,12 @@ impl Room {
                 said.push(Element::new(kept, muc::NS_USER).with_text(text));
             }
         }
+        self.end(&said, out);
+        Ok(())
+    }
+
+    /// The room is no more. `said`: `<destroy/>`, as its occupants get it.
+    pub(super) fn end(&mut self, said: &Element, out: &mut impl Outside) {
         let nicks: Vec<String> = self.occupants.iter().map(|occupant| occupant.nick().to_owned()).collect();
         // Each is told of itself alone: that all go, all know.
         for nick in &nicks {
@@ -212,6 +213,5 @@ impl Room {
             }
         }
         out.change(Change::Destroyed);
-        Ok(())
     }
 }
