@@ -72,12 +72,11 @@ impl Room {
         let refuse =
             |error: muc_config::ConfigError| StanzaError::new(StanzaCondition::NotAcceptable, error.to_string());
         let submitted = self.config.with(form).map_err(refuse)?;
-        let lists = [(submitted.owners, Affiliation::Owner), (submitted.admins, Affiliation::Admin)];
         // §10.5: before anything is done.
-        if lists[0].0.as_ref().is_some_and(Vec::is_empty) {
+        if submitted.owners.as_ref().is_some_and(Vec::is_empty) {
             return Err(StanzaError::new(StanzaCondition::Conflict, "a room needs an owner"));
         }
-        let listed = lists.iter().filter_map(|(list, _)| list.as_ref()).flatten();
+        let listed = [&submitted.owners, &submitted.admins].into_iter().flatten().flatten();
         self.check_standings(listed.filter(|jid| self.standing(&jid.to_bare()).is_none()).count())?;
         let before = std::mem::replace(&mut self.config, submitted.config);
         let was_locked = std::mem::replace(&mut self.locked, false);
@@ -85,9 +84,7 @@ impl Room {
         if was_locked || before.persistent != self.config.persistent {
             self.keep_standings(out);
         }
-        for (list, affiliation) in lists {
-            self.replace_list(list, affiliation, out);
-        }
+        self.replace_lists(submitted.owners, submitted.admins, out);
         self.after_configuration(&before, out);
         Ok(())
     }
@@ -119,23 +116,28 @@ impl Room {
         }
     }
 
-    /// The whole list of admins or owners stands in the form.
-    fn replace_list(&mut self, list: Option<Vec<Jid>>, affiliation: Affiliation, out: &mut impl Outside) {
-        let Some(list) = list else { return };
-        let wanted: Vec<BareJid> = list.iter().map(Jid::to_bare).collect();
-        let dropped: Vec<BareJid> = self
-            .standings()
-            .filter(|(jid, standing)| standing.affiliation == affiliation && !wanted.contains(jid))
-            .map(|(jid, _)| jid.clone())
-            .collect();
-        for account in &wanted {
-            // Who is an owner by the same form is no admin.
-            if !(affiliation == Affiliation::Admin && self.affiliation(account) == Affiliation::Owner) {
-                self.change_affiliation(account, affiliation, None, None, out);
-            }
-        }
-        for account in &dropped {
-            self.change_affiliation(account, Affiliation::None, None, None, out);
+    /// §10.2: the form has the whole list of owners, of admins, or both. Who is no owner any more is an admin unless a list says
+    /// otherwise, and who is no admin any more is a member where only members are let in.
+    fn replace_lists(&mut self, owners: Option<Vec<Jid>>, admins: Option<Vec<Jid>>, out: &mut impl Outside) {
+        let [owners, admins] = [owners, admins].map(|list| list.map(|list| list.iter().map(Jid::to_bare).collect::<Vec<_>>()));
+        let is_in = |list: &Option<Vec<BareJid>>, account: &BareJid| list.as_ref().map(|list| list.contains(account));
+        let less = if self.config.members_only { Affiliation::Member } else { Affiliation::None };
+        let owns = |account: &BareJid| is_in(&owners, account).unwrap_or(self.affiliation(account) == Affiliation::Owner);
+        let made = owners.iter().flatten().map(|account| (account.clone(), Affiliation::Owner));
+        let made = made.chain(
+            admins.iter().flatten().filter(|account| !owns(account)).map(|account| (account.clone(), Affiliation::Admin)),
+        );
+        let dropped = self.standings().filter_map(|(account, standing)| {
+            let now = match (standing.affiliation, is_in(&owners, account), is_in(&admins, account)) {
+                (Affiliation::Owner, Some(false), None) => Affiliation::Admin,
+                (Affiliation::Owner, Some(false), Some(false)) | (Affiliation::Admin, None | Some(false), Some(false)) => less,
+                _ => return None,
+            };
+            Some((account.clone(), now))
+        });
+        let changes: Vec<(BareJid, Affiliation)> = made.chain(dropped).collect();
+        for (account, affiliation) in changes {
+            self.change_affiliation(&account, affiliation, None, None, out);
         }
     }
 
@@ -213,5 +215,53 @@ impl Room {
             }
         }
         out.change(Change::Destroyed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use magpie_proto::xeps::muc_config::RoomConfig;
+
+    use super::super::room::Standing;
+    use super::super::tests::{Scene, bare, full};
+    use super::*;
+
+    #[test]
+    fn who_stands_in_the_lists_of_a_form_no_more_is_less_and_not_shut_out() {
+        use Affiliation::{Admin, Member, None as Nothing, Owner};
+        // Whether only members enter, what hag is, the lists of owners and admins, what hag is then.
+        for (members_only, before, owners, admins, after) in [
+            (false, Owner, Some(&["crone"][..]), None, Admin),
+            (false, Owner, Some(&["crone"]), Some(&["hag"][..]), Admin),
+            (false, Owner, Some(&["crone"]), Some(&[]), Nothing),
+            (true, Owner, Some(&["crone"]), Some(&[]), Member),
+            (false, Owner, None, Some(&[]), Owner),
+            (false, Owner, None, Some(&["hag"]), Owner),
+            (false, Admin, None, Some(&[]), Nothing),
+            (true, Admin, None, Some(&[]), Member),
+            (false, Admin, Some(&["crone"]), None, Admin),
+            (false, Admin, Some(&["crone", "hag"]), Some(&[]), Owner),
+            (false, Member, Some(&["crone", "hag"]), None, Owner),
+            (false, Member, Some(&["crone"]), Some(&[]), Member),
+        ] {
+            let mut scene = Scene::new(RoomConfig { members_only, ..RoomConfig::default() });
+            scene.room.restore(bare("hag"), Standing { affiliation: before, ..Standing::default() });
+            ["crone", "hag"].iter().for_each(|name| scene.enters(name, name).unwrap());
+            let mut form = Form::typed(FormKind::Submit, muc::ROOM_CONFIG);
+            for (var, list) in [("owners", owners), ("admins", admins)] {
+                form.fields.extend(list.map(|list| {
+                    let field = Field::new(FieldType::JidMulti, format!("muc#roomconfig_room{var}"));
+                    field.with_values(list.iter().map(|name| bare(name).to_string()))
+                }));
+            }
+            let query = Element::new("query", muc::NS_OWNER).with(form.element());
+            scene.sent();
+            scene.room.configure(&full("crone").into(), &query, &mut scene.written).unwrap();
+            assert_eq!(scene.room.affiliation(&bare("hag")), after, "{members_only} {before:?} {owners:?} {admins:?}");
+            // Everybody hears of it once, and nobody goes.
+            let told = scene.sent().iter().filter(|line| line.starts_with("crone < hag:")).count();
+            assert_eq!((told, scene.room.occupants.len()), (usize::from(before != after), 2));
+        }
     }
 }

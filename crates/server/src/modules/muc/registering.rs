@@ -69,8 +69,8 @@ impl Room {
 
     fn check_may_register(&self, account: &BareJid) -> Outcome {
         match self.affiliation(account) {
-            Affiliation::Outcast => Err(StanzaCondition::Forbidden.into()),
-            Affiliation::None if !self.config.registration => Err(StanzaCondition::NotAllowed.into()),
+            Affiliation::None if self.config.registration => Ok(()),
+            Affiliation::None | Affiliation::Outcast => Err(StanzaCondition::NotAllowed.into()),
             _ => Ok(()),
         }
     }
