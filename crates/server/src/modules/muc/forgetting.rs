@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn who_had_voice_and_was_nothing_else_has_it_no_more() {
+        let mut scene = Scene::new(RoomConfig { persistent: true, moderated: true, ..RoomConfig::default() });
+        scene.room.restore(bare("hag"), Standing { voice: Some(true), ..Standing::default() });
+        scene.room.forget_account(&bare("hag"), &mut scene.written);
+        assert!(scene.room.standing(&bare("hag")).is_none());
+        assert_eq!(scene.written.changes, [Change::Standing(bare("hag"))]);
+    }
+
+    #[test]
     fn who_stayed_in_a_room_stays_no_more() {
         let mut scene = Scene::new(RoomConfig { persistent: true, ..RoomConfig::default() });
         scene.room.restore(bare("hag"), Standing { affiliation: Affiliation::Member, ..Standing::default() });

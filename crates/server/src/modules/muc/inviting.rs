@@ -5,10 +5,14 @@ use magpie_proto::xeps::muc::{self, Affiliation};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use super::Muc;
 use super::room::{Change, Outcome, Outside, Room, Standing};
+use super::throttling::{INVITATIONS_PER_HOUR_MAX, Rate};
+use crate::requests::Request;
+use crate::server::now;
 
 /// Invitations in one message.
-pub(super) const INVITED_MAX: usize = 20;
+const INVITED_MAX: usize = 20;
 
 impl Room {
     /// A message to the room itself that is not for everybody. `false`: it is none that a room knows.
@@ -146,5 +150,36 @@ impl Room {
         out.change(Change::Standing(account.clone()));
         let inside = self.stays.contains(account) || self.occupants.has_account(account);
         self.stay(account, inside, out);
+    }
+}
+
+impl Muc {
+    /// Takes as many invitations as an account may send now, and no more than it wants to.
+    fn take_invitations(&self, account: &BareJid, wanted: usize) -> usize {
+        let rate = Rate::new(INVITATIONS_PER_HOUR_MAX, 60 * 60);
+        let now_millis = i64::try_from(now().as_millis()).unwrap_or(i64::MAX);
+        (0..wanted).take_while(|_| self.invitations.take(account, rate, now_millis).is_ok()).count()
+    }
+
+    /// Whether an account may send the invitations that a message has, if it has any.
+    pub(super) fn check_inviter(&self, account: &BareJid, message: &Stanza) -> Outcome {
+        let Some(x) = message.child("x", muc::NS_USER) else { return Ok(()) };
+        let wanted = x.element().children().filter(|child| child.is("invite", muc::NS_USER)).count().min(INVITED_MAX);
+        match self.take_invitations(account, wanted) == wanted {
+            true => Ok(()),
+            false => Err(StanzaError::new(StanzaCondition::ResourceConstraint, "you invited many: wait before you go on")),
+        }
+    }
+
+    /// Of the invitations that follow from a change of affiliations those are sent that its author may send. It is told how many are not.
+    pub(super) fn invite_some(&self, request: &Request, invitations: &mut Vec<Stanza>) {
+        let wanted = invitations.len();
+        invitations.truncate(self.take_invitations(&request.from.to_bare(), wanted));
+        if invitations.len() < wanted {
+            let not = wanted - invitations.len();
+            let text = format!("{not} of {wanted} new members were not invited: you invited many in the last hour");
+            let message = Element::new("message", ns::CLIENT).with_attr("from", &request.to).with_attr("to", &request.from);
+            invitations.push(Stanza::new(&message.with(Element::new("body", ns::CLIENT).with_text(text))));
+        }
     }
 }

@@ -77,6 +77,7 @@ pub struct Muc {
     bans: Bans,
     makers: Takers,
     registrations: Takers,
+    invitations: Takers,
     searches: Takers,
     activity: Activity,
 }
@@ -105,6 +106,7 @@ impl Module for Muc {
             bans: Bans::new(&deps.store),
             makers: Takers::default(),
             registrations: Takers::default(),
+            invitations: Takers::default(),
             searches: Takers::default(),
             activity: Activity::default(),
         }
@@ -176,6 +178,7 @@ impl Muc {
         if to.resource().is_none() && kind.as_deref() == Some("groupchat") && retraction::takes_back(message) {
             return Ok(promise(self.retract(server, &address, from, message).await?, message));
         }
+        self.check_inviter(&session.account, message)?;
         let ((), left) = self
             .rooms
             .with(&address, |room, out| match (to.resource(), kind.as_deref()) {
@@ -489,7 +492,8 @@ impl Muc {
 
     async fn admin_set(self: Arc<Self>, request: Request) -> Reply {
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.moderate(&request.from, &request.payload(), out);
-        let ((), left) = self.rooms.with(&request.to, act).await?;
+        let ((), mut left) = self.rooms.with(&request.to, act).await?;
+        self.invite_some(&request, &mut left.out);
         send_out(&request.server, &left).await;
         durable(left).await
     }

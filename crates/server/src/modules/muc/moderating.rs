@@ -4,7 +4,6 @@ use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
-use super::inviting::INVITED_MAX;
 use super::occupants::{Occupant, key};
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
 use super::room::{Deed, Outcome, Outside, Room};
@@ -88,7 +87,6 @@ impl Room {
         };
         self.check_standings(items.iter().filter(is_new).count())?;
         let actor = from.to_full().and_then(|jid| self.occupants.seated(&jid)).map(|actor| actor.nick().to_owned());
-        let mut invited = 0;
         for item in items {
             let reason = item.reason.as_deref();
             match (item.role, item.affiliation) {
@@ -100,10 +98,8 @@ impl Room {
                     if let Some(account) = self.meant(&item) {
                         let was_nothing = self.affiliation(&account) == Affiliation::None;
                         self.change_affiliation(&account, affiliation, actor.as_deref(), reason, out);
-                        // A list of thousands that is brought along is no reason to write to each.
-                        if was_nothing && affiliation == Affiliation::Member && invited < INVITED_MAX {
+                        if was_nothing && affiliation == Affiliation::Member {
                             self.invite_member(&account, &from.to_bare(), out);
-                            invited += 1;
                         }
                         self.reserve(&account, item.nick.as_deref().filter(|_| item.jid.is_some()), out);
                     }

@@ -67,6 +67,9 @@ fn with_hag(role: Role) -> Scene {
 /// Whether hag can do something.
 type Attempt = fn(&mut Scene) -> bool;
 
+/// A privilege, in which room, and which affiliations have it.
+type AffiliationRow = (&'static str, fn() -> RoomConfig, Attempt, [Option<bool>; 5]);
+
 #[test]
 fn privileges_of_roles_are_those_of_5_1_1() {
     let table: [(&str, Attempt, [bool; 4]); 13] = [
@@ -228,7 +231,7 @@ fn privileges_of_affiliations_are_those_of_5_2_1() {
         RoomConfig { members_only: true, ..RoomConfig::default() }
     }
     let (no, yes, not_said) = (Some(false), Some(true), None);
-    let table: [(&str, fn() -> RoomConfig, Attempt, [Option<bool>; 5]); 12] = [
+    let table: [AffiliationRow; 12] = [
         // outcast, none, member, admin, owner
         ("enter open room", open, |scene| scene.enters("hag", "hag").is_ok(), [no, yes, yes, yes, yes]),
         (
