@@ -361,7 +361,7 @@ impl Session {
             let stops = error.condition == StreamCondition::SystemShutdown;
             let sleeps = stops && self.is_resumable();
             if stops && !sleeps {
-                self.leave_rooms();
+                self.say_farewell();
             }
             let over = self.fail(*error);
             return if sleeps { Flow::Sleep } else { over };

@@ -2,14 +2,13 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Waker;
 
 use magpie_proto::{StreamCondition, StreamError};
 use tokio::time::Instant;
 use tracing::info;
 
 use super::{Flow, Session, Takeover, negotiation};
-use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::client_state::ClientState;
 use crate::news;
 use crate::pipeline::{self, Left};
@@ -37,19 +36,14 @@ impl Session {
     }
 
     /// XEP-0045 §11.2: the server stops, and nobody will resume the session. Its client hears that it is in no room any more before the
-    /// stream ends.
-    pub(super) fn leave_rooms(&mut self) {
-        self.become_active();
-        self.server.modules.muc.session_stops(&self.server, &self.handle);
+    /// stream ends; the rooms hear of it when the session has.
+    pub(super) fn say_farewell(&mut self) {
         if self.is_stalled() {
             return;
         }
-        for mail in self.handle.mailbox.take(usize::MAX, Waker::noop()).mail {
-            match mail {
-                Mail::Deliver(delivery) => self.write(delivery),
-                Mail::Resume(takeover) => negotiation::refuse_takeover(&self.server, *takeover),
-                Mail::LookIntoSpool | Mail::End(_) => {}
-            }
+        self.become_active();
+        for farewell in self.server.modules.muc.farewells(&self.server, &self.handle) {
+            self.write(Delivery::to(farewell, Addressee::Session));
         }
     }
 

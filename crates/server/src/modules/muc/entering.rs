@@ -312,6 +312,13 @@ impl Room {
         }
     }
 
+    /// §11.2: what a session gets whose client is in no room any more because the server stops.
+    pub fn farewell(&self, jid: &FullJid) -> Option<Stanza> {
+        let occupant = self.occupants.seated(jid)?;
+        let item = Item { role: Some(Role::None), ..Self::item(occupant, self.sees_addresses(occupant)) };
+        Some(unavailable(occupant).with_child(&muc::user(Some(&item), &[Status::Own, Status::Shutdown])))
+    }
+
     /// §11.1, §14.1.2: a client that answers the room with an error of delivery is not there any more. Other errors say that it is.
     pub fn answered_with_error(&mut self, jid: &FullJid, error: &Stanza, out: &mut impl Outside) {
         let Some(occupant) = self.occupants.seated(jid).filter(|_| is_of_delivery(error)) else { return };

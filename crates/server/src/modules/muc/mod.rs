@@ -262,22 +262,18 @@ impl Muc {
     }
 
     /// A session is over, or says to everybody that it is gone, and was in the room.
-    pub fn session_left(&self, jid: &FullJid, to: &Jid, presence: &Stanza) {
-        let _ = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.leave(jid, presence, &[], out));
+    pub fn session_left(&self, server: &Server, jid: &FullJid, to: &Jid, presence: &Stanza) {
+        let statuses: &[muc::Status] = if *server.stopping().borrow() { &[muc::Status::Shutdown] } else { &[] };
+        let _ = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.leave(jid, presence, statuses, out));
     }
 
-    /// §11.2: the server stops, and the session is none of those that are resumed afterwards.
-    pub fn session_stops(&self, server: &Server, session: &SessionHandle) {
+    /// §11.2: what a session gets from its rooms when the server stops, if it is none of those that are resumed afterwards.
+    pub fn farewells(&self, server: &Server, session: &SessionHandle) -> Vec<Stanza> {
         let directed = server.registry().with_resource(session, |resource| resource.directed.clone()).flatten();
-        let gone = Stanza::new(&Element::new("presence", ns::CLIENT).with_attr("type", "unavailable"));
-        for to in directed.into_iter().flat_map(|directed| *directed) {
-            if server.service_at(to.domain()) == Some(Service::Muc) {
-                let leave = |room: &mut Room, out: &mut rooms::Act<'_>| {
-                    room.leave(&session.jid, &gone, &[muc::Status::Shutdown], out);
-                };
-                let _ = self.rooms.with_awake(&to.to_bare(), false, leave);
-            }
-        }
+        let rooms = directed.into_iter().flat_map(|directed| *directed);
+        let rooms = rooms.filter(|to| server.service_at(to.domain()) == Some(Service::Muc));
+        let farewell = |to: Jid| self.rooms.with_awake(&to.to_bare(), false, |room, _| room.farewell(&session.jid))?.0;
+        rooms.filter_map(farewell).collect()
     }
 
     /// A session of before a restart waits for its client again: it is in the rooms in which it was. From a room that did not last it

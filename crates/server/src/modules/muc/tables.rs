@@ -484,6 +484,8 @@ fn status_codes_of_15_6_2_are_said_where_the_registry_says() {
         let sent = &scene.written.sent;
         assert!(sent.iter().any(says), "{code}: {:?}", sent.iter().map(|(_, stanza)| stanza.text()).collect::<Vec<_>>());
     }
+    let farewell = Scene::with(room(), &["crone"]).room.farewell(&full("crone")).unwrap();
+    assert!(farewell.text().contains("<status code='110'/><status code='332'/>"), "{}", farewell.text());
     // 101 may be sent to who is not there, 102 and 103 are of rooms that show who is not, 210 of those that change nicknames: no room
     // here does.
 }
