@@ -33,6 +33,8 @@ pub mod versioning;
 mod voicing;
 
 #[cfg(test)]
+mod registries;
+#[cfg(test)]
 mod tables;
 #[cfg(test)]
 mod tests;
