@@ -67,7 +67,7 @@ impl Room {
         match self.occupants.seated(&seat.jid) {
             None => match wants_in {
                 Some(x) => self.enter(seat, nick, presence, &x.element(), out),
-                // A client that believes it is there, and is not: it must enter (§7.2.17 lets us do without the old protocol).
+                // A client that believes it is there, and is not: it must enter (§7.2.18 lets us do without the old protocol).
                 None => Err(not_an_occupant()),
             },
             Some(occupant) => {
@@ -319,7 +319,7 @@ impl Room {
         Some(unavailable(occupant).with_child(&muc::user(Some(&item), &[Status::Own, Status::Shutdown])))
     }
 
-    /// §11.1, §14.1.2: a client that answers the room with an error of delivery is not there any more. Other errors say that it is.
+    /// §11.1, §18.1.2: a client that answers the room with an error of delivery is not there any more. Other errors say that it is.
     pub fn answered_with_error(&mut self, jid: &FullJid, error: &Stanza, out: &mut impl Outside) {
         let Some(occupant) = self.occupants.seated(jid).filter(|_| is_of_delivery(error)) else { return };
         let presence = unavailable(occupant).with(Attr::Id, None);

@@ -327,7 +327,7 @@ fn refused(error: &Stanza) -> Stanza {
     payload.map_or_else(|| bare.clone(), |payload| bare.with_child(&payload))
 }
 
-/// §7.2.17: the answer to presence of a client that believes it is in a room, and is not.
+/// §7.2.18: the answer to presence of a client that believes it is in a room, and is not.
 fn not_there(to: &Jid) -> Stanza {
     let item = muc::Item {
         affiliation: Some(Affiliation::None),

@@ -1,4 +1,4 @@
-//! The other tables of XEP-0045 and what it registers (§15), by what a room does.
+//! The other tables of XEP-0045 and what it registers (§16), by what a room does.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ use super::throttling::Takers;
 use crate::config;
 
 #[test]
-fn history_is_cut_by_the_attributes_of_7_2_13() {
+fn history_is_cut_by_the_attributes_of_7_2_14() {
     let mut scene = Scene::with(RoomConfig::default(), &["crone"]);
     for body in ["one", "two", "three"] {
         scene.written.now += 60_000;
@@ -48,7 +48,7 @@ fn history_is_cut_by_the_attributes_of_7_2_13() {
 }
 
 #[test]
-fn who_may_not_enter_gets_the_errors_of_7_2_16() {
+fn who_may_not_enter_gets_the_errors_of_7_2_17() {
     use StanzaCondition as Condition;
     let room = RoomConfig::default;
     let entered = |config: RoomConfig, prepare: fn(&mut Scene)| {
@@ -84,7 +84,7 @@ fn who_may_not_enter_gets_the_errors_of_7_2_16() {
 }
 
 #[test]
-fn status_codes_of_15_6_2_are_said_where_the_registry_says() {
+fn status_codes_of_16_6_2_are_said_where_the_registry_says() {
     let room = RoomConfig::default;
     let open = || RoomConfig { whois: Whois::Anyone, ..room() };
     let closed = || RoomConfig { members_only: true, ..room() };
@@ -153,7 +153,7 @@ fn status_codes_of_15_6_2_are_said_where_the_registry_says() {
 }
 
 #[test]
-fn fields_of_15_5_are_those_of_the_forms() {
+fn fields_of_16_5_are_those_of_the_forms() {
     let vars = |form: &Form| form.fields.iter().filter_map(|field| field.var.clone()).collect::<Vec<_>>();
     let scene = Scene::with(RoomConfig { pubsub: "xmpp:x?;node=y".into(), ..RoomConfig::default() }, &["crone"]);
     let mut room = scene.room;
@@ -203,7 +203,7 @@ fn fields_of_15_5_are_those_of_the_forms() {
 }
 
 #[test]
-fn features_of_15_3_say_what_a_room_is() {
+fn features_of_16_3_say_what_a_room_is() {
     let room = RoomConfig::default;
     for (config, feature) in [
         (RoomConfig { public: false, ..room() }, "muc_hidden"),

@@ -282,7 +282,7 @@ impl Room {
     }
 
     pub(super) fn occupant(&self, jid: &FullJid) -> Outcome<&Occupant> {
-        // §13.2: a room that is still being made is none.
+        // §17.2: a room that is still being made is none.
         self.occupants.seated(jid).ok_or_else(|| match self.locked {
             true => StanzaCondition::ItemNotFound.into(),
             false => not_an_occupant(),
