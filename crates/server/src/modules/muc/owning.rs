@@ -127,7 +127,8 @@ impl Room {
         let made = made.chain(
             admins.iter().flatten().filter(|account| !owns(account)).map(|account| (account.clone(), Affiliation::Admin)),
         );
-        let dropped = self.standings().filter_map(|(account, standing)| {
+        let high = self.standings().filter(|(_, standing)| standing.affiliation >= Affiliation::Admin);
+        let dropped = high.filter_map(|(account, standing)| {
             let now = match (standing.affiliation, is_in(&owners, account), is_in(&admins, account)) {
                 (Affiliation::Owner, Some(false), None) => Affiliation::Admin,
                 (Affiliation::Owner, Some(false), Some(false)) | (Affiliation::Admin, None | Some(false), Some(false)) => less,
