@@ -58,7 +58,10 @@ impl Sessions for Noted {
             ["b@example.org/2", "a@example.org/1", "c@example.net/3"].map(|jid| FullJid::parse(jid).unwrap());
         let wanted = sessions.into_iter().filter(|jid| account.is_none_or(|account| jid.to_bare() == *account));
         wanted
-            .map(|jid| SessionLine { away: jid.resource() == "2", jid, available: true, priority: 0, detached: false })
+            .map(|jid| {
+                let is_second = jid.resource() == "2";
+                SessionLine { away: is_second, jid, available: true, priority: 0, detached: is_second }
+            })
             .collect()
     }
     fn end(&self, jid: &Jid) -> usize {
@@ -268,6 +271,7 @@ async fn sessions_are_listed_in_order_and_ended_and_told() {
     assert_eq!(idle["accounts"], json!(["b@example.org"]));
     let counts = run(&context, "domain_show", json!({})).await.unwrap();
     assert_eq!((&counts["online"], &counts["active"], &counts["idle"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!((&counts["sessions"], &counts["detached"]), (&json!(2), &json!(1)));
     let one = run(&context, "session_list", json!({ "jid": "c@example.net" })).await.unwrap();
     assert_eq!(one["sessions"].as_array().unwrap().len(), 1);
     run(&context, "session_end", json!({ "jid": "a@example.org/1" })).await.unwrap();
