@@ -74,7 +74,12 @@ impl Part for Configurations {
                     continue;
                 }
                 let mut change = storage.change(&place);
-                let put = match change.put_node(name, &node, is_new).await {
+                let room = if is_new { change.room_for_node().await } else { Ok(()) };
+                let put = match room {
+                    Ok(()) => change.put_node(name, &node).await,
+                    refused => refused,
+                };
+                let put = match put {
                     Ok(()) => change.commit().await,
                     refused => refused,
                 };

@@ -32,7 +32,7 @@ impl Pubsub {
         node.require_subscription(&request.from.to_bare(), &jid)?;
         if let Some(deliver) = chosen {
             node.deliver_to(&jid, deliver);
-            self.save(place, name, &node).await?;
+            self.save(&request.server, place, name, &node).await?;
         }
         Ok(None)
     }
