@@ -103,9 +103,19 @@ fn without_leading_space(data: &[u8]) -> &[u8] {
     if rest.starts_with(b"<?") { data } else { rest }
 }
 
-/// In a closing tag rxml waits for the end of a quoted value, which cannot be there.
+/// In a closing tag rxml waits for the end of a quoted value, which cannot be there; and it looks for U+FFFE and U+FFFF, which XML 1.0
+/// §2.2 forbids, in a CDATA section that has ended.
 fn they_may_wait(data: &[u8]) -> bool {
-    ENDS.iter().any(|end| Oracle::read(&[without_leading_space(data), end].concat()).error.is_some())
+    let refuse = |end: &[u8]| Oracle::read(&[without_leading_space(data), end].concat()).error.is_some();
+    ENDS.iter().any(|end| refuse(end)) || in_section(data) && refuse(SECTION_END)
+}
+
+const SECTION_END: &[u8] = b"]]>";
+
+/// Whether the last CDATA section has not ended.
+fn in_section(data: &[u8]) -> bool {
+    let last = |needle: &[u8]| data.windows(needle.len()).rposition(|window| window == needle);
+    last(b"<![CDATA[").is_some_and(|start| last(SECTION_END).is_none_or(|end| end < start))
 }
 
 fn declares_twice(tag: &[u8]) -> bool {
