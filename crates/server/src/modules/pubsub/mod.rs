@@ -10,7 +10,7 @@ mod greeting;
 pub mod node;
 mod notification_settings;
 mod notify;
-mod options;
+pub mod options;
 mod owner;
 mod pending;
 pub mod publish;
