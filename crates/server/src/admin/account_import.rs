@@ -1,15 +1,17 @@
 //! `account_import`: the data of accounts that are not there yet, element by element as XEP-0227 has them.
 //!
 //! An account is there once it has credentials, which `user_import_batch` gives it when its data are there. So an import
-//! that was cut off leaves no half of an account behind: the next one begins it anew.
+//! that was cut off leaves no half of an account behind: the next one begins it anew. An account that is replaced is disabled until
+//! its data are there, so that nobody uses half of it.
 
 use magpie_proto::xeps::mam;
-use magpie_proto::{Element, ns};
+use magpie_proto::{BareJid, Element, ns};
 use magpie_store::Batch;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::info;
 
-use super::{Context, Operation, OperationError};
+use super::{Context, ErrorKind, Operation, OperationError};
 use crate::accounts::{StoredCredentials, owner};
 use crate::portable;
 
@@ -25,6 +27,9 @@ pub struct AccountImport;
 pub struct Arguments {
     /// At most 10000.
     pub parts: Vec<Part>,
+    /// Whether accounts that exist are emptied at their beginning, and disabled until they are enabled again.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// Something of an account.
@@ -72,8 +77,15 @@ impl Operation for AccountImport {
                 continue;
             };
             if context.accounts.exists(&account).await? {
-                outcomes.push(PartOutcome::Refused);
-                continue;
+                if arguments.replace && part.xml.is_none() {
+                    empty(context, &account).await?;
+                    outcomes.push(PartOutcome::Kept(Vec::new()));
+                    continue;
+                }
+                if !(arguments.replace && context.accounts.is_disabled(&account).await?) {
+                    outcomes.push(PartOutcome::Refused);
+                    continue;
+                }
             }
             let Some(xml) = &part.xml else {
                 // Somebody may just be making the account.
@@ -108,3 +120,22 @@ impl Operation for AccountImport {
         Ok(json!({ "outcomes": outcomes }))
     }
 }
+
+/// Ends the sessions of an account and erases its data. What is not its own stays: what it is to rooms, how long the operator wants its
+/// archive to be kept.
+async fn empty(context: &Context, account: &BareJid) -> Result<(), OperationError> {
+    let refuse = |error| OperationError::of_account(error, account);
+    context.accounts.disable(account).await.map_err(refuse)?;
+    if let Some(sessions) = context.sessions.clone() {
+        if !sessions.end_all(account.clone()).await {
+            let why = format!("the sessions of {account} do not end; it is disabled now");
+            return Err(OperationError::new(ErrorKind::Storage, why).help("try again"));
+        }
+    }
+    context.accounts.empty(account, KEPT_VALUES, KEPT_MAPS).await.map_err(refuse)?;
+    info!(%account, "account emptied, to be replaced");
+    Ok(())
+}
+
+const KEPT_VALUES: &[&str] = &["archive-days"];
+const KEPT_MAPS: &[&str] = &["rooms-affiliated", "rooms-of"];

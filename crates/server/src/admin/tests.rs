@@ -33,6 +33,10 @@ impl Sessions for Noted {
     fn on_account_removed(&self, account: &BareJid) {
         self.0.lock().push(format!("removed {account}"));
     }
+    fn end_all(self: Arc<Self>, account: BareJid) -> Ending {
+        self.0.lock().push(format!("ended all of {account}"));
+        Box::pin(std::future::ready(true))
+    }
     fn on_account_imported(&self, _: &BareJid) {}
 
     fn on_account_disabled(&self, account: &BareJid) {
