@@ -154,6 +154,11 @@ async fn bookmarks(change: &Change<'_>) -> Result<BTreeMap<String, Item>, Stanza
 
 /// What must be published for each room, and which rooms must go, so that items are what an element with all of them says.
 fn differences(mut known: BTreeMap<String, Item>, storage: &Element) -> (Vec<(String, Element)>, Vec<String>) {
+    // A client may have written an address otherwise; the item's id stays what it is.
+    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    for id in known.keys() {
+        ids.extend(Jid::parse(id).ok().map(|jid| (jid.to_bare().to_string(), id.clone())));
+    }
     let mut wanted = Vec::new();
     let mut seen = BTreeSet::new();
     for conference in storage.children().filter(|child| child.is("conference", ALL)).take(ROOMS_MAX) {
@@ -162,6 +167,7 @@ fn differences(mut known: BTreeMap<String, Item>, storage: &Element) -> (Vec<(St
         if !seen.insert(room.clone()) {
             continue;
         }
+        let room = ids.remove(&room).unwrap_or(room);
         let before = known.remove(&room);
         let before = before.as_ref().and_then(Item::payload);
         let bookmark = bookmark_of(conference, before);
@@ -221,7 +227,7 @@ mod tests {
             let bookmark = element(&format!("<conference xmlns='{EACH}' {attributes}/>"));
             (room.to_owned(), Item::new(room, &account, Some(&bookmark)))
         };
-        let known = [item("same@r", "name='S'"), item("other@r", "name='O'"), item("gone@r", "")];
+        let known = [item("Same@R", "name='S'"), item("other@r", "name='O'"), item("gone@r", "")];
         let storage = element(
             "<storage xmlns='storage:bookmarks'><conference jid='same@R/x' name='S'/><conference jid='other@r' name='P'/>\
              <conference jid='new@r'/><conference jid='new@r' name='again'/><conference jid='@'/><conference/><url url='u'/></storage>",
