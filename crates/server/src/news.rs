@@ -97,6 +97,12 @@ pub fn account_emptied(server: &Server, account: &BareJid) {
     account_disabled(server, account);
 }
 
+/// An account has other data than before.
+pub fn account_replaced(server: &Server, account: &BareJid) {
+    forget(server, account);
+    server.modules.archive_preferences.look_again(account);
+}
+
 fn forget(server: &Server, account: &BareJid) {
     server.modules.offline.forget(account);
     server.modules.last.forget(account);

@@ -4,6 +4,8 @@
 //! that was cut off leaves no half of an account behind: the next one begins it anew. An account that is replaced is disabled until
 //! its data are there, so that nobody uses half of it.
 
+use std::collections::HashSet;
+
 use magpie_proto::xeps::mam;
 use magpie_proto::{BareJid, Element, ns};
 use magpie_store::Batch;
@@ -68,7 +70,7 @@ impl Operation for AccountImport {
         }
         let store = context.accounts.store();
         let mut batch = Batch::new();
-        let (mut disabled, mut preferring) = (Vec::new(), Vec::new());
+        let (mut disabled, mut preferring, mut replaced) = (Vec::new(), Vec::new(), HashSet::new());
         let mut outcomes = Vec::with_capacity(arguments.parts.len());
         for part in &arguments.parts {
             let account = context.served_account(&part.jid).ok();
@@ -86,6 +88,7 @@ impl Operation for AccountImport {
                     outcomes.push(PartOutcome::Refused);
                     continue;
                 }
+                replaced.insert(account.clone());
             }
             let Some(xml) = &part.xml else {
                 // Somebody may just be making the account.
@@ -115,6 +118,8 @@ impl Operation for AccountImport {
         store.commit(batch).await?;
         if let Some(sessions) = &context.sessions {
             preferring.iter().for_each(|account| sessions.on_account_imported(account));
+            // Who asked meanwhile may have made others remember half of it.
+            replaced.iter().for_each(|account| sessions.on_account_replaced(account));
         }
         disabled.iter().for_each(|account| context.accounts.was_disabled(account));
         Ok(json!({ "outcomes": outcomes }))

@@ -240,6 +240,8 @@ pub trait Sessions: Send + Sync {
     fn on_account_removed(&self, account: &BareJid);
     /// Data of an account came by an import.
     fn on_account_imported(&self, account: &BareJid);
+    /// Some of the data of an account that is replaced is there.
+    fn on_account_replaced(&self, account: &BareJid);
     /// The account may not be used for now: its sessions must end, and none of them may be resumed.
     fn on_account_disabled(&self, account: &BareJid);
     /// The message of the day of a domain is another, or there is none any more.

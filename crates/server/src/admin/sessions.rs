@@ -53,6 +53,10 @@ impl Sessions for Server {
         self.modules.archive_preferences.look_again(account);
     }
 
+    fn on_account_replaced(&self, account: &BareJid) {
+        news::account_replaced(self, account);
+    }
+
     fn on_account_disabled(&self, account: &BareJid) {
         news::account_disabled(self, account);
     }

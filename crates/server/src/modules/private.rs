@@ -111,7 +111,8 @@ impl Private {
             let text = format!("an account may store {ELEMENTS_MAX} elements with {all_max} bytes together");
             return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text));
         }
-        match wanted.iter().find(|element| element.is("storage", BOOKMARKS)) {
+        // Of several the last one is what is stored.
+        match wanted.iter().rfind(|element| element.is("storage", BOOKMARKS)) {
             None => self.store.commit(batch).await.map_err(refusal)?,
             Some(bookmarks) => {
                 // Who keeps them at a node finds them there as soon as it is answered (XEP-0411 §3).

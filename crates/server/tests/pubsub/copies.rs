@@ -112,6 +112,20 @@ fn two_sessions_that_store_at_once_leave_the_same_in_each_place() {
 }
 
 #[test]
+fn of_an_element_that_is_stored_twice_at_once_the_last_one_counts_everywhere() {
+    let host = Host::start(&["romeo"]);
+    let mut romeo = host.connect("romeo");
+    let storage = |room: &str| format!("<storage xmlns='storage:bookmarks'><conference jid='{room}'/></storage>");
+    let both = format!("<query xmlns='jabber:iq:private'>{}{}</query>", storage("first@a"), storage("last@a"));
+    done(&ask(&mut romeo, "set", None, &both));
+    for found in
+        [private(&mut romeo), items(&mut romeo, None, BOOKMARKS, ""), items(&mut romeo, None, "storage:bookmarks", "")]
+    {
+        assert!(found.contains("'last@a'") && !found.contains("first@a"), "{found}");
+    }
+}
+
+#[test]
 fn a_change_that_cannot_be_kept_leaves_every_place_as_it_was() {
     let faults = Faults::new();
     let host = Host::start_on(Store::memory_with(faults.clone()), &["romeo"]);
