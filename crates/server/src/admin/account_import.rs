@@ -131,11 +131,11 @@ impl Operation for AccountImport {
 async fn empty(context: &Context, account: &BareJid) -> Result<(), OperationError> {
     let refuse = |error| OperationError::of_account(error, account);
     context.accounts.disable(account).await.map_err(refuse)?;
-    if let Some(sessions) = context.sessions.clone() {
-        if !sessions.end_all(account.clone()).await {
-            let why = format!("the sessions of {account} do not end; it is disabled now");
-            return Err(OperationError::new(ErrorKind::Storage, why).help("try again"));
-        }
+    if let Some(sessions) = context.sessions.clone()
+        && !sessions.end_all(account.clone()).await
+    {
+        let why = format!("the sessions of {account} do not end; it is disabled now");
+        return Err(OperationError::new(ErrorKind::Failed, why).help("try again"));
     }
     context.accounts.empty(account, KEPT_VALUES, KEPT_MAPS).await.map_err(refuse)?;
     info!(%account, "account emptied, to be replaced");
