@@ -49,13 +49,29 @@ fn rxml_is_wrong(data: &[u8]) -> bool {
         // The same in a CDATA section behind a bracket, where rxml leaves it as it is.
         || count(data, b"]\r") > 0
         // XML 1.0 §2.3: U+FDF0 to U+FFFD may begin a name. rxml forgot them.
-        || data.split(|&b| b == b'<').filter_map(|tag| tag.split(|&b| b == b'>').next()).any(|tag| {
-            String::from_utf8_lossy(tag).contains(|c: char| ('\u{FDF0}'..='\u{FFFD}').contains(&c))
+        || data.split(|&b| b == b'<').any(|rest| {
+            String::from_utf8_lossy(tag(rest)).contains(|c: char| ('\u{FDF0}'..='\u{FFFD}').contains(&c))
         })
         // XML 1.0 §2.9 allows standalone='no', and not 'YES'.
         || count(data, b"standalone") > 0
         // XML 1.0 §4.1: references to characters may have any number of zeros; rxml takes eight bytes.
         || data.split(|&b| b == b'&').skip(1).any(|rest| rest.iter().take_while(|&&b| b != b';').count() > 8)
+}
+
+/// What stands before the end of a tag, which is not in quotes.
+fn tag(rest: &[u8]) -> &[u8] {
+    let mut quote = None;
+    let end = rest.iter().position(|&b| match quote {
+        Some(open) => {
+            quote = quote.filter(|_| b != open);
+            false
+        }
+        None => {
+            quote = Some(b).filter(|b| matches!(b, b'\'' | b'"'));
+            b == b'>'
+        }
+    });
+    &rest[..end.unwrap_or(rest.len())]
 }
 
 /// What stands in quotes after an equals sign.
