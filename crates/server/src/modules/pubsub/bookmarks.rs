@@ -4,6 +4,7 @@
 //! room, a node with one item for all, and private storage. The first is what counts; the others are written anew with each change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
 use magpie_proto::xeps::pubsub::{NS, PUBLISH_OPTIONS};
@@ -110,7 +111,7 @@ impl Pubsub {
             let item = Element::new("item", NS).with_attr("id", &room).with(bookmark);
             self.put_privately(server, change, EACH, &item).await?;
         }
-        if let (false, Some(node)) = (gone.is_empty(), change.node(EACH).await?) {
+        if let (false, Some(node)) = (gone.is_empty(), change.node(EACH).await?.map(Arc::new)) {
             for room in gone {
                 change.remove(EACH, &room).await?;
                 change.tell(EACH, &node, retracted(EACH, &[room]));

@@ -1,5 +1,7 @@
 //! XEP-0060 §8: what owners do with their nodes.
 
+use std::sync::Arc;
+
 use magpie_proto::xeps::data_forms::{Form, FormKind};
 use magpie_proto::xeps::pubsub::{
     Affiliation, NODE_CONFIG, NS, NS_EVENT, NS_OWNER, SubscriptionState, error, unsupported,
@@ -126,7 +128,7 @@ impl Pubsub {
             if node.config.payloads {
                 event.push(node.config.form(FormKind::Result).element());
             }
-            change.tell(name, &node, event);
+            change.tell(name, &Arc::new(node), event);
         }
         let kept = self.commit(&request.server, change).await?;
         drop(turn);
@@ -146,7 +148,7 @@ impl Pubsub {
             let redirect = delete.child("redirect", NS_OWNER).and_then(|redirect| redirect.attr("uri"));
             let redirect = redirect.map(|uri| Element::new("redirect", NS_EVENT).with_attr("uri", uri));
             let event = Element::new("delete", NS_EVENT).with_attr("node", name).with_all(redirect);
-            change.tell(name, &node, event);
+            change.tell(name, &Arc::new(node), event);
         }
         self.convert(&request.server, &mut change, name).await?;
         let kept = self.commit(&request.server, change).await?;
@@ -167,7 +169,7 @@ impl Pubsub {
         let mut change = self.storage.change(place);
         change.purge(name).await?;
         if node.config.notify_retract {
-            change.tell(name, &node, Element::new("purge", NS_EVENT).with_attr("node", name));
+            change.tell(name, &Arc::new(node), Element::new("purge", NS_EVENT).with_attr("node", name));
         }
         self.convert(&request.server, &mut change, name).await?;
         let kept = self.commit(&request.server, change).await?;

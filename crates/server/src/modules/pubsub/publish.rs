@@ -128,6 +128,7 @@ impl Pubsub {
         if is_new {
             change.put_node(name, &node).await?;
         }
+        let node = Arc::new(node);
         if !gone.is_empty() {
             change.tell(name, &node, retracted(name, &gone));
         }
@@ -187,7 +188,7 @@ impl Pubsub {
         change.remove(name, id).await?;
         let asked = matches!(retract.attr("notify"), Some("1" | "true"));
         if asked || node.config.notify_retract {
-            change.tell(name, &node, retracted(name, &[id.to_owned()]));
+            change.tell(name, &Arc::new(node), retracted(name, &[id.to_owned()]));
         }
         self.convert(&request.server, &mut change, name).await?;
         let kept = self.commit(&request.server, change).await?;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use magpie_proto::xeps::pubsub_config::WhenFull;
 use magpie_proto::{Element, StanzaCondition, StanzaError};
@@ -38,7 +39,7 @@ pub enum News {
         /// Its name.
         name: String,
         /// As it was then.
-        node: Box<Node>,
+        node: Arc<Node>,
         /// What happened.
         event: Element,
     },
@@ -99,8 +100,8 @@ impl<'a> Change<'a> {
     }
 
     /// Whoever wants to know is told of it when all is on disk.
-    pub fn tell(&mut self, name: &str, node: &Node, event: Element) {
-        self.news.push(News::Event { name: name.to_owned(), node: Box::new(node.clone()), event });
+    pub fn tell(&mut self, name: &str, node: &Arc<Node>, event: Element) {
+        self.news.push(News::Event { name: name.to_owned(), node: Arc::clone(node), event });
     }
 
     /// The account's vCard is another one from then on.
