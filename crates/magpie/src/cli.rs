@@ -126,6 +126,9 @@ pub(crate) enum Command {
         /// File; those that it includes are read too. Prosody writes one for each account
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
+        /// Accounts that exist become what the file says: all that they have is erased before, and their sessions end
+        #[arg(long)]
+        replace: bool,
     },
     /// List and take back tokens by which clients log in without the password (XEP-0484)
     #[command(subcommand)]

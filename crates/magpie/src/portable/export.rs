@@ -1,5 +1,6 @@
 //! `magpie export`: piece by piece as the server gives them, so that a large server needs no large memory.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,6 +36,7 @@ pub(crate) fn export(global: &Global, export: &Export) -> Result<(), Failure> {
     let mut out = Out::new(&export.out)?;
     out.write(&format!("<?xml version='1.0' encoding='UTF-8'?>\n<server-data xmlns='{NS}'>\n"))?;
     let mut accounts = 0;
+    let mut left_out: BTreeMap<String, u64> = BTreeMap::new();
     for host in &hosts {
         // A domain has no character that XML escapes (RFC 7622 §3.2).
         out.write(&format!("<host jid='{host}'>\n"))?;
@@ -47,6 +49,9 @@ pub(crate) fn export(global: &Global, export: &Export) -> Result<(), Failure> {
             let done = piece["accounts"].as_u64().unwrap_or_default();
             accounts += done;
             bar.inc(done);
+            for (what, count) in piece["left_out"].as_object().into_iter().flatten() {
+                *left_out.entry(what.clone()).or_default() += count.as_u64().unwrap_or_default();
+            }
             after = serde_json::from_value(piece["next"].clone()).map_err(|error| unreadable(&error))?;
             if after.is_none() {
                 break;
@@ -57,12 +62,21 @@ pub(crate) fn export(global: &Global, export: &Export) -> Result<(), Failure> {
     out.write("</server-data>\n")?;
     let bytes = out.finish()?;
     bar.finish_and_clear();
+    for (what, count) in &left_out {
+        eprintln!("not in the file, which has no place for it: {what} ({})", counted(*count, "account"));
+    }
     if export.out == Path::new("-") {
         return Ok(());
     }
     let seconds = start.elapsed().as_secs_f64();
-    let document =
-        json!({ "accounts": accounts, "hosts": hosts, "bytes": bytes, "file": export.out, "seconds": seconds });
+    let document = json!({
+        "accounts": accounts,
+        "hosts": hosts,
+        "bytes": bytes,
+        "file": export.out,
+        "left_out": left_out,
+        "seconds": seconds,
+    });
     output::print(global, &document, || {
         format!("Wrote {} to {} in {seconds:.1} s.\n", counted(accounts, "account"), export.out.display())
     })

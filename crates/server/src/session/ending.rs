@@ -159,8 +159,8 @@ impl Session {
 
     /// `lost`: the connection is gone, and nothing more can be written.
     pub(super) async fn end(mut self: Box<Self>, lost: bool) {
-        if !lost && self.acks.is_none() {
-            // What was given to the socket so far is not given to another session.
+        if !lost && self.acks.is_none() && !self.unflushed.is_empty() {
+            // What was given to the socket so far is not given to another session. The last words alone wait for `close_notify`.
             let _ = self.flush();
         }
         let mut left = self.leave(lost);
