@@ -117,7 +117,13 @@ fn one_account_is_exported_alone_and_a_large_one_piece_by_piece() {
     let exported = folder.run(&["export", "--user", "b@localhost", "--out", "-"]).code(0).stdout;
     assert!(exported.contains(&format!("<offline-messages>{messages}</offline-messages>")));
     assert!(!exported.contains("name='c'"));
-    assert!(folder.run(&["export", "--user", "d@localhost", "--out", "-"]).code(1).stderr.contains("no account"));
+    assert!(folder.run(&["export", "--user", "d@localhost", "--out", "d.xml"]).code(1).stderr.contains("no account"));
+    let nothing = folder.run(&["export", "--domain", "example.org", "--out", "d.xml"]).code(1).stderr;
+    assert!(
+        nothing.contains("example.org is not a domain of this server") && nothing.contains("served: localhost"),
+        "{nothing}"
+    );
+    assert!(!folder.path().join("d.xml").exists() && !folder.path().join("d.xml.part").exists());
 }
 
 #[test]
