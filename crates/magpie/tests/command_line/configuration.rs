@@ -134,7 +134,7 @@ fn sources_of_terms_that_cannot_be_are_found_by_the_check_and_by_who_serves_them
         source("kind = \"postgresql\"\nurl = \"nonsense\"\nquery = \"SELECT $1\""),
         "[[terms.function]]\nmodule = \"m\"\nfunction = \"*\"\nurl = \"ftp://x\"\n".to_owned(),
     ];
-    folder.write("magpie.toml", &file.concat());
+    folder.write("magpie.toml", file.concat());
     for arguments in [&["config", "check"][..], &["serve"], &["terms", "--listen", "127.0.0.1:0"]] {
         let done = folder.run(arguments).code(1);
         for (key, place) in [
