@@ -17,7 +17,7 @@ pub fn terms(data: &[u8]) {
 
 /// Reads `data` as bytes of terms, under limits and without.
 pub fn bytes(data: &[u8]) -> u64 {
-    let mut decoder = Decoder::new(Limits { inflated_bytes_max: 1 << 16, depth_max: 50 });
+    let mut decoder = Decoder::new(Limits { inflated_bytes_max: 1 << 16, depth_max: 50, ..Limits::default() });
     let limited = decoder.decode(data).map(|tape| tape.used());
     let whole = Decoder::default().decode_all(data).is_ok();
     match decode(data) {

@@ -81,6 +81,12 @@ impl Builder {
         }
     }
 
+    /// How many bytes of memory it takes by now.
+    pub fn memory(&self) -> usize {
+        let open = self.open.len() * size_of::<Frame>() + self.keys.len() * size_of::<u64>();
+        self.tape.memory() + open
+    }
+
     /// The tape, which must have one whole term.
     pub fn finish(self) -> Result<Tape<'static>, BuildError> {
         if !self.open.is_empty() || self.whole != 1 {

@@ -73,6 +73,9 @@ pub enum Reason {
     /// Nested deeper than [`Limits::depth_max`](crate::Limits).
     #[error("nested deeper than {0}")]
     TooDeep(usize),
+    /// The tape would be larger than [`Limits::tape_bytes_max`](crate::Limits).
+    #[error("takes more than {0} bytes of memory")]
+    TapeTooLarge(usize),
     /// Inputs have at most 4 GiB.
     #[error("more than 4 GiB")]
     TooLarge,

@@ -1,5 +1,7 @@
 //! Integers of any size.
 
+mod decimal;
+
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -112,12 +114,10 @@ fn little(magnitude: &[u8]) -> Option<u128> {
     Some(u128::from_le_bytes(bytes))
 }
 
-/// Decimal digits take time by the square of the length: what is longer is written in base 16, as Erlang reads it too.
+/// Decimal digits take more time the longer a number is: what is longer is written in base 16, as Erlang reads it too.
 const DECIMAL_BYTES_MAX: usize = 4096;
 /// The same for reading.
 const DIGITS_MAX: usize = 10_000;
-/// The 19 decimal digits of each step.
-const STEP: u64 = 10_000_000_000_000_000_000;
 
 /// In decimal digits; in base 16 behind `16#` if it has more than 4096 bytes.
 impl fmt::Display for Integer<'_> {
@@ -133,7 +133,7 @@ impl fmt::Display for Integer<'_> {
             f.write_str("16#")?;
             return hexadecimal(magnitude, f);
         }
-        let parts = decimal_parts(words(magnitude));
+        let parts = decimal::parts(words(magnitude));
         let (first, rest) = parts.split_last().expect("a big integer is not 0");
         write!(f, "{first}")?;
         rest.iter().rev().try_for_each(|part| write!(f, "{part:019}"))
@@ -147,24 +147,6 @@ fn words(magnitude: &[u8]) -> Vec<u64> {
         u64::from_le_bytes(word)
     });
     eights.collect()
-}
-
-/// In parts of 19 digits, the lowest first.
-fn decimal_parts(mut words: Vec<u64>) -> Vec<u64> {
-    let mut parts = Vec::with_capacity(words.len() + 1 + words.len() / 32);
-    while !words.is_empty() {
-        let mut rest = 0u64;
-        for word in words.iter_mut().rev() {
-            let value = u128::from(rest) << 64 | u128::from(*word);
-            *word = (value / u128::from(STEP)) as u64;
-            rest = (value % u128::from(STEP)) as u64;
-        }
-        parts.push(rest);
-        while words.last() == Some(&0) {
-            words.pop();
-        }
-    }
-    parts
 }
 
 fn hexadecimal(magnitude: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,6 +213,22 @@ mod tests {
         assert_eq!(magnitude("1FF", 16).unwrap(), [255, 1]);
         assert_eq!(magnitude("12x", 10), None);
         assert_eq!(magnitude("", 10), None);
+    }
+
+    #[test]
+    fn decimal_digits_of_any_length_are_those_from_which_the_magnitude_was_read() {
+        for length in (1..10_000).step_by(431).chain([19, 20, 38, 39, 607, 608, 609, 1216, 2432, 4864, 9728, 9863]) {
+            let digits: String = (0..length).map(|at| char::from(b'1' + (at * at % 9) as u8)).collect();
+            let round = format!("1{}", "0".repeat(length - 1));
+            let nines = "9".repeat(length);
+            for digits in [digits, round, nines] {
+                let magnitude = magnitude(&digits, 10).unwrap();
+                let magnitude = trimmed(&magnitude);
+                if magnitude.len() <= DECIMAL_BYTES_MAX {
+                    assert_eq!(Integer::big(false, magnitude).to_string(), digits);
+                }
+            }
+        }
     }
 
     #[test]

@@ -98,6 +98,11 @@ impl<'a> Tape<'a> {
         self.source.len() + self.extra.len() + 2 * self.nodes.len()
     }
 
+    /// How many bytes of memory it takes, with what it was read from.
+    pub fn memory(&self) -> usize {
+        self.source.len() + self.extra.len() + size_of::<Node>() * self.nodes.len()
+    }
+
     /// A tape that owns its bytes.
     pub fn into_owned(self) -> Tape<'static> {
         Tape { source: Cow::Owned(self.source.into_owned()), extra: self.extra, nodes: self.nodes, used: self.used }

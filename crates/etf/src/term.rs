@@ -14,6 +14,13 @@ pub struct Term<'a> {
     pub(crate) at: usize,
 }
 
+impl Term<'_> {
+    /// How many nodes it has: one for each term in it, and some more for identifiers.
+    pub fn nodes(&self) -> usize {
+        self.tape.next(self.at) - self.at
+    }
+}
+
 /// What a term is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

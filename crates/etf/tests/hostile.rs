@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use generate::Random;
-use magpie_etf::{DecodeError, Decoder, Limits, Reason, TermKind, decode, encode, json, text};
+use magpie_etf::{DecodeError, Decoder, Encoder, Limits, Reason, TermKind, decode, encode, json, text};
 use proptest::prelude::*;
 
 fn reason(bytes: &[u8]) -> Reason {
@@ -343,4 +343,69 @@ proptest! {
         let _ = json::from_json(&text);
         let _ = text::consult(&text).count();
     }
+}
+
+#[test]
+fn a_tape_that_would_be_larger_than_it_may_is_refused_and_so_is_the_text() {
+    let nils = 1_000_000usize;
+    let size = u32::try_from(nils).unwrap().to_be_bytes();
+    let list = [&[131, 108][..], &size, &vec![106; nils + 1]].concat();
+    let deep = [&[131][..], &[104, 1].repeat(nils), &[106]].concat();
+    for (bytes, tape_bytes) in [(&list, 16 * nils), (&deep, 80 * nils)] {
+        let mut decoder = Decoder::new(Limits { tape_bytes_max: 64 << 10, ..Limits::default() });
+        let refused = decoder.decode(bytes).err().unwrap();
+        assert_eq!(refused.reason, Reason::TapeTooLarge(64 << 10));
+        decoder.limit_tape(2 * tape_bytes);
+        let tape = decoder.decode(bytes).unwrap();
+        let root = tape.root();
+        for mode in [json::Mode::Lossless, json::Mode::Readable] {
+            let whole = json::to_json(root, mode);
+            let mut text = String::new();
+            assert!(json::write_json_within(root, mode, whole.len() - 1, &mut text).is_err());
+            assert!(text.len() < whole.len() + 16, "{} bytes", text.len());
+            assert!(json::from_json_within(&whole, 64 << 10).err().unwrap().is_too_large);
+        }
+        let line = text::line(root, true);
+        assert!(text::parse_within(&line, 64 << 10).err().unwrap().is_too_large);
+        assert!(text::parse_within(&line, 100 * nils).is_ok());
+        assert!(text::write_pretty_within(&mut String::new(), root, true, line.len() - 1).is_err());
+    }
+    // A binary of what takes six bytes each in JSON.
+    let zeros = [&[131, 109][..], &size, &vec![0; nils]].concat();
+    let tape = magpie_etf::decode(&zeros).unwrap();
+    let mut text = String::new();
+    assert!(json::write_json_within(tape.root(), json::Mode::Lossless, 5 * nils, &mut text).is_err());
+    assert_eq!(text.len(), 0);
+    assert!(json::write_json_within(tape.root(), json::Mode::Lossless, 6 * nils + 2, &mut text).is_ok());
+}
+
+#[test]
+fn maps_in_the_keys_of_maps_are_sorted_once_each_and_without_recursion() {
+    fn map(first: &[u8], second: &[u8]) -> Vec<u8> {
+        [&[116, 0, 0, 0, 2][..], first, &[97, 0], second, &[97, 0]].concat()
+    }
+    // Each of two maps in each other, up to a difference at the bottom: to sort each for each comparison takes 4^16 steps.
+    fn double(levels: u32, number: u8) -> Vec<u8> {
+        if levels == 0 {
+            return vec![97, number];
+        }
+        map(&double(levels - 1, number + 1), &double(levels - 1, number))
+    }
+    let deterministic = Encoder { deterministic: true, ..Encoder::default() };
+    let encoded = |term: &[u8]| {
+        let bytes = [&[131][..], term].concat();
+        let tape = decode(&bytes).unwrap();
+        let mut sorted = Vec::new();
+        deterministic.encode_into(tape.root(), &mut sorted).unwrap();
+        assert!(tape.root() == decode(&sorted).unwrap().root());
+        sorted
+    };
+    let doubled = double(16, 0);
+    assert_eq!(encoded(&doubled).len(), doubled.len() + 1);
+    // One map in the key of the next.
+    let levels = 50_000;
+    let small = map(&[97, 1], &[97, 2]);
+    let behind = [&[97, 0][..], &small, &[97, 0]].concat();
+    let deep = [&[116, 0, 0, 0, 2].repeat(levels)[..], &map(&[97, 3], &[97, 4]), &behind.repeat(levels)].concat();
+    assert_eq!(encoded(&deep).len(), deep.len() + 1);
 }

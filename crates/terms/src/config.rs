@@ -18,8 +18,8 @@ pub struct Terms {
     pub term_bytes_max: usize,
     /// Bytes to which a compressed term may inflate; more is `422`.
     pub inflated_bytes_max: usize,
-    /// Bytes of terms above 64 KiB that are held for all requests together: that come, that a function has, that are sent. More
-    /// waits.
+    /// Bytes of terms above 64 KiB that are held for all requests together: that come, that a function has, that are sent; and of memory that
+    /// they take as they are converted, of which one term may have half. More waits.
     pub held_bytes_max: usize,
     /// Seconds without a byte in either direction, between two requests too, after which a connection is closed.
     pub idle_seconds_max: u64,

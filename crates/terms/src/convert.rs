@@ -7,6 +7,7 @@ use magpie_etf::json::{self, Mode};
 use magpie_etf::{Decoder, Encoder, Limits, Tape, Term, text};
 
 use crate::problem::Problem;
+use crate::turns::weight;
 
 /// The form of a term.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,33 @@ pub(crate) enum Form {
     Json(Mode),
     /// Erlang's syntax, over lines as `~tp` breaks them, or each term on one.
     Text { over_lines: bool },
+}
+
+/// Levels of zlib above this one take minutes for what is long and repeats itself by halves.
+const LARGE_LEVEL_MAX: u8 = 6;
+
+/// A term for which that matters.
+const LARGE_BYTES: usize = 64 << 10;
+
+impl Form {
+    /// What most answers have.
+    pub(crate) const JSON: Self = Self::Json(Mode::Lossless);
+
+    /// Whether zlib is part of it.
+    pub(crate) fn is_compressed(self) -> bool {
+        matches!(self, Self::Binary(Encoder { compressed: Some(1..), .. }))
+    }
+
+    /// The form for terms of this weight.
+    pub(crate) fn of_weight(self, weight: usize) -> Self {
+        match self {
+            Self::Binary(encoder) if weight > LARGE_BYTES => {
+                let compressed = encoder.compressed.map(|level| level.min(LARGE_LEVEL_MAX));
+                Self::Binary(Encoder { compressed, ..encoder })
+            }
+            form => form,
+        }
+    }
 }
 
 /// Turns terms of one form into another.
@@ -38,24 +66,30 @@ impl Converter {
         Output::of(self.to)
     }
 
-    /// Reads the one term that `input` is, and writes it behind what is in `output`, which is left as it was if there is none.
-    pub(crate) fn convert(&mut self, input: &[u8], output: &mut Output) -> Result<(), Problem> {
+    /// Reads the one term that `input` is, and writes it behind what is in `output`. Both take no more than so many bytes of memory,
+    /// whatever was in the output.
+    pub(crate) fn convert(&mut self, input: &[u8], output: &mut Output, memory: usize) -> Result<(), Problem> {
+        let to = self.to.of_weight(weight(input));
         match self.from {
             Form::Binary(_) => {
+                self.decoder.limit_tape(memory);
                 let tape = self.decoder.decode_all(input)?;
-                let outcome = output.write(tape.root(), self.to);
+                let outcome = output.write_tape(&tape, to, memory);
                 self.decoder.reuse(tape);
                 outcome
             }
-            Form::Json(_) => output.write(json::from_json(utf8(input)?)?.root(), self.to),
-            Form::Text { .. } => output.write(text::parse(utf8(input)?)?.root(), self.to),
+            Form::Json(_) => output.write_tape(&json::from_json_within(utf8(input)?, memory)?, to, memory),
+            Form::Text { .. } => output.write_tape(&text::parse_within(utf8(input)?, memory)?, to, memory),
         }
     }
 }
 
 /// Reads terms in Erlang's syntax, a dot behind each. After an error there are no more.
-pub(crate) fn consult(input: &[u8]) -> Result<impl Iterator<Item = Result<Tape<'static>, Problem>>, Problem> {
-    Ok(text::consult(utf8(input)?).map(|outcome| outcome.map_err(Problem::from)))
+pub(crate) fn consult(
+    input: &[u8],
+    memory: usize,
+) -> Result<impl Iterator<Item = Result<Tape<'static>, Problem>>, Problem> {
+    Ok(text::consult_within(utf8(input)?, memory).map(|outcome| outcome.map_err(Problem::from)))
 }
 
 fn utf8(input: &[u8]) -> Result<&str, Problem> {
@@ -83,23 +117,40 @@ impl Output {
         }
     }
 
-    /// Writes a term in the form of which the output is.
-    pub(crate) fn write(&mut self, term: Term<'_>, form: Form) -> Result<(), Problem> {
-        match (self, form) {
-            (Self::Text(text), Form::Json(mode)) => json::write_json(term, mode, text),
-            (Self::Text(out), Form::Text { over_lines: true }) => {
-                let from = out.len();
-                let mut bounded = Bounded { out, length_max: from + OVER_LINES_BYTES_MAX };
-                if text::write_pretty(&mut bounded, term, true).is_err() {
-                    out.truncate(from);
-                    out.push_str(&text::line(term, true));
-                }
+    /// Writes all of a tape, which takes of the memory too.
+    pub(crate) fn write_tape(&mut self, tape: &Tape<'_>, form: Form, memory: usize) -> Result<(), Problem> {
+        let left = memory.checked_sub(tape.memory()).ok_or_else(|| Problem::too_much_memory(memory))?;
+        self.write(tape.root(), form, left).map_err(|problem| problem.within(memory))
+    }
+
+    /// Writes a term in the form of which the output is, with no more than so many bytes of memory.
+    pub(crate) fn write(&mut self, term: Term<'_>, form: Form, memory: usize) -> Result<(), Problem> {
+        let too_much = || Problem::too_much_memory(memory);
+        let length_max = self.len().saturating_add(memory);
+        match (&mut *self, form) {
+            (Self::Text(text), Form::Json(mode)) => {
+                json::write_json_within(term, mode, length_max, text).map_err(|_| too_much())?;
             }
-            (Self::Text(out), _) => out.push_str(&text::line(term, true)),
-            (Self::Bytes(bytes), Form::Binary(encoder)) => return encode(encoder, term, bytes),
-            (Self::Bytes(bytes), _) => return encode(Encoder::default(), term, bytes),
+            (Self::Text(out), Form::Text { over_lines: true }) => {
+                let (from, nodes) = (out.len(), term.nodes());
+                let bytes_max = OVER_LINES_BYTES_MAX.min(memory.saturating_sub(LINES_MEMORY * nodes) / 2);
+                if nodes <= OVER_LINES_NODES_MAX {
+                    let mut bounded = Bounded { out, length_max: from + bytes_max };
+                    if text::write_pretty_within(&mut bounded, term, true, bytes_max).is_ok() {
+                        return Ok(());
+                    }
+                    out.truncate(from);
+                    if bytes_max < OVER_LINES_BYTES_MAX {
+                        return Err(too_much());
+                    }
+                }
+                line(out, term, length_max).map_err(|_| too_much())?;
+            }
+            (Self::Text(out), _) => line(out, term, length_max).map_err(|_| too_much())?,
+            (Self::Bytes(bytes), Form::Binary(encoder)) => encode(encoder, term, bytes)?,
+            (Self::Bytes(bytes), _) => encode(Encoder::default(), term, bytes)?,
         }
-        Ok(())
+        if self.len() > length_max { Err(too_much()) } else { Ok(()) }
     }
 
     /// Writes what is no term: what stands between terms.
@@ -142,6 +193,14 @@ impl Output {
         }
     }
 
+    /// What was written, with no more memory than it has bytes.
+    pub(crate) fn shrink(&mut self) {
+        match self {
+            Self::Bytes(bytes) => bytes.shrink_to_fit(),
+            Self::Text(text) => text.shrink_to_fit(),
+        }
+    }
+
     /// Takes away what is behind `length`.
     pub(crate) fn truncate(&mut self, length: usize) {
         match self {
@@ -161,6 +220,17 @@ impl Output {
 
 /// What terms over lines may have; what is longer, as it may be by its indentation alone, stands on one line.
 const OVER_LINES_BYTES_MAX: usize = 8 << 20;
+
+/// What has more terms in it stands on one line too.
+const OVER_LINES_NODES_MAX: usize = 1 << 20;
+
+/// Bytes of memory beside the text that each node takes until the lines are written.
+const LINES_MEMORY: usize = 24;
+
+/// Writes a term on one line.
+fn line(out: &mut String, term: Term<'_>, length_max: usize) -> fmt::Result {
+    text::write_line(&mut Bounded { out, length_max }, term, true)
+}
 
 struct Bounded<'a> {
     out: &'a mut String,
@@ -190,12 +260,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_long_term_is_compressed_at_level_6_at_most() {
+        let form = |level| Form::Binary(Encoder { compressed: Some(level), ..Encoder::default() });
+        for (level, weight, expected) in [(9, LARGE_BYTES, 9), (9, LARGE_BYTES + 1, 6), (1, LARGE_BYTES + 1, 1)] {
+            let Form::Binary(encoder) = form(level).of_weight(weight) else { panic!("the form stays") };
+            assert_eq!(encoder.compressed, Some(expected));
+        }
+    }
+
+    #[test]
     fn a_term_that_indentation_makes_long_stands_on_one_line() {
         let form = Form::Text { over_lines: true };
         let written = |depth: usize| {
             let term = [&[131][..], &[104, 2, 97, 1].repeat(depth), &[106]].concat();
             let mut output = Output::of(form);
-            Converter::new(Form::Binary(Encoder::default()), form, 0).convert(&term, &mut output).unwrap();
+            Converter::new(Form::Binary(Encoder::default()), form, 0)
+                .convert(&term, &mut output, usize::MAX / 2)
+                .unwrap();
             String::from_utf8(output.take().into()).unwrap()
         };
         assert!(written(200).contains('\n'));

@@ -7,6 +7,8 @@ use magpie_etf::text::TextError;
 use magpie_etf::{DecodeError, Reason};
 use serde::Serialize;
 
+use crate::turns::TOO_MUCH_MEMORY;
+
 /// The media type.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -43,6 +45,12 @@ impl Problem {
     pub(crate) fn too_large(bytes_max: usize) -> Self {
         let detail = format!("a term has more than {bytes_max} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    /// Others take what there is.
+    pub(crate) fn busy() -> Self {
+        let detail = "too many large terms at once: ask again in a while";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
     }
 
     /// The input ended within a term.
@@ -85,6 +93,9 @@ impl Problem {
 
 impl From<DecodeError> for Problem {
     fn from(error: DecodeError) -> Self {
+        if let Reason::TapeTooLarge(memory_max) = error.reason {
+            return Self::too_much_memory(memory_max);
+        }
         let code = match error.reason {
             Reason::InflatedTooLarge(_) => "inflates-too-large",
             _ => "bad-term",
@@ -96,12 +107,18 @@ impl From<DecodeError> for Problem {
 
 impl From<JsonError> for Problem {
     fn from(error: JsonError) -> Self {
+        if error.is_too_large {
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_MUCH_MEMORY, error.reason);
+        }
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-json", error.reason).at(error.offset)
     }
 }
 
 impl From<TextError> for Problem {
     fn from(error: TextError) -> Self {
+        if error.is_too_large {
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, TOO_MUCH_MEMORY, error.reason);
+        }
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-text", error.reason).at(error.offset)
     }
 }

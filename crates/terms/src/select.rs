@@ -30,6 +30,8 @@ pub(crate) struct NoSuchPart {
 pub(crate) enum Part<'a> {
     /// A term within the term.
     Term(Term<'a>),
+    /// An element of a list of bytes, which has no term of its own.
+    Byte(u8),
     /// The `true` that an atom alone stands for in a property list.
     True,
 }
@@ -45,6 +47,7 @@ pub(crate) fn select<'a>(root: Term<'a>, path: &str) -> Result<Part<'a>, NoSuchP
         let step = unescaped(step);
         let (found, within) = match here {
             Part::Term(term) => one_step(term, &step),
+            Part::Byte(_) => (None, "a term without parts"),
             Part::True => (None, "true"),
         };
         here = found.ok_or_else(|| NoSuchPart { number: index + 1, step: step.into_owned(), within })?;
@@ -78,8 +81,10 @@ fn one_step<'a>(term: Term<'a>, step: &str) -> (Option<Part<'a>>, &'static str) 
         TermKind::ImproperList(mut elements, _) => {
             (number(step).and_then(|index| elements.nth(index)).map(Part::Term), "a list")
         }
-        // Its elements are bytes of the input and no terms of their own: whoever wants one asks for the list.
-        TermKind::Bytes(_) => (None, "a string"),
+        // What `[10,20,30]` is written as, and what text is too.
+        TermKind::Bytes(bytes) => {
+            (number(step).and_then(|index| bytes.get(index)).map(|byte| Part::Byte(*byte)), "a list")
+        }
         TermKind::Nil => (None, "an empty list"),
         _ => (None, "a term without parts"),
     }
@@ -87,7 +92,7 @@ fn one_step<'a>(term: Term<'a>, step: &str) -> (Option<Part<'a>>, &'static str) 
 
 /// A number from 1 as an index from 0.
 fn number(step: &str) -> Option<usize> {
-    let is_number = step.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = step.bytes().all(|byte| byte.is_ascii_digit()) && !step.starts_with('0');
     if is_number { step.parse::<usize>().ok()?.checked_sub(1) } else { None }
 }
 
@@ -139,6 +144,7 @@ mod tests {
         let tape = text::parse(term).unwrap();
         match select(tape.root(), path) {
             Ok(Part::Term(term)) => term.to_string(),
+            Ok(Part::Byte(byte)) => byte.to_string(),
             Ok(Part::True) => "true".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -156,6 +162,7 @@ mod tests {
             ("7/2/3/2", "y"),
             ("{a,b}", "c"),
             ("s", "d"),
+            ("7/01", "step 2, \"01\", leads nowhere in a tuple"),
             ("7/0", "step 2, \"0\", leads nowhere in a tuple"),
             ("7/3", "step 2, \"3\", leads nowhere in a tuple"),
             ("nothing/else", "step 1, \"nothing\", leads nowhere in a map"),
@@ -165,6 +172,24 @@ mod tests {
             let expected = if path.is_empty() { at(expected, "") } else { expected.to_owned() };
             assert_eq!(at(user, path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_goes_into_a_list_of_bytes_however_it_is_written() {
+        let mut builder = magpie_etf::Builder::new();
+        builder.begin_tuple();
+        builder.bytes(&[10, 20, 30]);
+        builder.end().unwrap();
+        let tape = builder.finish().unwrap();
+        assert_eq!(select(tape.root(), "1/2"), Ok(Part::Byte(20)));
+        for (path, step) in [("1/0", "0"), ("1/4", "4"), ("1/a", "a")] {
+            assert_eq!(
+                select(tape.root(), path).unwrap_err().to_string(),
+                format!("step 2, \"{step}\", leads nowhere in a list")
+            );
+        }
+        assert!(select(tape.root(), "1/2/1").is_err());
+        assert_eq!(at("#{small => [10,20,30]}", "small/3"), "30");
     }
 
     #[test]

@@ -11,12 +11,16 @@ use crate::counters::{Counters, Family, Lookups};
 use crate::functions::echo::Echo;
 use crate::functions::forward::Forward;
 use crate::functions::{Functions, conversions};
-use crate::http::input::Room;
+use crate::http::input::{Held, Room};
+use crate::problem::Problem;
 use crate::sources::{self, Found, Source, SourceError};
-use crate::turns::Turns;
+use crate::turns::{Turns, Work};
 
 /// Casts of BERT-RPC that run at once.
 const CASTS_MAX: usize = 1024;
+
+/// There is room for so many of the longest terms in any case: one that comes, and what is made of it.
+const ROOM_TERMS_MIN: usize = 4;
 
 /// A source that knows what it waits for says so in time by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -57,7 +61,8 @@ impl Service {
         let counters = Arc::<Counters>::default();
         let place = |(name, source): (String, Arc<dyn Source>)| {
             let counted = counters.lookups(&name);
-            Place { name, source, configured: None, counted, time_max: Duration::ZERO }
+            let reading = Arc::new(Semaphore::new(0));
+            Place { name, source, configured: None, counted, reading, time_max: Duration::ZERO }
         };
         let sources: Vec<Place> = sources.into_iter().map(place).collect();
         let state = State::new(settings, &functions, &sources, &counters, None)?;
@@ -127,7 +132,7 @@ pub(crate) struct State {
     pub(crate) settings: Terms,
     pub(crate) functions: Functions,
     pub(crate) room: Room,
-    pub(crate) turns: Turns,
+    pub(crate) work: Work,
     pub(crate) counters: Arc<Counters>,
     sources: Arc<[Place]>,
 }
@@ -142,10 +147,16 @@ impl State {
     ) -> Result<Self, Misconfigured> {
         let is_same =
             |limit: fn(&Terms) -> u64| before.is_some_and(|before| limit(&before.settings) == limit(&settings));
-        let same_limits = is_same(|terms| terms.term_bytes_max as u64) && is_same(|terms| terms.source_seconds_max);
+        let same_limits = is_same(|terms| terms.term_bytes_max as u64)
+            && is_same(|terms| terms.held_bytes_max as u64)
+            && is_same(|terms| terms.source_seconds_max);
         let time_max = Duration::from_secs(settings.source_seconds_max);
+        let held_bytes_max = settings.held_bytes_max.max(settings.term_bytes_max.saturating_mul(ROOM_TERMS_MIN));
+        let reading = || Arc::new(Semaphore::new(held_bytes_max / settings.term_bytes_max.max(1)));
         let mut sources = registered.to_vec();
-        sources.iter_mut().for_each(|place| place.time_max = time_max);
+        for place in &mut sources {
+            (place.time_max, place.reading) = (time_max, reading());
+        }
         for (index, source) in settings.source.iter().enumerate() {
             let wrong = |message| Misconfigured { key: format!("terms.source[{index}]"), message };
             if sources.iter().any(|place| place.name == source.name) {
@@ -161,6 +172,7 @@ impl State {
                     source: sources::open(source, &settings).map_err(wrong)?,
                     configured: Some(source.clone()),
                     counted: counters.lookups(&source.name),
+                    reading: reading(),
                     time_max,
                 },
             });
@@ -173,14 +185,14 @@ impl State {
             functions.set(&function.module, &function.function, Arc::new(forward));
         }
         functions.set_unless_known("echo_server", "echo", Arc::new(Echo));
-        let turns = before.map(|before| before.turns.clone()).unwrap_or_default();
-        conversions::register(&mut functions, &settings, &sources, &turns);
-        let held_bytes_max = settings.held_bytes_max.max(settings.term_bytes_max);
         let room = match before.filter(|before| before.room.bytes() == held_bytes_max) {
             Some(before) => before.room.clone(),
             None => Room::new(held_bytes_max),
         };
-        Ok(Self { settings, functions, room, turns, counters: Arc::clone(counters), sources })
+        let turns = before.map_or_else(Turns::default, |before| before.work.turns.clone());
+        let work = Work { turns, room: room.clone() };
+        conversions::register(&mut functions, &settings, &sources, &work);
+        Ok(Self { settings, functions, room, work, counters: Arc::clone(counters), sources })
     }
 
     /// The source that has a key, and its key there.
@@ -201,18 +213,37 @@ pub(crate) struct Place {
     /// How; none if it was not the configuration that made it.
     configured: Option<TermSource>,
     counted: Arc<Lookups>,
+    /// How long a term is shows when it is there, and then it waits for room: only as many are read at once as have room if all are long.
+    reading: Arc<Semaphore>,
     time_max: Duration,
 }
 
 impl Place {
-    /// The term under a key.
-    pub(crate) async fn get(&self, key: &str) -> Result<Option<Found>, SourceError> {
-        let looking = tokio::time::timeout(self.time_max + GRACE, self.source.get(key));
-        let outcome = looking
-            .await
-            .unwrap_or_else(|_| Err(SourceError::Unavailable(format!("no answer in {} s", self.time_max.as_secs()))));
+    /// The term under a key, and the room that is taken for it.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub(crate) async fn get(
+        &self,
+        key: &str,
+        room: &Room,
+    ) -> Result<(Result<Option<Found>, SourceError>, Held), Problem> {
+        let looking = async {
+            let reading = self.reading.acquire().await;
+            (self.source.get(key).await, reading)
+        };
+        let (outcome, reading) = match tokio::time::timeout(self.time_max + GRACE, looking).await {
+            Ok((outcome, reading)) => (outcome, Some(reading)),
+            Err(_) => {
+                let detail = format!("no answer in {} s", self.time_max.as_secs());
+                (Err(SourceError::Unavailable(detail)), None)
+            }
+        };
         self.counted.ended(&outcome);
-        outcome
+        let bytes = outcome.as_ref().map_or(0, |found| found.as_ref().map_or(0, |found| found.bytes.len()));
+        let held = room.take(bytes).await?;
+        drop(reading);
+        Ok((outcome, held))
     }
 }
 

@@ -13,6 +13,7 @@ use client::{connect, start, start_with, term};
 use magpie_etf::{Tape, text};
 use magpie_terms::config::{TermFunction, Terms};
 use magpie_terms::functions::{Answering, Call, Deliver, EsiCall, Failure, Function, Functions, Reply};
+use magpie_terms::sources::{Found, Lookup, Source};
 
 /// Evaluates Erlang with `Call(Term)` for a packet and its answer, and gives what it prints.
 fn erl(port: u16, body: &str) -> String {
@@ -221,4 +222,57 @@ fn what_claims_too_much_is_refused_and_an_idle_connection_closed() {
     socket.write_all(&client::prefixed([&call[..]])).unwrap();
     let mut length = [0; 4];
     socket.read_exact(&mut length).unwrap();
+}
+
+/// Has one term under each key.
+#[derive(Debug)]
+struct Shelf;
+
+impl Source for Shelf {
+    fn get<'a>(&'a self, key: &'a str) -> Lookup<'a> {
+        let found = (key != "none").then(|| Found {
+            bytes: term("#{mails => [{home, <<\"a@b\">>}], small => [10,20]}").into(),
+            version: None,
+        });
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+#[test]
+fn a_term_where_it_lies_is_given_whole_or_a_part_of_it() {
+    let sources: Vec<(String, Arc<dyn Source>)> = vec![("users".into(), Arc::new(Shelf))];
+    let service = start_with(Terms::default(), Functions::default(), sources);
+    let said = erl(
+        service.bert.port(),
+        "Get = fun(A) -> case Call({call, terms, get, A}) of {error, E} -> Print(element(3, E)); R -> Print(R) end end, \
+         Get([<<\"users/42\">>]), Get([<<\"users/42\">>, <<\"mails/home\">>]), Get([<<\"users/42\">>, <<\"small/2\">>]), \
+         Get([<<\"users/42\">>, <<\"none\">>]), Get([<<\"users/none\">>]), Get([]), Get([1]), \
+         Print(Call({call, terms, to_text, [<<131,97,1>>]}))",
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            &format!("{{reply,{{bert,dict,[{{mails,[{{home,{}}}]}},{{small,[10,20]}}]}}}}", binary("a@b"))[..],
+            &format!("{{reply,{}}}", binary("a@b")),
+            "{reply,20}",
+            &binary("NoSuchPart"),
+            &binary("NoSuchKey"),
+            &binary("BadArgument"),
+            &binary("BadArgument"),
+            &format!("{{reply,{}}}", binary("<<131,97,1>>")),
+        ]
+    );
+}
+
+#[test]
+fn a_packet_that_becomes_too_much_is_told_and_the_next_is_answered() {
+    let service = start(Terms { held_bytes_max: 8 << 20, term_bytes_max: 1 << 20, ..Terms::default() });
+    let said = erl(
+        service.bert.port(),
+        "Packet = term_to_binary({call, terms, to_json, [lists:duplicate(2000000, [])]}, [compressed]), \
+         ok = gen_tcp:send(S, Packet), {error, {Type, Code, Class, _, []}} = Recv(), Print({Type, Code, Class}), \
+         Print(Call({call, echo_server, echo, [7]}))",
+    );
+    assert_eq!(said.lines().collect::<Vec<_>>(), [&format!("{{server,0,{}}}", binary("ServerError"))[..], "{reply,7}"]);
 }

@@ -107,6 +107,17 @@ fn in_a_stream_of_bytes_a_problem_stands_behind_a_length_of_zero() {
 }
 
 #[test]
+fn no_term_is_taken_for_a_problem_in_readable_json() {
+    let service = start(Terms::default());
+    let terms = [term("#{<<\"$error\">> => 1}"), term("#{'$error' => 1, <<\"$$\">> => 2}"), vec![131, 104, 9]];
+    let stream = prefixed(terms.iter().map(Vec::as_slice));
+    let answer = service.post("/terms/to-json?mode=readable", STREAM, &stream);
+    let lines: Vec<&str> = answer.text().lines().collect();
+    assert_eq!(lines[..2], ["{\"$$error\":1}", "{\"$$error\":1,\"$$$\":2}"]);
+    assert!(lines[2].starts_with("{\"$error\":"), "{}", lines[2]);
+}
+
+#[test]
 fn a_stream_that_ends_within_a_term_says_so() {
     let service = start(Terms::default());
     let whole = prefixed([&term("ok")[..], &term("{a,b}")]);
@@ -177,6 +188,62 @@ fn bodies_are_compressed_both_ways_with_gzip_and_zstd() {
     assert_eq!((answer.status, answer.header("accept-encoding")), (415, Some("gzip, zstd")));
     let answer = service.post("/terms/to-json", &format!("{ERLANG}Content-Encoding: gzip\r\n"), b"no gzip");
     assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("bad-body")));
+}
+
+#[test]
+fn a_compressed_stream_that_is_cut_or_damaged_says_so_wherever_it_is() {
+    let service = start(Terms::default());
+    let stream = prefixed([&term("a")[..], &term("b"), &term("c")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    zstd.include_checksum(true).unwrap();
+    // Each term is there before the next, so that what came often ends with one.
+    for item in stream.chunks(stream.len() / 3) {
+        gzip.write_all(item).and_then(|()| gzip.flush()).unwrap();
+        zstd.write_all(item).and_then(|()| zstd.flush()).unwrap();
+    }
+    let in_writes = |coding: &str, query: &str, body: &[u8], first: usize| {
+        let mut socket = service.connect();
+        let head = format!(
+            "POST /terms/to-json{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\
+             {STREAM}Content-Encoding: {coding}\r\n\r\n",
+            body.len()
+        );
+        socket.write_all(&[head.as_bytes(), &body[..first]].concat()).unwrap();
+        if first < body.len() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            socket.write_all(&body[first..]).unwrap();
+        }
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        parse(&answer)
+    };
+    for (coding, whole) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd.finish().unwrap())] {
+        let mut bodies: Vec<Vec<u8>> = (1..whole.len()).map(|cut| whole[..cut].to_vec()).collect();
+        let mut wrong_sum = whole.clone();
+        let sum = whole.len() - if coding == "gzip" { 8 } else { 4 };
+        wrong_sum[sum] ^= 1;
+        bodies.extend([wrong_sum, b"no gzip".to_vec(), [&whole[..], b"behind it"].concat()]);
+        for body in &bodies {
+            for (query, first) in
+                [("", body.len()), ("?errors=continue", body.len()), ("", body.len() / 2), ("", body.len() - 1)]
+            {
+                let answer = in_writes(coding, query, body, first);
+                let said = answer.text();
+                let last = said.lines().last().unwrap_or_default();
+                let at = format!("{coding} {} of {} bytes, {first} first: {said:?}", body.len(), whole.len());
+                match answer.status {
+                    200 => assert!(last.starts_with("{\"$error\":") && last.contains("bad-body"), "{at}"),
+                    status => assert_eq!((status, answer.json()["code"].as_str()), (400, Some("bad-body")), "{at}"),
+                }
+            }
+        }
+        for first in 0..=whole.len() {
+            let answer = in_writes(coding, "", &whole, first);
+            assert_eq!(answer.text().lines().count(), 3, "{coding} {first}: {}", answer.text());
+            assert!(!answer.text().contains("$error"));
+        }
+    }
 }
 
 #[test]

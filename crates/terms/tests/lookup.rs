@@ -52,6 +52,14 @@ fn a_term_is_read_where_it_lies_whole_or_a_part_of_it() {
         ("mails/1/1", json!({"$atom": "home"})),
         ("mails/work", json!(true)),
         ("%7Ba%2Cb%7D", json!(3)),
+        (
+            "/",
+            json!({"$map": [
+                [{"$atom": "name"}, "Juliet"],
+                [{"$atom": "mails"}, [{"$tuple": [{"$atom": "home"}, "a@b"]}, {"$atom": "work"}]],
+                [{"$tuple": [{"$atom": "a"}, {"$atom": "b"}]}, 3],
+            ]}),
+        ),
     ] {
         assert_eq!(service.get(&format!("/terms/users/user?path={path}")).json(), expected, "{path}");
     }
@@ -99,6 +107,9 @@ fn what_is_known_already_is_not_sent_again() {
         let ask = |tag: &str, target: &str| service.ask("GET", target, &format!("If-None-Match: {tag}\r\n"), b"");
         let again = ask(tag, &format!("/terms/users/{key}"));
         assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag)));
+        for name in ["vary", "cache-control"] {
+            assert!(first.header(name).is_some() && again.header(name) == first.header(name), "{name}: {}", again.head);
+        }
         assert_eq!(ask("\"other\"", &format!("/terms/users/{key}")).status, 200);
         assert_eq!(ask("*", &format!("/terms/users/{key}")).status, 304);
     }
@@ -142,7 +153,7 @@ fn tables_of_dets_and_mnesia_are_read_over_http() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display();
     let script = format!(
-        "{{ok, t}} = dets:open_file(t, [{{file, \"{path}/t.dets\"}}]), ok = dets:insert(t, {{42, <<\"Juliet\">>}}), ok = dets:close(t), \
+        "{{ok, t}} = dets:open_file(t, [{{file, \"{path}/t.dets\"}}]), ok = dets:insert(t, [{{42, <<\"Juliet\">>}}, {{{{<<\"verona\">>, 1}}, open}}]), ok = dets:close(t), \
          application:set_env(mnesia, dir, \"{path}/mnesia\"), ok = mnesia:create_schema([node()]), ok = mnesia:start(), \
          {{atomic, ok}} = mnesia:create_table(users, [{{disc_copies, [node()]}}]), \
          {{atomic, ok}} = mnesia:transaction(fun() -> mnesia:write({{users, <<\"romeo\">>, [{{mail, \"r@v\"}}]}}) end), \
@@ -160,12 +171,20 @@ fn tables_of_dets_and_mnesia_are_read_over_http() {
         suffix: String::new(),
         key: KeyKind::Guess,
     };
-    let source =
-        vec![source("table", SourceKind::Dets, "t.dets"), source("users", SourceKind::Mnesia, "mnesia/users.DCD")];
+    let source = vec![
+        source("table", SourceKind::Dets, "t.dets"),
+        source("rooms", SourceKind::Dets, "t.dets"),
+        source("users", SourceKind::Mnesia, "mnesia/users.DCD"),
+    ];
     let service = start_with(Terms { source, ..Terms::default() }, Functions::default(), Vec::new());
     assert_eq!(service.get("/terms/table/42?path=2").json(), "Juliet");
     assert_eq!(service.get("/terms/users/romeo?path=3/mail&mode=readable").status, 404, "an atom is another key");
     let romeo = service.get("/terms/users/%3C%3C%22romeo%22%3E%3E?path=3/mail&mode=readable");
     assert_eq!((romeo.status, romeo.text()), (200, "\"r@v\"\n"));
+    // As the page has it.
+    let page = include_str!("../../../docs/term-sources.md");
+    let command = page.lines().find_map(|line| line.strip_prefix("curl -g 'http://127.0.0.1:8080/")).unwrap();
+    let room = service.get(&format!("/{}?path=2", command.trim_end_matches('\'')));
+    assert_eq!((room.status, room.text()), (200, "{\"$atom\":\"open\"}\n"));
     assert_eq!(service.get("/terms/table/43").json()["code"], "no-such-key");
 }

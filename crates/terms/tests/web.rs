@@ -276,3 +276,76 @@ fn a_head_with_too_much_in_it_is_refused() {
     assert_eq!(ask(&format!("X-Long: {}\r\n", "y".repeat(400 << 10))), 431);
     assert_eq!(ask(&headers(90)), 200);
 }
+
+/// Sends a request as it is, and gives what is answered. One that says more of its body than comes is at its end.
+fn said(service: &Running, request: &str, is_cut: bool) -> String {
+    let mut socket = service.connect();
+    socket.write_all(request.as_bytes()).unwrap();
+    if is_cut {
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    while !answer.ends_with(b"}") && !answer.ends_with(b"ok\n") {
+        match socket.read(&mut buffer).unwrap() {
+            0 => break,
+            count => answer.extend_from_slice(&buffer[..count]),
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_connection_on_which_a_body_was_not_read_says_that_it_ends() {
+    let service = with_test(Terms { term_bytes_max: 1000, ..Terms::default() });
+    let large = "x".repeat(2000);
+    for (target, headers, body, closes) in [
+        ("POST /terms/to-json", "Content-Type: image/png\r\n", "abc", true),
+        ("POST /terms/users/42", "", "abc", true),
+        ("POST /terms/to-json", "", &large, true),
+        ("POST /unknown:function", "", "abc", true),
+        ("GET /healthz", "", "abc", true),
+        ("POST /terms/to-json", "", "abc", false),
+        ("POST /terms/to-json?stream", "", "abc", false),
+        ("POST /esi/test:test", "", "abc", false),
+        ("GET /healthz", "", "", false),
+    ] {
+        let length = body.len();
+        let head = format!("{target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{headers}\r\n");
+        let mut socket = service.connect();
+        socket.write_all(head.as_bytes()).unwrap();
+        // Later, so that it is not there when the answer begins.
+        std::thread::sleep(Duration::from_millis(50));
+        let _ = socket.write_all(body.as_bytes());
+        let mut answer = vec![0; 4096];
+        let count = socket.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]).to_ascii_lowercase();
+        assert_eq!(answer.contains("\r\nconnection: close\r\n"), closes, "{target} {headers}{length}: {answer}");
+    }
+}
+
+#[test]
+fn requests_that_are_none_of_http_1_1_are_refused() {
+    let service = with_test(Terms::default());
+    for (request, status, code) in [
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400, "bad-host"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "bad-host"),
+        (
+            "POST /terms/to-json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "unknown-coding",
+        ),
+        ("TRACE /esi/test:test?input HTTP/1.1\r\nHost: x\r\n\r\n", 405, "wrong-method"),
+        ("GET /esi HTTP/1.1\r\nHost: x\r\n\r\n", 400, "no-function"),
+        ("GET /esi/ HTTP/1.1\r\nHost: x\r\n\r\n", 400, "no-function"),
+        ("POST /terms/to-json HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n\u{1}", 400, "bad-body"),
+    ] {
+        let answer = said(&service, request, code == "bad-body");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{request}: {answer}");
+        assert!(code != "bad-body" || answer.contains("the body was cut"), "{answer}");
+    }
+    assert!(
+        said(&service, "GET /healthz HTTP/1.0\r\n\r\n", false).starts_with("HTTP/1.0 200"),
+        "of old, no host is named"
+    );
+}

@@ -18,12 +18,15 @@ pub struct Limits {
     pub inflated_bytes_max: usize,
     /// How deep containers may lie in each other. The decoder itself needs no limit.
     pub depth_max: usize,
+    /// What the tape may take, and what is needed to make it, without the bytes of the term: a list of a million `[]` takes 16 million bytes, and
+    /// as many tuples in each other 80 million.
+    pub tape_bytes_max: usize,
 }
 
 impl Default for Limits {
-    /// 256 MiB, and any depth.
+    /// 256 MiB, any depth, and any tape.
     fn default() -> Self {
-        Self { inflated_bytes_max: 256 << 20, depth_max: usize::MAX }
+        Self { inflated_bytes_max: 256 << 20, depth_max: usize::MAX, tape_bytes_max: usize::MAX }
     }
 }
 
@@ -31,6 +34,9 @@ impl Default for Limits {
 pub fn decode(input: &[u8]) -> Result<Tape<'_>, DecodeError> {
     Decoder::default().decode(input)
 }
+
+/// Nodes for which a decoder keeps memory from one term to the next.
+const KEPT_NODES_MAX: usize = 1 << 16;
 
 /// Decodes terms, one after the other, and keeps what it needs in between.
 #[derive(Default)]
@@ -47,6 +53,11 @@ impl Decoder {
     /// A decoder with limits.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// Sets another limit of the tape.
+    pub fn limit_tape(&mut self, tape_bytes_max: usize) {
+        self.limits.tape_bytes_max = tape_bytes_max;
     }
 
     /// Decodes the term at the beginning of `input`.
@@ -83,8 +94,17 @@ impl Decoder {
 
     /// Takes the memory of a tape that is not needed any more, so that the next decoding needs none of its own.
     pub fn reuse(&mut self, tape: Tape<'_>) {
-        self.nodes = tape.nodes;
-        self.extra = tape.extra;
+        self.keep(tape.nodes, tape.extra);
+    }
+
+    /// What a large term took goes back: most are not large.
+    fn keep(&mut self, nodes: Vec<Node>, extra: Vec<u8>) {
+        if nodes.capacity() <= KEPT_NODES_MAX {
+            self.nodes = nodes;
+        }
+        if extra.capacity() <= KEPT_NODES_MAX {
+            self.extra = extra;
+        }
     }
 
     fn compressed<'a>(&mut self, input: &'a [u8]) -> Result<Tape<'a>, DecodeError> {
@@ -121,14 +141,18 @@ impl Decoder {
             duplicates: &mut self.duplicates,
             seed: Seed::of_process(),
             depth_max: self.limits.depth_max,
+            nodes_max: self.limits.tape_bytes_max / size_of::<Node>(),
         };
         let outcome = reader.read();
         let (used, Tape { extra, nodes, .. }) = (reader.at, reader.tape);
         match outcome {
             Ok(()) => Ok(Tape { source, extra, nodes, used }),
             Err(failure) => {
-                (self.nodes, self.extra) = (nodes, extra);
-                Err(failure)
+                self.keep(nodes, extra);
+                Err(match failure {
+                    (offset, Reason::TapeTooLarge(_)) => (offset, Reason::TapeTooLarge(self.limits.tape_bytes_max)),
+                    failure => failure,
+                })
             }
         }
     }
@@ -143,7 +167,11 @@ struct Reader<'r, 's> {
     duplicates: &'r mut Duplicates,
     seed: Seed,
     depth_max: usize,
+    nodes_max: usize,
 }
+
+/// A container that is open counts as so many nodes: the memory that it takes until it ends.
+const FRAME_NODES: usize = size_of::<Frame>().div_ceil(size_of::<Node>());
 
 type Taken<T> = Result<T, (usize, Reason)>;
 
@@ -165,6 +193,9 @@ impl Reader<'_, '_> {
         let mut frame = Frame::new(0, NodeKind::Tuple, 0, 1, 0);
         loop {
             let (began, started) = (self.at, self.tape.nodes.len());
+            if started > self.nodes_max {
+                return Err((began, Reason::TapeTooLarge(0)));
+            }
             match self.step(&mut frame, began)? {
                 Step::Whole => {
                     if frame.wants_hash() {
@@ -176,6 +207,9 @@ impl Reader<'_, '_> {
                 Step::Open(kind, size, left) => {
                     if self.stack.len() >= self.depth_max {
                         return Err((began, Reason::TooDeep(self.depth_max)));
+                    }
+                    if started + FRAME_NODES * self.stack.len() > self.nodes_max {
+                        return Err((began, Reason::TapeTooLarge(0)));
                     }
                     self.claim(left as usize, began)?;
                     let mut mode = if frame.wants_hash() { Frame::HASHING } else { 0 };

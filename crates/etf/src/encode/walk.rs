@@ -6,10 +6,10 @@
 
 use super::MinorVersion;
 use super::rare::Rare;
-use crate::compare;
+use crate::compare::Sorted;
 use crate::tag;
 use crate::tape::{Node, NodeKind, Tape};
-use crate::term::{Term, TermKind};
+use crate::term::Term;
 
 /// Bytes that every step may write without a look at what room there is.
 const SLOT: usize = 32;
@@ -24,6 +24,8 @@ pub(super) struct Walk<'a> {
     tape: &'a Tape<'a>,
     minor: MinorVersion,
     is_sorted: bool,
+    /// The maps, if they are to be sorted.
+    maps: Sorted,
     at: usize,
     /// Where the next of `open` is due.
     end: usize,
@@ -55,7 +57,11 @@ enum Stop {
 impl<'a> Walk<'a> {
     pub(super) fn new(term: Term<'a>, minor: MinorVersion, is_sorted: bool) -> Self {
         let (tape, at) = (term.tape, term.at);
-        Self { tape, minor, is_sorted, at, end: tape.next(at), open: Vec::new(), rare: Vec::new() }
+        let mut maps = Sorted::default();
+        if is_sorted {
+            maps.note(term);
+        }
+        Self { tape, minor, is_sorted, maps, at, end: tape.next(at), open: Vec::new(), rare: Vec::new() }
     }
 
     /// Writes behind what is in `bytes`.
@@ -271,12 +277,8 @@ impl<'a> Walk<'a> {
 
     /// Goes to a map's first pair in the order of keys, and puts down where the others are.
     fn sorted(&mut self) {
-        let from = self.open.len();
-        if let TermKind::Map(pairs) = Term::at(self.tape, self.at).kind() {
-            let pairs = compare::sorted(pairs).map(|(key, value)| Open::Jump(key.at, self.tape.next(value.at)));
-            self.open.extend(pairs);
-            self.open[from..].reverse();
-        }
+        let pairs = self.maps.pairs(Term::at(self.tape, self.at));
+        self.open.extend(pairs.iter().rev().map(|(key, value)| Open::Jump(key.at, self.tape.next(value.at))));
         if let Some(Open::Jump(at, end)) = self.open.pop() {
             (self.at, self.end) = (at, end);
         }

@@ -30,11 +30,27 @@ pub fn to_json(term: Term<'_>, mode: Mode) -> String {
 
 /// Writes a term as JSON behind what is in `text`.
 pub fn write_json(term: Term<'_>, mode: Mode, text: &mut String) {
-    write::write(term, mode, text);
+    write::write(term, mode, usize::MAX, text).expect("no text is longer");
+}
+
+/// There is no room for a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the text takes more memory than it may")]
+pub struct TextTooLong;
+
+/// Writes as [`write_json`] does, until the text with what was in it before takes more memory than so many bytes.
+/// What is then there is not a whole term.
+pub fn write_json_within(term: Term<'_>, mode: Mode, memory_max: usize, text: &mut String) -> Result<(), TextTooLong> {
+    write::write(term, mode, memory_max, text)
 }
 
 /// Reads JSON, as `Mode::Lossless` writes it. Of other JSON, objects become maps with binaries as keys, texts
 /// binaries, arrays lists, `null` the atom `null`.
 pub fn from_json(text: &str) -> Result<Tape<'static>, JsonError> {
-    read::read(text)
+    from_json_within(text, usize::MAX)
+}
+
+/// Reads JSON as [`from_json`] does, unless the tape takes more memory than so many bytes.
+pub fn from_json_within(text: &str, memory_max: usize) -> Result<Tape<'static>, JsonError> {
+    read::read(text, memory_max)
 }

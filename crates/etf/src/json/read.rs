@@ -18,6 +18,14 @@ pub struct JsonError {
     pub offset: usize,
     /// What is wrong there.
     pub reason: Cow<'static, str>,
+    /// Whether nothing is wrong with it, but that it takes more memory than was allowed.
+    pub is_too_large: bool,
+}
+
+impl JsonError {
+    fn new(offset: usize, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { offset, reason: reason.into(), is_too_large: false }
+    }
 }
 
 /// Containers that are open.
@@ -42,10 +50,14 @@ enum Open {
     Free,
 }
 
-pub(super) fn read(text: &str) -> Result<Tape<'static>, JsonError> {
+pub(super) fn read(text: &str, memory_max: usize) -> Result<Tape<'static>, JsonError> {
     let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, builder: Builder::new(), open: Vec::new() };
     reader.space();
     loop {
+        if reader.builder.memory() > memory_max {
+            let reason = format!("takes more than {memory_max} bytes of memory");
+            return Err(JsonError { is_too_large: true, ..JsonError::new(reader.at, reason) });
+        }
         // A value is due.
         let is_whole = reader.value()?;
         if is_whole && !reader.after()? {
@@ -57,7 +69,7 @@ pub(super) fn read(text: &str) -> Result<Tape<'static>, JsonError> {
         return reader.fail("something follows the value");
     }
     let at = reader.at;
-    reader.builder.finish().map_err(|error| JsonError { offset: at, reason: error.to_string().into() })
+    reader.builder.finish().map_err(|error| JsonError::new(at, error.to_string()))
 }
 
 struct Reader<'a> {
@@ -382,7 +394,7 @@ impl<'a> Reader<'a> {
         let at = self.at;
         if self.string()? != name {
             self.at = at;
-            return Err(JsonError { offset: at, reason: format!("\"{name}\" must stand here").into() });
+            return Err(JsonError::new(at, format!("\"{name}\" must stand here")));
         }
         self.expect(b':')
     }
@@ -513,16 +525,13 @@ impl<'a> Reader<'a> {
     }
 
     fn built<T>(&mut self, build: impl FnOnce(&mut Builder) -> Result<T, BuildError>) -> Taken<T> {
-        build(&mut self.builder).map_err(|error| JsonError { offset: self.at, reason: error.to_string().into() })
+        build(&mut self.builder).map_err(|error| JsonError::new(self.at, error.to_string()))
     }
 
     fn expect(&mut self, byte: u8) -> Taken<()> {
         self.space();
         if self.peek() != Some(byte) {
-            return Err(JsonError {
-                offset: self.at,
-                reason: format!("`{}` must stand here", char::from(byte)).into(),
-            });
+            return Err(JsonError::new(self.at, format!("`{}` must stand here", char::from(byte))));
         }
         self.at += 1;
         Ok(())
@@ -539,6 +548,6 @@ impl<'a> Reader<'a> {
     }
 
     fn fail<T>(&self, reason: &'static str) -> Taken<T> {
-        Err(JsonError { offset: self.at, reason: reason.into() })
+        Err(JsonError::new(self.at, reason))
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::Mode;
+use super::{Mode, TextTooLong};
 use crate::term::{Elements, Pairs, Pid, Term, TermKind};
 
 /// What is left of a term.
@@ -25,10 +25,13 @@ enum Rest<'a> {
 /// Most terms have no more to come at a time.
 const DEPTH: usize = 16;
 
-pub(super) fn write(term: Term<'_>, mode: Mode, out: &mut String) {
+pub(super) fn write(term: Term<'_>, mode: Mode, memory_max: usize, out: &mut String) -> Result<(), TextTooLong> {
     let mut rest = Vec::with_capacity(DEPTH);
     rest.push(Rest::Term(term));
     while let Some(next) = rest.pop() {
+        if out.len() + rest.len() * size_of::<Rest<'_>>() > memory_max {
+            return Err(TextTooLong);
+        }
         match next {
             Rest::Text(text) => out.push_str(text),
             Rest::Elements(mut elements, first) => {
@@ -39,6 +42,9 @@ pub(super) fn write(term: Term<'_>, mode: Mode, out: &mut String) {
             }
             Rest::Fields(mut pairs, first) => {
                 if let Some((key, value)) = pairs.next() {
+                    if !has_room(key, out, memory_max) {
+                        return Err(TextTooLong);
+                    }
                     out.push_str(if first { "" } else { "," });
                     string(&key_text(key, mode).expect("the keys were looked at"), out);
                     out.push(':');
@@ -53,11 +59,32 @@ pub(super) fn write(term: Term<'_>, mode: Mode, out: &mut String) {
                     rest.extend(pair);
                 }
             }
+            Rest::Term(term) if !has_room(term, out, memory_max) => return Err(TextTooLong),
             Rest::Term(term) => match mode {
                 Mode::Lossless => lossless(term, out, &mut rest),
                 Mode::Readable => readable(term, out, &mut rest),
             },
         }
+    }
+    if out.len() > memory_max { Err(TextTooLong) } else { Ok(()) }
+}
+
+/// Whether a term that is written as a whole, however long it is, has room.
+fn has_room(term: Term<'_>, out: &str, memory_max: usize) -> bool {
+    // Most of a byte is made by an escape as `\u0000`.
+    const MOST: usize = 6;
+    let left = memory_max.saturating_sub(out.len());
+    let node = term.tape.node(term.at);
+    if node.size as usize <= left / MOST {
+        return true;
+    }
+    match term.kind() {
+        TermKind::Binary(bytes) => {
+            bytes.iter().map(|byte| if IS_PLAIN[usize::from(*byte)] { 1 } else { MOST }).sum::<usize>() <= left
+        }
+        TermKind::Bytes(bytes) => bytes.len() <= left / 4,
+        TermKind::Bits(bits) => bits.bytes.len() <= left / MOST,
+        _ => true,
     }
 }
 
@@ -223,14 +250,26 @@ fn key_text(key: Term<'_>, mode: Mode) -> Option<Cow<'_, str>> {
     match (key.kind(), mode) {
         (TermKind::Binary(bytes), _) => {
             let text = str::from_utf8(bytes).ok()?;
-            (mode == Mode::Readable || !text.starts_with('$')).then_some(Cow::Borrowed(text))
+            match (text.starts_with('$'), mode) {
+                (false, _) => Some(Cow::Borrowed(text)),
+                (true, Mode::Readable) => Some(doubled(text)),
+                (true, Mode::Lossless) => None,
+            }
         }
         (_, Mode::Lossless) => None,
+        (TermKind::Atom(name), Mode::Readable) if name.starts_with('$') => Some(doubled(name)),
         (TermKind::Atom(name), Mode::Readable) => Some(name.into()),
         (TermKind::Integer(integer), Mode::Readable) => Some(integer.to_string().into()),
-        (TermKind::Bytes(bytes), Mode::Readable) => printable(bytes).map(Cow::Owned),
+        (TermKind::Bytes(bytes), Mode::Readable) => {
+            printable(bytes).map(|text| if text.starts_with('$') { doubled(&text) } else { text.into() })
+        }
         _ => None,
     }
+}
+
+/// A key that begins with `$` has another one before it, so that what stands beside terms, as a problem does, is none of them.
+fn doubled(key: &str) -> Cow<'static, str> {
+    format!("${key}").into()
 }
 
 /// A list of bytes as the text that it probably is: UTF-8, or Latin-1.

@@ -27,6 +27,11 @@ pub fn line(term: Term<'_>, unicode: bool) -> String {
     print::to_string(term, print::Style { strings: true, unicode })
 }
 
+/// Writes what [`line()`] gives. An error is one of `out`, which ends it.
+pub fn write_line(out: &mut impl fmt::Write, term: Term<'_>, unicode: bool) -> fmt::Result {
+    print::write(&mut print::Plain(out), term, print::Style { strings: true, unicode })
+}
+
 /// As `io_lib:format("~p", [Term])`, or with `unicode` as `~tp`: what [`line()`] gives, over lines of 80 columns.
 ///
 /// ```
@@ -47,7 +52,17 @@ pub fn pretty(term: Term<'_>, unicode: bool) -> String {
 
 /// Writes what [`pretty`] gives. An error is one of `out`, which ends it.
 pub fn write_pretty(out: &mut impl fmt::Write, term: Term<'_>, unicode: bool) -> fmt::Result {
-    pretty::write(out, term, print::Style { strings: true, unicode })
+    write_pretty_within(out, term, unicode, usize::MAX)
+}
+
+/// Writes what [`pretty`] gives, unless the term has more bytes on one line.
+pub fn write_pretty_within(
+    out: &mut impl fmt::Write,
+    term: Term<'_>,
+    unicode: bool,
+    line_bytes_max: usize,
+) -> fmt::Result {
+    pretty::write(out, term, print::Style { strings: true, unicode }, line_bytes_max)
 }
 
 /// Text that is no term, and where it shows.
@@ -58,12 +73,19 @@ pub struct TextError {
     pub offset: usize,
     /// What is wrong there.
     pub reason: Cow<'static, str>,
+    /// Whether nothing is wrong with it, but that it takes more memory than was allowed.
+    pub is_too_large: bool,
 }
 
 /// Reads one term; a dot may stand behind it.
 pub fn parse(text: &str) -> Result<Tape<'static>, TextError> {
+    parse_within(text, usize::MAX)
+}
+
+/// Reads one term as [`parse`] does, unless the tape takes more memory than so many bytes.
+pub fn parse_within(text: &str, memory_max: usize) -> Result<Tape<'static>, TextError> {
     let mut scanner = scan::Scanner::new(text);
-    let tape = parse::term(&mut scanner)?;
+    let tape = parse::term(&mut scanner, memory_max)?;
     scanner.space();
     if !scanner.is_at_end() {
         scanner.dot()?;
@@ -74,6 +96,11 @@ pub fn parse(text: &str) -> Result<Tape<'static>, TextError> {
 
 /// Reads terms, each with a dot behind it, as `file:consult/1` does. After an error there are no more.
 pub fn consult(text: &str) -> impl Iterator<Item = Result<Tape<'static>, TextError>> {
+    consult_within(text, usize::MAX)
+}
+
+/// Reads terms as [`consult`] does, unless the tape of one takes more memory than so many bytes.
+pub fn consult_within(text: &str, memory_max: usize) -> impl Iterator<Item = Result<Tape<'static>, TextError>> {
     let mut scanner = Some(scan::Scanner::new(text));
     std::iter::from_fn(move || {
         let mut here = scanner.take()?;
@@ -81,7 +108,7 @@ pub fn consult(text: &str) -> impl Iterator<Item = Result<Tape<'static>, TextErr
         if here.is_at_end() {
             return None;
         }
-        let outcome = parse::term(&mut here).and_then(|tape| here.dot().map(|()| tape));
+        let outcome = parse::term(&mut here, memory_max).and_then(|tape| here.dot().map(|()| tape));
         if outcome.is_ok() {
             scanner = Some(here);
         }

@@ -20,9 +20,13 @@ enum Open {
 }
 
 /// Reads a term, which the scanner stands before.
-pub(super) fn term(scanner: &mut Scanner<'_>) -> Result<Tape<'static>, TextError> {
+pub(super) fn term(scanner: &mut Scanner<'_>, memory_max: usize) -> Result<Tape<'static>, TextError> {
     let mut parser = Parser { scanner, builder: Builder::new(), open: Vec::new() };
     loop {
+        if parser.builder.memory() > memory_max {
+            let error = parser.scanner.error(format!("takes more than {memory_max} bytes of memory"));
+            return Err(TextError { is_too_large: true, ..error });
+        }
         let is_whole = parser.value()?;
         if is_whole && !parser.after()? {
             break;

@@ -14,8 +14,8 @@ const LINE: usize = 80;
 /// Lines begin with at most so many spaces, as depth would else make an output that grows by the square.
 const INDENT_MAX: usize = 256;
 
-pub(super) fn write(out: &mut impl Write, term: Term<'_>, style: Style) -> fmt::Result {
-    let line = Line::of(term, style)?;
+pub(super) fn write(out: &mut impl Write, term: Term<'_>, style: Style, line_bytes_max: usize) -> fmt::Result {
+    let line = Line::of(term, style, line_bytes_max)?;
     if line.text.len() < LINE - 1 || line.width(term) < LINE - 1 {
         return out.write_str(&line.text);
     }
@@ -41,6 +41,7 @@ struct Line {
     spans: Vec<Span>,
     /// The node of the first span.
     from: usize,
+    bytes_max: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -51,9 +52,10 @@ struct Span {
 }
 
 impl Line {
-    fn of(term: Term<'_>, style: Style) -> Result<Self, fmt::Error> {
+    fn of(term: Term<'_>, style: Style, bytes_max: usize) -> Result<Self, fmt::Error> {
         let nodes = term.tape.next(term.at) - term.at;
-        let mut line = Self { text: String::new(), characters: 0, spans: vec![Span::default(); nodes], from: term.at };
+        let spans = vec![Span::default(); nodes];
+        let mut line = Self { text: String::new(), characters: 0, spans, from: term.at, bytes_max };
         print::write(&mut line, term, style)?;
         Ok(line)
     }
@@ -76,7 +78,7 @@ impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.characters += text.chars().count();
         self.text.push_str(text);
-        Ok(())
+        if self.text.len() > self.bytes_max { Err(fmt::Error) } else { Ok(()) }
     }
 
     fn write_char(&mut self, character: char) -> fmt::Result {

@@ -25,6 +25,17 @@ pub(super) trait Out: Write {
 impl Out for String {}
 impl Out for fmt::Formatter<'_> {}
 
+/// What wants to know nothing but the text.
+pub(super) struct Plain<'a, W>(pub(super) &'a mut W);
+
+impl<W: Write> Write for Plain<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(text)
+    }
+}
+
+impl<W: Write> Out for Plain<'_, W> {}
+
 pub(super) fn to_string(term: Term<'_>, style: Style) -> String {
     let mut text = String::new();
     write(&mut text, term, style).expect("a string takes all");

@@ -25,7 +25,7 @@ impl<'a> Scanner<'a> {
     }
 
     pub(super) fn error(&self, reason: impl Into<Cow<'static, str>>) -> TextError {
-        TextError { offset: self.at, reason: reason.into() }
+        TextError { offset: self.at, reason: reason.into(), is_too_large: false }
     }
 
     pub(super) fn peek(&self) -> Option<char> {

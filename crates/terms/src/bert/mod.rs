@@ -6,7 +6,7 @@
 
 mod serve;
 
-use magpie_etf::{BuildError, Builder, Decoder, Encoder, MinorVersion, Tape, Term, TermKind, decode, encode};
+use magpie_etf::{BuildError, Builder, Decoder, Encoder, MinorVersion, Reason, Tape, Term, TermKind, decode, encode};
 
 use crate::functions::Failure;
 
@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Data(String),
     /// `{server, 0, …}`
     Server(String),
+    /// The same: the packet takes more memory than so many bytes.
+    TooMuchMemory(usize),
     /// `{server, 1, …}`
     NoModule(String),
     /// `{server, 2, …}`
@@ -43,7 +45,10 @@ pub(crate) enum Fault {
 impl Packet {
     /// Reads a packet without its length.
     pub(crate) fn read(decoder: &mut Decoder, bytes: &[u8]) -> Result<Self, Fault> {
-        let tape = decoder.decode_all(bytes).map_err(|error| Fault::Data(error.to_string()))?;
+        let tape = decoder.decode_all(bytes).map_err(|error| match error.reason {
+            Reason::TapeTooLarge(memory_max) => Fault::TooMuchMemory(memory_max),
+            _ => Fault::Data(error.to_string()),
+        })?;
         let no_call =
             || Fault::Data("neither {call, M, F, A} nor {cast, M, F, A} nor {info, Command, Options}".to_owned());
         let parts: Vec<Term<'_>> = tape.root().as_tuple().ok_or_else(no_call)?.collect();
@@ -79,7 +84,8 @@ pub(crate) fn elements(list: &Tape<'_>) -> Vec<Tape<'static>> {
     }
 }
 
-fn number(value: i64) -> Tape<'static> {
+/// An integer as a term.
+pub(crate) fn number(value: i64) -> Tape<'static> {
     let mut builder = Builder::new();
     builder.integer(value);
     builder.finish().expect("an integer is a whole term")
@@ -136,7 +142,12 @@ pub(crate) fn no_reply() -> Vec<u8> {
 impl Fault {
     /// `{error, {Type, Code, Class, Detail, Backtrace}}`, without its length.
     pub(crate) fn packet(&self) -> Vec<u8> {
+        let too_much;
         let (kind, code, class, detail) = match self {
+            Self::TooMuchMemory(memory_max) => {
+                too_much = format!("the packet takes more than {memory_max} bytes of memory");
+                ("server", 0, "ServerError", &too_much)
+            }
             Self::Header(detail) => ("protocol", 1, "ProtocolError", detail),
             Self::Data(detail) => ("protocol", 2, "ProtocolError", detail),
             Self::Server(detail) => ("server", 0, "ServerError", detail),

@@ -12,15 +12,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::{Fault, Packet, no_reply, reply, stream_follows};
+use crate::convert::Form;
 use crate::counters::{CallEnd, Protocol};
 use crate::functions::{Call, Function, Reply, Unknown};
 use crate::http::input::{Collected, Held};
 use crate::idle::Idle;
+use crate::problem::Problem;
 use crate::service::{Service, State, stopped};
 use crate::turns::weight;
 
 /// Bytes of a stream that are read at once.
 const CHUNK_BYTES: usize = 32 << 10;
+
+/// What a reply takes of memory until it is sent, in times of the result.
+const REPLY_MEMORY: usize = 3;
 
 /// Serves a connection until it ends, or until `stop` holds `true` and its call is done.
 ///
@@ -121,9 +126,27 @@ where
                 return Ok(Some(Err(Fault::Header(problem.detail().to_owned()))));
             }
         }
-        let (bytes, held) = packet.into_held();
-        let turn = state.turns.wait(weight(&bytes)).await;
-        Ok(Some(turn.run(|| Packet::read(&mut self.decoder, &bytes)).map(|packet| (packet, held))))
+        let (bytes, came) = packet.into_held();
+        let decoder = &mut self.decoder;
+        let reading = state.work.run(weight(&bytes), Form::JSON, |memory| {
+            // The tape, and that of the arguments, with the bytes between them.
+            decoder.limit_tape(memory / 3);
+            match Packet::read(decoder, &bytes) {
+                Err(Fault::TooMuchMemory(_)) => Err(Problem::too_much_memory(memory)),
+                outcome => Ok(outcome),
+            }
+        });
+        let (packet, mut held) = match reading.await {
+            Ok((Ok(packet), held)) => (packet, held),
+            Ok((Err(fault), _)) => return Ok(Some(Err(fault))),
+            Err(problem) => return Ok(Some(Err(Fault::Server(problem.detail().to_owned())))),
+        };
+        drop((bytes, came));
+        let memory = if let Packet::Call { arguments, .. } = &packet { arguments.memory() } else { 0 };
+        Ok(Some(match state.room.fit(&mut held, memory).await {
+            Ok(()) => Ok((packet, held)),
+            Err(problem) => Err(Fault::Server(problem.detail().to_owned())),
+        }))
     }
 
     async fn call(&mut self, asked: Asked) -> io::Result<()> {
@@ -215,11 +238,13 @@ async fn reply_of(state: &State, behind: Behind, call: Call, held: Held) -> Resu
     let outcome = outcome.map_err(|_| Fault::Server(format!("no answer in {seconds} seconds")))?;
     drop(held);
     let Reply { result, stream } = outcome.map_err(Fault::User)?;
-    let turn = state.turns.wait(result.weight()).await;
+    let busy = |problem: Problem| Fault::Server(problem.detail().to_owned());
+    // The result, its copy in BERT's words, and the bytes of that.
+    let mut held = state.room.take(REPLY_MEMORY * result.memory()).await.map_err(busy)?;
+    let turn = state.work.turns.wait(result.weight()).await.map_err(busy)?;
     let packet = turn.run(|| reply(result.root())).map_err(Fault::Server)?;
     drop(result);
-    let held = state.room.take(packet.len()).await;
-    let held = held.map_err(|problem| Fault::Server(problem.detail().to_owned()))?;
+    state.room.fit(&mut held, packet.len()).await.map_err(busy)?;
     Ok((packet, stream, held))
 }
 

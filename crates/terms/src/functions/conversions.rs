@@ -1,26 +1,29 @@
 //! The module `terms`: over BERT-RPC what the routes below `/terms` do.
 //!
-//! `terms:to_json(Term)` gives a binary, `terms:from_json(Binary)` a term, `terms:to_text(Term)` a binary, `terms:get(Path)` the term of a
-//! source, as `<<"users/42">>`. Over the web they are not called: there they have routes of their own.
+//! `terms:to_json(Term)` gives a binary, `terms:from_json(Binary)` a term, `terms:to_text(Term)` a binary, `terms:get(Key)` the term of a
+//! source, as `<<"users/42">>`, `terms:get(Key, Path)` a part of it. Over the web they are not called: there they have routes of their own.
 
 use std::sync::Arc;
 
 use magpie_etf::json::{self, Mode};
-use magpie_etf::{Decoder, Limits, Tape, Term, text};
+use magpie_etf::{Decoder, Limits, Reason, Tape, Term, TermKind, text};
 
 use super::{Answering, Call, Deliver, EsiCall, Failure, Function, Functions, Reply};
-use crate::bert::{binary, elements};
+use crate::bert::{binary, number, owned};
 use crate::config::Terms;
+use crate::convert::{Form, Output};
+use crate::problem::Problem;
+use crate::select::{Part, select};
 use crate::service::{self, Place};
-use crate::turns::{Turns, weight};
+use crate::turns::{Work, weight};
 
 /// Adds those whose names nothing else is behind.
-pub(crate) fn register(functions: &mut Functions, settings: &Terms, sources: &Arc<[Place]>, turns: &Turns) {
+pub(crate) fn register(functions: &mut Functions, settings: &Terms, sources: &Arc<[Place]>, work: &Work) {
     let limits = Limits { inflated_bytes_max: settings.inflated_bytes_max, ..Limits::default() };
     for (name, what) in
         [("to_json", What::ToJson), ("from_json", What::FromJson), ("to_text", What::ToText), ("get", What::Get)]
     {
-        let conversion = Conversion { what, limits, sources: Arc::clone(sources), turns: turns.clone() };
+        let conversion = Conversion { what, limits, sources: Arc::clone(sources), work: work.clone() };
         functions.set_unless_known("terms", name, Arc::new(conversion));
     }
 }
@@ -37,7 +40,7 @@ struct Conversion {
     what: What,
     limits: Limits,
     sources: Arc<[Place]>,
-    turns: Turns,
+    work: Work,
 }
 
 impl Function for Conversion {
@@ -50,40 +53,93 @@ impl Function for Conversion {
 
     fn call<'a>(&'a self, call: Call) -> Answering<'a, Result<Reply, Failure>> {
         Box::pin(async move {
-            let turn = self.turns.wait(call.arguments.weight()).await;
-            let result = turn.run(|| {
-                let mut arguments = elements(&call.arguments);
-                let (Some(argument), 0) = (arguments.pop(), arguments.len()) else {
-                    return Err(Failure::bad_argument("one argument is needed"));
-                };
-                Ok(match self.what {
-                    What::ToJson => binary(json::to_json(argument.root(), Mode::Lossless).as_bytes()),
-                    What::ToText => binary(text::line(argument.root(), true).as_bytes()),
-                    What::FromJson => json::from_json(utf8(argument.root())?)
-                        .map_err(|error| Failure::bad_argument(error.to_string()))?,
-                    What::Get => argument,
-                })
-            })?;
-            match self.what {
-                What::Get => Ok(self.get(utf8(result.root())?).await?.into()),
-                _ => Ok(result.into()),
+            if let What::Get = self.what {
+                return Ok(self.get(&call.arguments).await?.into());
             }
+            let arguments = &call.arguments;
+            let converting = self.work.run(arguments.weight(), Form::JSON, |memory| {
+                let left = memory.checked_sub(arguments.memory()).ok_or_else(|| Problem::too_much_memory(memory))?;
+                self.converted(arguments, left).map_err(|problem| problem.within(memory))
+            });
+            let (result, _) = converting.await.map_err(|problem| failed(&problem))?;
+            result.map(Reply::from)
         })
     }
 }
 
 impl Conversion {
-    async fn get(&self, path: &str) -> Result<Tape<'static>, Failure> {
-        let nothing = || Failure { code: 404, class: "NoSuchKey", detail: format!("there is nothing at {path}") };
-        let (source, key) = service::find(&self.sources, path).ok_or_else(nothing)?;
-        let failed = |detail| Failure { code: 503, class: "Unavailable", detail };
-        let found = source.get(key).await.map_err(|error| failed(error.to_string()))?.ok_or_else(nothing)?;
-        let turn = self.turns.wait(weight(&found.bytes)).await;
-        turn.run(|| {
-            let tape = Decoder::new(self.limits).decode_all(&found.bytes).map_err(|error| failed(error.to_string()))?;
-            Ok(tape.into_owned())
-        })
+    /// What the one argument becomes with so much memory.
+    fn converted(&self, arguments: &Tape<'_>, memory: usize) -> Result<Result<Tape<'static>, Failure>, Problem> {
+        let single;
+        let argument = match arguments.root().kind() {
+            TermKind::List(mut elements) if elements.len() == 1 => elements.next(),
+            TermKind::Bytes([byte]) => {
+                single = number(i64::from(*byte));
+                Some(single.root())
+            }
+            _ => None,
+        };
+        let Some(argument) = argument else { return Ok(Err(Failure::bad_argument("one argument is needed"))) };
+        // The text, and the binary that it becomes.
+        let of_text = memory / 2;
+        let mut output = Output::Text(String::new());
+        match self.what {
+            What::ToJson => output.write(argument, Form::Json(Mode::Lossless), of_text)?,
+            What::ToText => output.write(argument, Form::Text { over_lines: false }, of_text)?,
+            What::FromJson | What::Get => {
+                let text = match utf8(argument) {
+                    Ok(text) => text,
+                    Err(failure) => return Ok(Err(failure)),
+                };
+                return match json::from_json_within(text, memory) {
+                    Err(error) if error.is_too_large => Err(error.into()),
+                    outcome => Ok(outcome.map_err(|error| Failure::bad_argument(error.to_string()))),
+                };
+            }
+        }
+        Ok(Ok(binary(&output.take())))
     }
+
+    async fn get(&self, arguments: &Tape<'_>) -> Result<Tape<'static>, Failure> {
+        let texts = match arguments.root().kind() {
+            TermKind::List(elements) if elements.len() <= 2 => {
+                elements.map(|element| utf8(element).map(str::to_owned)).collect::<Result<Vec<_>, _>>()?
+            }
+            _ => Vec::new(),
+        };
+        let [key, part @ ..] = &texts[..] else {
+            return Err(Failure::bad_argument("a key is needed, and perhaps a path into the term"));
+        };
+        let nothing = || Failure { code: 404, class: "NoSuchKey", detail: format!("there is nothing at {key}") };
+        let (source, key) = service::find(&self.sources, key).ok_or_else(nothing)?;
+        let unavailable = |detail| Failure { code: 503, class: "Unavailable", detail };
+        let (found, _as_it_lies) = source.get(key, &self.work.room).await.map_err(|problem| failed(&problem))?;
+        let found = found.map_err(|error| unavailable(error.to_string()))?.ok_or_else(nothing)?;
+        let path = part.first().map(String::as_str).unwrap_or_default();
+        let reading = self.work.run(weight(&found.bytes), Form::JSON, |memory| {
+            // The tape, and the copy that is the result.
+            let limits = Limits { tape_bytes_max: memory / 2, ..self.limits };
+            match Decoder::new(limits).decode_all(&found.bytes) {
+                Err(error) if matches!(error.reason, Reason::TapeTooLarge(_)) => Err(Problem::too_much_memory(memory)),
+                Err(error) => Ok(Err(unavailable(error.to_string()))),
+                Ok(tape) if path.is_empty() => Ok(Ok(tape.into_owned())),
+                Ok(tape) => Ok(match select(tape.root(), path) {
+                    Ok(Part::Term(term)) => Ok(owned(term)),
+                    Ok(Part::Byte(byte)) => Ok(number(i64::from(byte))),
+                    Ok(Part::True) => Ok(text::parse("true").expect("an atom is a term")),
+                    Err(error) => Err(Failure { code: 404, class: "NoSuchPart", detail: error.to_string() }),
+                }),
+            }
+        });
+        let (result, _) = reading.await.map_err(|problem| failed(&problem))?;
+        result
+    }
+}
+
+/// Why the work was not done.
+fn failed(problem: &Problem) -> Failure {
+    let class = if problem.status().is_server_error() { "Busy" } else { "TooLarge" };
+    Failure { code: i64::from(problem.status().as_u16()), class, detail: problem.detail().to_owned() }
 }
 
 fn utf8(term: Term<'_>) -> Result<&str, Failure> {

@@ -15,6 +15,9 @@ pub(crate) struct Aborted;
 /// What is sent as it comes.
 pub(crate) type Chunks = mpsc::Receiver<Result<Bytes, Aborted>>;
 
+/// What is given to a connection at once.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) enum Body {
@@ -40,10 +43,17 @@ impl HttpBody for Body {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let (Self::Whole(there) | Self::Chunked(there) | Self::Stream(there, _)) = &mut *self;
         if !there.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(there)))));
+            // Piece by piece: a connection may copy what it is given, and the room that is kept for it is free when the last has gone.
+            let piece = there.split_to(there.len().min(PIECE_BYTES));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match &mut *self {
-            Self::Stream(_, chunks) => chunks.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
+            Self::Stream(there, chunks) => chunks.poll_recv(context).map(|chunk| {
+                chunk.map(|chunk| {
+                    *there = chunk?;
+                    Ok(Frame::data(there.split_to(there.len().min(PIECE_BYTES))))
+                })
+            }),
             _ => Poll::Ready(None),
         }
     }

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 
 use super::body::Body;
-use super::input::{self, whole};
+use super::input::{self, Held, Upload, whole};
 use super::negotiate::{Coding, accepted, accepted_coding, content_coding, content_type};
 use super::options::Options;
 use super::stream::{self, Items};
-use super::{Answer, ERLANG_BINARY, ERLANG_STREAM, JSON, NDJSON, Refusal, TEXT};
+use super::{Answer, ERLANG_BINARY, ERLANG_STREAM, JSON, NDJSON, ONE_CODING, Refusal, TEXT};
 use crate::convert::{Converter, Form, Output, consult};
 use crate::counters::Route;
 use crate::problem::Problem;
@@ -21,6 +20,9 @@ use crate::turns::weight;
 
 /// Answers of fewer bytes are not compressed.
 const COMPRESSED_BYTES_MIN: usize = 1024;
+
+/// What of a request the form of an answer depends on.
+pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +55,11 @@ impl Conversion {
         }
     }
 
-    pub(super) async fn answer(self, state: &State, head: &Parts, body: Incoming) -> Answer {
+    pub(super) async fn answer(self, state: &State, head: &Parts, body: Upload) -> Answer {
         let options = Options::parse(head.uri.query(), self.parameters())?;
         let is_stream = self.is_stream(head, &options)?;
         let coding = content_coding(&head.headers).ok_or_else(|| {
-            let refusal =
-                Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", "a body can be gzip or zstd");
+            let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", ONE_CODING);
             refusal.with(ACCEPT_ENCODING, "gzip, zstd")
         })?;
         let written = self.written(is_stream);
@@ -69,7 +70,7 @@ impl Conversion {
         let answer_coding = accepted_coding(&head.headers);
         let settings = &state.settings;
         let (from, to) = self.forms(&options, is_stream);
-        let converter = Converter::new(from, to, settings.inflated_bytes_max);
+        let mut converter = Converter::new(from, to, settings.inflated_bytes_max);
         if is_stream {
             let conversion = stream::Conversion {
                 input: input::reader(body, coding),
@@ -78,8 +79,7 @@ impl Conversion {
                 to,
                 coding: answer_coding,
                 go_on: options.go_on,
-                room: state.room.clone(),
-                turns: state.turns.clone(),
+                work: state.work.clone(),
                 counters: Arc::clone(&state.counters),
                 route: self.route(),
                 term_bytes_max: settings.term_bytes_max,
@@ -88,27 +88,42 @@ impl Conversion {
             return Ok(respond(Body::Stream(first, rest), written, answer_coding));
         }
         let term = whole(body, coding, &state.room, settings.term_bytes_max).await?;
-        let turn = state.turns.wait(weight(term.bytes())).await;
-        let (output, terms) = turn.run(|| self.convert(converter, to, term.bytes()))?;
+        let weight = weight(term.bytes());
+        let converting = state.work.run(weight, to, |memory| self.convert(&mut converter, to, term.bytes(), memory));
+        let ((output, terms), held) = converting.await?;
         drop(term);
         state.counters.converted(self.route(), terms);
-        respond_whole(state, output, written, answer_coding).await
+        respond_whole(state, output, held, written, answer_coding).await
     }
 
     /// The terms in the other form, and how many.
-    fn convert(self, mut converter: Converter, to: Form, term: &[u8]) -> Result<(Output, u64), Problem> {
+    fn convert(
+        self,
+        converter: &mut Converter,
+        to: Form,
+        term: &[u8],
+        memory: usize,
+    ) -> Result<(Output, u64), Problem> {
         let mut output = Output::of(to);
         let mut terms = 0;
         if self == Self::FromText {
-            for (number, tape) in (0..).zip(consult(term)?) {
+            for (number, tape) in (0..).zip(consult(term, memory)?) {
+                let of_item = |problem: Problem| problem.of_item(number);
+                let tape = tape.map_err(of_item)?;
                 let begin = output.begin_item();
-                output.write(tape.map_err(|problem| problem.of_item(number))?.root(), to)?;
+                let left = memory.saturating_sub(output.len());
+                output
+                    .write_tape(&tape, to.of_weight(term.len()), left)
+                    .map_err(|problem| problem.within(memory))
+                    .map_err(of_item)?;
                 output.end_item(begin, "");
                 terms += 1;
             }
+            output.shrink();
             return Ok((output, terms));
         }
-        converter.convert(term, &mut output)?;
+        converter.convert(term, &mut output, memory)?;
+        output.shrink();
         match self {
             Self::ToText => output.push(".\n"),
             Self::ToJson => output.push("\n"),
@@ -177,23 +192,24 @@ impl Conversion {
 pub(super) async fn respond_whole(
     state: &State,
     mut output: Output,
+    held: Held,
     media_type: &'static str,
     coding: Coding,
 ) -> Answer {
     // Until it has gone: who reads slowly must not keep more than others leave.
-    let whole = state.room.hold(output.take()).await?;
+    let whole = state.room.hold_in(held, output.take()).await?;
     if coding == Coding::Identity || whole.len() < COMPRESSED_BYTES_MIN {
         return Ok(respond(Body::Whole(whole), media_type, Coding::Identity));
     }
-    let compressed = state.turns.wait(whole.len()).await.run(|| stream::compressed(coding, whole));
-    Ok(respond(Body::Whole(compressed), media_type, coding))
+    let compressed = state.work.turns.wait(whole.len()).await?.run(|| stream::compressed(coding, whole));
+    Ok(respond(Body::Whole(state.room.hold(compressed).await?), media_type, coding))
 }
 
 fn respond(body: Body, media_type: &'static str, coding: Coding) -> Response<Body> {
     let mut response = Response::new(body);
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(VARY, VARIES);
     if coding != Coding::Identity {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     }

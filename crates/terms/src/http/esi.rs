@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
 use super::body::{Aborted, Body, Chunks};
-use super::input::{Held, Whole, whole};
+use super::input::{Held, Upload, Whole, whole};
 use super::negotiate::content_coding;
-use super::{Answer, Refusal};
+use super::{Answer, ONE_CODING, Refusal, must_be};
 use crate::functions::{Deliver, EsiCall, EsiInput, Unknown};
 use crate::service::State;
+
+/// Those that `mod_esi` has a sense for.
+const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// Chunks that wait to be sent.
 const CHUNKS_MAX: usize = 4;
@@ -33,7 +35,8 @@ struct Called<'a> {
     rest: &'a str,
 }
 
-pub(super) async fn answer(state: &State, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
+pub(super) async fn answer(state: &State, peer: SocketAddr, head: Parts, body: Upload) -> Answer {
+    must_be(&head, &METHODS, "GET, HEAD, POST, PUT, PATCH, DELETE")?;
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let aliases = &state.settings.esi;
     let below = aliases.iter().filter_map(|alias| {
@@ -41,12 +44,18 @@ pub(super) async fn answer(state: &State, peer: SocketAddr, head: Parts, body: I
         rest.strip_prefix('/').map(|rest| (alias.len(), rest))
     });
     let nothing = || Refusal::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path");
+    let no_function =
+        || Refusal::new(StatusCode::BAD_REQUEST, "no-function", "a function is called as Module:Function?Input");
+    let is_alias = |alias: &String| alias.len() > 1 && alias.trim_end_matches('/') == head.uri.path();
+    if aliases.iter().any(is_alias) {
+        return Err(no_function());
+    }
     let (length, call) = below.max_by_key(|(length, _)| *length).ok_or_else(nothing)?;
     let whole_name = matches!(head.method, Method::POST);
     let called = parse(call, whole_name).ok_or_else(|| match length {
         // Below the root everything is, and what calls nothing is simply not there.
         0 | 1 => nothing(),
-        _ => Refusal::new(StatusCode::BAD_REQUEST, "no-function", "a function is called as Module:Function?Input"),
+        _ => no_function(),
     })?;
     let allowed = &state.settings.esi_modules;
     if !allowed.is_empty() && !allowed.iter().any(|module| module == called.module) {
@@ -75,13 +84,12 @@ pub(super) async fn answer(state: &State, peer: SocketAddr, head: Parts, body: I
 }
 
 /// What the function is asked, and the room that it takes while the function has it.
-async fn input(state: &State, head: &Parts, rest: &str, body: Incoming) -> Result<(EsiInput, Option<Held>), Refusal> {
+async fn input(state: &State, head: &Parts, rest: &str, body: Upload) -> Result<(EsiInput, Option<Held>), Refusal> {
     if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
         return Ok((EsiInput::Text(unreserved(rest.get(1..).unwrap_or_default())), None));
     }
-    let coding = content_coding(&head.headers).ok_or_else(|| {
-        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", "a body can be gzip or zstd")
-    })?;
+    let coding = content_coding(&head.headers)
+        .ok_or_else(|| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown-coding", ONE_CODING))?;
     let bytes_max = state.settings.term_bytes_max;
     let (body, held): (Bytes, _) = match whole(body, coding, &state.room, bytes_max).await? {
         Whole::Chunk(chunk) => (chunk, None),

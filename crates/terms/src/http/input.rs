@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use bytes::{Buf, Bytes};
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -34,11 +35,50 @@ const ROOM_SECONDS_MAX: u64 = 10;
 const SLOW_SECONDS_MAX: u64 = 60;
 const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
+/// The body of a request.
+pub(crate) struct Upload {
+    body: Incoming,
+    /// Whether all of it was read.
+    ended: Arc<AtomicBool>,
+}
+
+impl Upload {
+    /// The body, and what tells later whether all of it was read.
+    pub(crate) fn new(body: Incoming) -> (Self, Arc<AtomicBool>) {
+        let ended = Arc::new(AtomicBool::new(body.is_end_stream()));
+        (Self { body, ended: Arc::clone(&ended) }, ended)
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A body as something to read from.
 pub(crate) type Input = Box<dyn AsyncBufRead + Send + Unpin>;
 
 /// What the body says, decoded.
-pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
+pub(crate) fn reader(body: Upload, coding: Coding) -> Input {
     let plain = BodyReader { body, chunk: Bytes::new() };
     match coding {
         Coding::Identity => Box::new(plain),
@@ -56,13 +96,16 @@ pub(crate) fn reader(body: Incoming, coding: Coding) -> Input {
 }
 
 /// The next bytes of a body, as they come; trailers are none.
-pub(crate) async fn next_chunk(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+pub(crate) async fn next_chunk<B>(body: &mut B) -> Option<Result<Bytes, hyper::Error>>
+where
+    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await?;
     Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
 }
 
 struct BodyReader {
-    body: Incoming,
+    body: Upload,
     chunk: Bytes,
 }
 
@@ -101,8 +144,29 @@ impl AsyncRead for BodyReader {
 
 /// Why a body could not be read.
 pub(crate) fn unreadable(error: &io::Error) -> Problem {
-    let detail = format!("the body cannot be read: {error}");
+    let detail = match is_cut(error) {
+        true => "the body was cut: it ended before it was whole".to_owned(),
+        false => format!("the body cannot be read: {error}"),
+    };
     Problem::new(StatusCode::BAD_REQUEST, "bad-body", detail)
+}
+
+/// Whether the connection, or what is compressed, ended before its end.
+fn is_cut(error: &io::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let here = error.downcast_ref::<io::Error>();
+        if here.is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof)
+            || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+        {
+            return true;
+        }
+        cause = match here.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// The room for large terms, which all requests share.
@@ -128,11 +192,31 @@ impl Room {
     /// # Errors
     /// If no room gets free.
     pub(crate) async fn take(&self, bytes: usize) -> Result<Held, Problem> {
-        if bytes <= SMALL_BYTES {
-            return Ok(Held(None));
+        let mut held = Held::default();
+        self.fit(&mut held, bytes).await?;
+        Ok(held)
+    }
+
+    /// Changes how much is taken: what is too much is free at once, more is there once it is free.
+    ///
+    /// # Errors
+    /// If no room gets free.
+    pub(crate) async fn fit(&self, held: &mut Held, bytes: usize) -> Result<(), Problem> {
+        // What is longer than the whole room gets all of it.
+        let wanted = if bytes <= SMALL_BYTES { 0 } else { bytes.min(self.bytes) };
+        let taken = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if wanted > taken {
+            let more = self.acquire(wanted - taken).await?;
+            match &mut held.0 {
+                Some(taken) => taken.merge(more),
+                None => held.0 = Some(more),
+            }
+        } else if wanted == 0 {
+            held.0 = None;
+        } else if let Some(taken_all) = &mut held.0 {
+            drop(taken_all.split(taken - wanted));
         }
-        // What is longer than the whole room, as JSON may be, gets all of it.
-        self.acquire(bytes.min(self.bytes)).await.map(|permit| Held(Some(permit)))
+        Ok(())
     }
 
     async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
@@ -140,10 +224,7 @@ impl Room {
         let acquired = Arc::clone(&self.free).acquire_many_owned(bytes);
         match tokio::time::timeout(Duration::from_secs(ROOM_SECONDS_MAX), acquired).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => {
-                let detail = "too many large terms at once: ask again in a while";
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail))
-            }
+            _ => Err(Problem::busy()),
         }
     }
 
@@ -152,13 +233,21 @@ impl Room {
     /// # Errors
     /// If no room gets free.
     pub(crate) async fn hold(&self, bytes: Bytes) -> Result<Bytes, Problem> {
-        let held = self.take(bytes.len()).await?;
+        self.hold_in(Held::default(), bytes).await
+    }
+
+    /// Keeps so much of the room that is taken already, or more.
+    ///
+    /// # Errors
+    /// If more is needed and does not get free.
+    pub(crate) async fn hold_in(&self, mut held: Held, bytes: Bytes) -> Result<Bytes, Problem> {
+        self.fit(&mut held, bytes.len()).await?;
         Ok(if held.0.is_some() { Bytes::from_owner(HeldBytes { bytes, _held: held }) } else { bytes })
     }
 }
 
 /// Room that is taken, until this is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Held(Option<OwnedSemaphorePermit>);
 
 /// Bytes with the room that they take.
@@ -268,7 +357,7 @@ impl Whole {
 }
 
 /// Reads a body that is one term.
-pub(crate) async fn whole(mut body: Incoming, coding: Coding, room: &Room, bytes_max: usize) -> Result<Whole, Problem> {
+pub(crate) async fn whole(mut body: Upload, coding: Coding, room: &Room, bytes_max: usize) -> Result<Whole, Problem> {
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Problem::too_large(bytes_max));
     }

@@ -2,17 +2,18 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use magpie_etf::{Decoder, Encoder, Limits};
+use magpie_etf::{Decoder, Encoder, Limits, Reason};
 use percent_encoding::percent_decode_str;
 
 use super::body::Body;
-use super::convert::respond_whole;
+use super::convert::{VARIES, respond_whole};
 use super::negotiate::{accepted, accepted_coding};
 use super::options::Options;
 use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT};
+use crate::bert::number;
 use crate::convert::{Form, Output};
 use crate::problem::Problem;
 use crate::select::{Part, select};
@@ -21,6 +22,8 @@ use crate::sources::{Found, SourceError};
 use crate::turns::weight;
 
 const PARAMETERS: [&str; 6] = ["path", "mode", "layout", "minor_version", "compressed", "deterministic"];
+
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
 pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     let options = Options::parse(head.uri.query(), &PARAMETERS)?;
@@ -37,13 +40,15 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
     let Some((source, key)) = state.source(&path) else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "no-such-source", "no source has this path"));
     };
-    let found = source.get(key).await.map_err(|error| refused(&path, &error))?.ok_or_else(nothing)?;
+    let (found, as_it_lies) = source.get(key, &state.room).await?;
+    let found = found.map_err(|error| refused(&path, &error))?.ok_or_else(nothing)?;
     let coding = accepted_coding(&head.headers);
     let tag = tag(&found, (media_type, coding.name()));
     if matches(&head.headers, &tag) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        response.headers_mut().insert(ETAG, tag);
+        // What the answer with the term would have (RFC 9110 §15.4.5).
+        response.headers_mut().extend([(ETAG, tag), (CACHE_CONTROL, REVALIDATE), (VARY, VARIES)]);
         return Ok(response);
     }
     let (form, media_type) = match media_type {
@@ -52,11 +57,16 @@ pub(super) async fn answer(state: &State, head: &Parts, path: &str) -> Answer {
         _ => (Form::Text { over_lines: options.over_lines.unwrap_or(true) }, TEXT),
     };
     let limits = Limits { inflated_bytes_max: state.settings.inflated_bytes_max, ..Limits::default() };
-    let output = state.turns.wait(weight(&found.bytes)).await.run(|| shown(&found, &options, form, limits))?;
-    drop(found);
-    let mut response = respond_whole(state, output, media_type, coding).await?;
+    let form = form.of_weight(weight(&found.bytes));
+    let showing = state.work.run(weight(&found.bytes), form, |memory| {
+        let limits = Limits { tape_bytes_max: memory, ..limits };
+        shown(&found, &options, form, limits)
+    });
+    let (output, held) = showing.await?;
+    drop((found, as_it_lies));
+    let mut response = respond_whole(state, output, held, media_type, coding).await?;
     response.headers_mut().insert(ETAG, tag);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.headers_mut().insert(CACHE_CONTROL, REVALIDATE);
     Ok(response)
 }
 
@@ -66,6 +76,9 @@ fn shown(found: &Found, options: &Options, form: Form, limits: Limits) -> Result
         options.path.is_none() && matches!(form, Form::Binary(Encoder { compressed: None, deterministic: false, .. }));
     let tape = Decoder::new(limits).decode_all(&found.bytes);
     let tape = tape.map_err(|error| {
+        if matches!(error.reason, Reason::TapeTooLarge(_)) {
+            return error.into();
+        }
         let detail = format!("what lies there is no term: {error}");
         Problem::new(StatusCode::BAD_GATEWAY, "damaged", detail)
     })?;
@@ -73,14 +86,19 @@ fn shown(found: &Found, options: &Options, form: Form, limits: Limits) -> Result
         bytes.extend_from_slice(&found.bytes);
         return Ok(output);
     }
+    let memory = limits.tape_bytes_max.saturating_sub(tape.memory());
     let part = select(tape.root(), options.path.as_deref().unwrap_or_default());
     match part.map_err(|error| Problem::new(StatusCode::NOT_FOUND, "no-such-part", error.to_string()))? {
-        Part::Term(term) => output.write(term, form)?,
+        Part::Term(term) => {
+            output.write(term, form, memory).map_err(|problem| problem.within(limits.tape_bytes_max))?
+        }
+        Part::Byte(byte) => output.write(number(i64::from(byte)).root(), form, memory)?,
         Part::True => {
             let yes = magpie_etf::text::parse("true").expect("an atom is a term");
-            output.write(yes.root(), form)?;
+            output.write(yes.root(), form, memory)?;
         }
     }
+    output.shrink();
     match form {
         Form::Text { .. } => output.push(".\n"),
         Form::Json(_) => output.push("\n"),

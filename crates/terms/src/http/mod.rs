@@ -12,18 +12,20 @@ mod stream;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, AUTHORIZATION,
-    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, VARY,
+    WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -34,6 +36,7 @@ use crate::problem::{PROBLEM_JSON, Problem};
 use crate::service::{Service, State, stopped};
 use body::Body;
 use convert::Conversion;
+use input::Upload;
 
 /// The media type of a term as `term_to_binary` writes it.
 pub(crate) const ERLANG_BINARY: &str = "application/x-erlang-binary";
@@ -62,6 +65,9 @@ Erlang's terms over HTTP.
   GET  /esi/Module:Function?Input                 a function, called as mod_esi does
   GET  /metrics                                   what was counted, for Prometheus
 ";
+
+/// Why a body of another coding, or of several, is refused.
+const ONE_CODING: &str = "a body can be gzip or zstd, and one of them alone";
 
 /// What a connection reads at once, and a head may have.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -129,9 +135,13 @@ type Answer = Result<Response<Body>, Refusal>;
 
 async fn answer(state: &State, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
+    let (body, is_read) = Upload::new(body);
     let (origin, uri) = (head.headers.get(ORIGIN).cloned(), head.uri.clone());
     let route = route(&head);
-    let outcome = respond(state, route, peer, head, body).await;
+    let outcome = match framed(&head) {
+        Ok(()) => respond(state, route, peer, head, body).await,
+        Err(refusal) => Err(refusal),
+    };
     let mut response = outcome.unwrap_or_else(|refusal| {
         let Refusal { problem, header } = refusal;
         tracing::debug!(%peer, path = uri.path(), code = problem.code(), detail = problem.detail(), "request refused");
@@ -141,9 +151,27 @@ async fn answer(state: &State, peer: SocketAddr, request: Request<Incoming>) -> 
         response.headers_mut().extend(header.map(|(name, value)| (name, HeaderValue::from_static(value))));
         response
     });
+    // What is not read is in the way of the next request (RFC 9112 §9.6). A stream is read while it is answered.
+    if !is_read.load(Ordering::Relaxed) && !matches!(response.body(), Body::Stream(..)) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     state.counters.request(route, response.status().as_u16());
     share(state, origin.as_ref(), response.headers_mut());
     response
+}
+
+/// RFC 9112 §3.2 and §6.1: what a request must say of itself.
+fn framed(head: &Parts) -> Result<(), Refusal> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "bad-host", "a request needs one header Host"));
+    }
+    let codings = head.headers.get_all(TRANSFER_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    if codings.flat_map(|value| value.split(',')).any(|coding| !coding.trim().eq_ignore_ascii_case("chunked")) {
+        let detail = "a body may be chunked, and is compressed by Content-Encoding alone";
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "unknown-coding", detail));
+    }
+    Ok(())
 }
 
 /// Says in which pages of others a browser may show the answer.
@@ -186,7 +214,7 @@ fn route(head: &Parts) -> Route {
     }
 }
 
-async fn respond(state: &State, route: Route, peer: SocketAddr, head: Parts, body: Incoming) -> Answer {
+async fn respond(state: &State, route: Route, peer: SocketAddr, head: Parts, body: Upload) -> Answer {
     if !matches!(route, Route::Preflight | Route::Health) {
         authorize(state, &head.headers)?;
     }

@@ -31,15 +31,23 @@ impl Options {
     pub(crate) fn parse(query: Option<&str>, known: &[&'static str]) -> Result<Self, Problem> {
         let mut options = Self::default();
         let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
+        let mut seen = Vec::new();
         for part in parts {
-            let (name, value) = part.split_once('=').unwrap_or((part, "true"));
-            let (name, value) = (decoded(name), decoded(value));
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) => (decoded(name), decoded(value)),
+                None if part == "path" => return Err(refused("path needs a value, as path=a/b/1".to_owned())),
+                None => (decoded(part), "true".into()),
+            };
             if !known.contains(&name.as_ref()) {
                 let detail = format!("there is no parameter {name} here, but {}", known.join(", "));
                 return Err(refused(detail));
             }
+            if seen.contains(&name) {
+                return Err(refused(format!("{name} is said twice")));
+            }
             let is_known = options.set(&name, &value);
             is_known.ok_or_else(|| refused(format!("{name} cannot be {value}")))?;
+            seen.push(name);
         }
         Ok(options)
     }
@@ -94,6 +102,9 @@ mod tests {
         let refusal = |query| Options::parse(Some(query), &known).unwrap_err().detail().to_owned();
         assert_eq!(refusal("mode=fast"), "mode cannot be fast");
         assert_eq!(refusal("errors=continue"), "there is no parameter errors here, but path, mode, compressed");
+        assert_eq!(refusal("path"), "path needs a value, as path=a/b/1");
+        assert_eq!(refusal("path=a&mode=readable&path=b"), "path is said twice");
+        assert_eq!(Options::parse(Some("path="), &known).unwrap().path.as_deref(), Some(""));
         assert_eq!(refusal("compressed=10"), "compressed cannot be 10");
     }
 }

@@ -19,12 +19,12 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Aborted, Chunks};
-use super::input::{Collected, Input, Room, unreadable};
+use super::input::{Collected, Held, Input, unreadable};
 use super::negotiate::Coding;
 use crate::convert::{Converter, Form, Output};
 use crate::counters::{Counters, Route};
 use crate::problem::Problem;
-use crate::turns::{Turns, weight};
+use crate::turns::{Turn, Work, weight};
 
 /// An answer's chunk is sent when it has so many bytes, or when no more input is there.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -56,12 +56,10 @@ pub(crate) struct Conversion {
     pub(crate) coding: Coding,
     /// Whether a term that cannot be taken is passed over.
     pub(crate) go_on: bool,
-    /// The room for large terms.
-    pub(crate) room: Room,
+    /// Large terms take turns, and need room.
+    pub(crate) work: Work,
     /// Bytes of one term.
     pub(crate) term_bytes_max: usize,
-    /// Large terms take turns.
-    pub(crate) turns: Turns,
     /// What is converted is counted.
     pub(crate) counters: Arc<Counters>,
     /// As what.
@@ -78,9 +76,10 @@ impl Conversion {
         let (chunks, rest) = mpsc::channel(1);
         let pump = Pump {
             output: self.converter.output(),
-            item: Collected::new(&self.room, self.term_bytes_max),
+            item: Collected::new(&self.work.room, self.term_bytes_max),
             number: 0,
-            sink: Sink { first: Some(first), chunks, coder: Coder::new(self.coding), room: self.room.clone() },
+            held: Held::default(),
+            sink: Sink { first: Some(first), chunks, coder: Coder::new(self.coding), work: self.work.clone() },
             of: self,
         };
         tokio::spawn(pump.run());
@@ -113,13 +112,15 @@ struct Pump {
     output: Output,
     item: Collected,
     number: u64,
+    /// Room for what was written of large terms.
+    held: Held,
     sink: Sink,
 }
 
 impl Pump {
     async fn run(mut self) {
         if self.convert_all().await.is_ok() {
-            let _ = self.sink.finish(self.output.take()).await;
+            let _ = self.sink.finish(self.output.take(), self.held).await;
         }
     }
 
@@ -136,22 +137,29 @@ impl Pump {
                     // Nothing is waited for: it is there.
                     let there = self.of.input.fill_buf().await.unwrap_or_default();
                     let item = there.get(..length).unwrap_or_default();
-                    let turn = self.of.turns.wait(weight(item)).await;
-                    let outcome = turn.run(|| convert(&mut self.of.converter, item, &mut self.output, self.of.to));
+                    let (converter, output, to) = (&mut self.of.converter, &mut self.output, self.of.to);
+                    let converting =
+                        self.of.work.run(weight(item), to, |memory| convert(converter, item, output, to, memory));
+                    let outcome = converting.await;
                     self.of.input.consume(consumed);
                     outcome
                 }
                 Next::Collected => {
                     let item = &self.item.bytes[..];
-                    let turn = self.of.turns.wait(weight(item)).await;
-                    let outcome = turn.run(|| convert(&mut self.of.converter, item, &mut self.output, self.of.to));
+                    let (converter, output, to) = (&mut self.of.converter, &mut self.output, self.of.to);
+                    let converting =
+                        self.of.work.run(weight(item), to, |memory| convert(converter, item, output, to, memory));
+                    let outcome = converting.await;
                     self.item.clear();
                     outcome
                 }
                 Next::Problem(problem) | Next::Broken(problem) => Err(problem),
             };
             match outcome {
-                Ok(()) => self.of.counters.converted(self.of.route, 1),
+                Ok(((), held)) => {
+                    self.held = held;
+                    self.of.counters.converted(self.of.route, 1);
+                }
                 Err(problem) => {
                     if self.failed(problem).is_break() || is_broken {
                         return Ok(());
@@ -160,19 +168,26 @@ impl Pump {
             }
             self.number += 1;
             if self.output.len() >= CHUNK_BYTES {
-                self.sink.send(self.output.take()).await?;
+                self.send().await?;
             }
         }
+    }
+
+    /// Sends what was written.
+    async fn send(&mut self) -> Result<(), Gone> {
+        self.sink.send(self.output.take(), std::mem::take(&mut self.held)).await
     }
 
     /// What is there of the input, at least a byte but at its end. Before it waits, what was written goes out.
     async fn fill(&mut self) -> Result<io::Result<&[u8]>, Gone> {
         // What is inflated is there as long as one likes: others have their turn.
         tokio::task::consume_budget().await;
-        let is_there =
-            poll_fn(|context| Poll::Ready(Pin::new(&mut self.of.input).poll_fill_buf(context).is_ready())).await;
-        if !is_there && !self.output.is_empty() {
-            self.sink.send(self.output.take()).await?;
+        let there = poll_fn(|context| Poll::Ready(Pin::new(&mut self.of.input).poll_fill_buf(context).map_ok(|_| ())));
+        match there.await {
+            // It is said once: who asks again is told that this is the end.
+            Poll::Ready(Err(error)) => return Ok(Err(error)),
+            Poll::Pending if !self.output.is_empty() => self.send().await?,
+            _ => {}
         }
         Ok(self.of.input.fill_buf().await)
     }
@@ -279,7 +294,7 @@ impl Pump {
                 self.output.begin_item();
                 let begin = self.output.begin_item();
                 if let Ok(tape) = json::from_json(json) {
-                    let _ = self.output.write(tape.root(), Form::Binary(Encoder::default()));
+                    let _ = self.output.write(tape.root(), Form::Binary(Encoder::default()), usize::MAX);
                 }
                 self.output.end_item(begin, "");
             }
@@ -291,10 +306,19 @@ impl Pump {
 }
 
 /// Converts a term of a stream.
-fn convert(converter: &mut Converter, item: &[u8], output: &mut Output, to: Form) -> Result<(), Problem> {
+fn convert(
+    converter: &mut Converter,
+    item: &[u8],
+    output: &mut Output,
+    to: Form,
+    memory: usize,
+) -> Result<(), Problem> {
     let before = output.len();
     let begin = output.begin_item();
-    converter.convert(item, output).inspect_err(|_| output.truncate(before))?;
+    converter.convert(item, output, memory).inspect_err(|_| {
+        output.truncate(before);
+        output.shrink();
+    })?;
     output.end_item(begin, if matches!(to, Form::Text { .. }) { ".\n" } else { "\n" });
     Ok(())
 }
@@ -304,8 +328,8 @@ struct Sink {
     first: Option<oneshot::Sender<Result<Bytes, Problem>>>,
     chunks: mpsc::Sender<Result<Bytes, Aborted>>,
     coder: Coder,
-    /// What is sent takes of it until it has gone.
-    room: Room,
+    /// What is sent takes of its room until it has gone, and to compress much of it takes a turn.
+    work: Work,
 }
 
 impl Sink {
@@ -314,18 +338,28 @@ impl Sink {
         self.first.take().is_some_and(|first| first.send(Err(problem.clone())).is_ok())
     }
 
-    async fn send(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        let chunk = self.coder.encode(chunk);
-        self.pass(chunk).await
+    async fn send(&mut self, chunk: Bytes, held: Held) -> Result<(), Gone> {
+        let turn = self.turn(&chunk).await;
+        let chunk = turn.map(|turn| turn.run(|| self.coder.encode(chunk)));
+        self.pass(chunk, held).await
     }
 
-    async fn finish(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        let chunk = self.coder.finish(chunk);
-        self.pass(chunk).await
+    async fn finish(&mut self, chunk: Bytes, held: Held) -> Result<(), Gone> {
+        let turn = self.turn(&chunk).await;
+        let chunk = turn.map(|turn| turn.run(|| self.coder.finish(chunk)));
+        self.pass(chunk, held).await
     }
 
-    async fn pass(&mut self, chunk: Bytes) -> Result<(), Gone> {
-        let chunk = self.room.hold(chunk).await;
+    async fn turn(&self, chunk: &Bytes) -> Result<Turn, Problem> {
+        let weight = if matches!(self.coder, Coder::Identity) { 0 } else { chunk.len() };
+        self.work.turns.wait(weight).await
+    }
+
+    async fn pass(&mut self, chunk: Result<Bytes, Problem>, held: Held) -> Result<(), Gone> {
+        let chunk = match chunk {
+            Ok(chunk) => self.work.room.hold_in(held, chunk).await,
+            Err(problem) => Err(problem),
+        };
         match (self.first.take(), chunk) {
             (Some(first), chunk) => first.send(chunk).map_err(|_| Gone),
             (None, Ok(chunk)) if chunk.is_empty() => Ok(()),

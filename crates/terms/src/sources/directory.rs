@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use rustix::fd::OwnedFd;
@@ -22,6 +22,8 @@ const DIRECT_BYTES_MAX: u64 = 64 << 10;
 /// How often a file is read that changes meanwhile, and how long it is left in peace in between.
 const READS_MAX: usize = 5;
 const PAUSE: Duration = Duration::from_millis(5);
+/// For how long a file that is empty may be one that somebody is about to write.
+const EMPTY_SECONDS_MAX: i64 = 10;
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 /// Of a pipe nobody waits for the other end.
@@ -74,6 +76,8 @@ enum Read {
     TooLong(u64),
     /// Somebody writes it at this moment.
     Unfinished,
+    /// Nobody has written anything into it for long.
+    Empty,
 }
 
 impl Folder {
@@ -92,6 +96,7 @@ impl Folder {
             Ok(Read::Term(found)) => Ok(Some(found)),
             Ok(Read::Nothing) => Ok(None),
             Ok(Read::TooLong(bytes)) => Err(SourceError::too_long(bytes, self.limits)),
+            Ok(Read::Empty) => Err(SourceError::Damaged("the file is empty".into())),
             Ok(Read::Unfinished) => Err(SourceError::Unavailable("the file is empty, or changes as it is read".into())),
             Err(error) => Err(SourceError::Unavailable(format!("{}: {error}", self.path.display()))),
         }
@@ -184,12 +189,21 @@ impl Folder {
                 Err(error) => return Err(error),
             }
         }
+        if bytes.is_empty() && is_old(&before) {
+            return Ok(Read::Empty);
+        }
         let version = version(&before);
         if bytes.is_empty() || version != self::version(&fstat(&file)?) {
             return Ok(Read::Unfinished);
         }
         Ok(Read::Term(Found { bytes: Bytes::from(bytes), version: Some(version) }))
     }
+}
+
+/// Whether it has not changed for so long that nobody is about to write it.
+fn is_old(file: &Stat) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).is_ok_and(|now| now - file.st_mtime > EMPTY_SECONDS_MAX)
 }
 
 fn version(file: &Stat) -> String {

@@ -112,6 +112,8 @@ impl Server for Redis {
         // Words are told apart before the key is put in: whatever it has in it, it stays in its word.
         let words = self.words.iter().map(|word| put_in(word, &key));
         let wrong = match connection.ask(command(words)).await {
+            // A part of no string is an empty string, and of one that is too short too.
+            Some(Answer::Value(bytes)) if bytes.is_empty() && self.asks_for_part() => return Ok(None),
             Some(Answer::Value(bytes)) => return Ok(Some(Found { bytes, version: None })),
             Some(Answer::Nothing) => return Ok(None),
             None => return Err(Failure::Lost("the server closed the connection".into())),
@@ -131,6 +133,10 @@ impl Server for Redis {
 }
 
 impl Redis {
+    fn asks_for_part(&self) -> bool {
+        self.words.first().is_some_and(|command| command.eq_ignore_ascii_case("GETRANGE"))
+    }
+
     async fn dial(&self) -> io::Result<Connection> {
         match &self.url.address {
             Address::Unix(path) => Ok(Connection::over(UnixStream::connect(path).await?, self.limits)),

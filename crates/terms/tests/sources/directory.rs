@@ -103,7 +103,10 @@ async fn a_folder_that_comes_later_is_found_and_until_then_the_source_is_unavail
     assert_eq!(look(&terms, "romeo").await, ROMEO);
     std::fs::write(folder.join("empty"), "").unwrap();
     let got = look(&terms, "empty").await;
-    assert!(got.contains("empty"), "{got}");
+    assert!(got.starts_with("unavailable: ") && got.contains("empty"), "somebody may be about to write it: {got}");
+    let file = std::fs::File::options().write(true).open(folder.join("empty")).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+    assert_eq!(look(&terms, "empty").await, "damaged: the file is empty");
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ async fn terms_are_found_by_each_command_that_reads_one_string() {
         ("LINDEX people $1", KeyKind::Guess, "-1", JULIET),
         ("LINDEX people $1", KeyKind::Guess, "2", "nothing"),
         ("GETRANGE $1 16 -1", KeyKind::Guess, "padded", ROMEO),
+        ("getrange $1 16 -1", KeyKind::Guess, "unknown", "nothing"),
     ] {
         assert_eq!(look(&open(&server.url(), query, key), text).await, expected, "{query} {text}");
     }
