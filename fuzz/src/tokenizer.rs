@@ -49,13 +49,29 @@ fn rxml_is_wrong(data: &[u8]) -> bool {
         // The same in a CDATA section behind a bracket, where rxml leaves it as it is.
         || count(data, b"]\r") > 0
         // XML 1.0 §2.3: U+FDF0 to U+FFFD may begin a name. rxml forgot them.
-        || data.split(|&b| b == b'<').filter_map(|tag| tag.split(|&b| b == b'>').next()).any(|tag| {
-            String::from_utf8_lossy(tag).contains(|c: char| ('\u{FDF0}'..='\u{FFFD}').contains(&c))
+        || data.split(|&b| b == b'<').any(|rest| {
+            String::from_utf8_lossy(tag(rest)).contains(|c: char| ('\u{FDF0}'..='\u{FFFD}').contains(&c))
         })
         // XML 1.0 §2.9 allows standalone='no', and not 'YES'.
         || count(data, b"standalone") > 0
         // XML 1.0 §4.1: references to characters may have any number of zeros; rxml takes eight bytes.
         || data.split(|&b| b == b'&').skip(1).any(|rest| rest.iter().take_while(|&&b| b != b';').count() > 8)
+}
+
+/// What stands before the end of a tag, which is not in quotes.
+fn tag(rest: &[u8]) -> &[u8] {
+    let mut quote = None;
+    let end = rest.iter().position(|&b| match quote {
+        Some(open) => {
+            quote = quote.filter(|_| b != open);
+            false
+        }
+        None => {
+            quote = Some(b).filter(|b| matches!(b, b'\'' | b'"'));
+            b == b'>'
+        }
+    });
+    &rest[..end.unwrap_or(rest.len())]
 }
 
 /// What stands in quotes after an equals sign.
@@ -103,9 +119,19 @@ fn without_leading_space(data: &[u8]) -> &[u8] {
     if rest.starts_with(b"<?") { data } else { rest }
 }
 
-/// In a closing tag rxml waits for the end of a quoted value, which cannot be there.
+/// In a closing tag rxml waits for the end of a quoted value, which cannot be there; and it looks for U+FFFE and U+FFFF, which XML 1.0
+/// §2.2 forbids, in a CDATA section that has ended.
 fn they_may_wait(data: &[u8]) -> bool {
-    ENDS.iter().any(|end| Oracle::read(&[without_leading_space(data), end].concat()).error.is_some())
+    let refuse = |end: &[u8]| Oracle::read(&[without_leading_space(data), end].concat()).error.is_some();
+    ENDS.iter().any(|end| refuse(end)) || in_section(data) && refuse(SECTION_END)
+}
+
+const SECTION_END: &[u8] = b"]]>";
+
+/// Whether the last CDATA section has not ended.
+fn in_section(data: &[u8]) -> bool {
+    let last = |needle: &[u8]| data.windows(needle.len()).rposition(|window| window == needle);
+    last(b"<![CDATA[").is_some_and(|start| last(SECTION_END).is_none_or(|end| end < start))
 }
 
 fn declares_twice(tag: &[u8]) -> bool {

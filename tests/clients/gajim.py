@@ -1,5 +1,5 @@
 """Gajim on a screen of its own (Xvfb), with pictures of it: contacts, an avatar (XEP-0084), history of another device (XEP-0313), messages both ways,
-copies for and of another device (XEP-0280), the keys of OMEMO. Started by its name alone: `cargo xtask clients gajim`."""
+copies for and of another device (XEP-0280), the keys of OMEMO, a room (XEP-0045). Started by its name alone: `cargo xtask clients gajim`."""
 
 import asyncio
 import hashlib
@@ -13,6 +13,8 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+
+import slixmpp
 
 import scene
 from scene import checked, eventually
@@ -92,11 +94,19 @@ class Gajim:
         return rows
 
     def opens(self, address):
+        # What a second start is given goes to the one that runs.
         environment = dict(self.environment, DBUS_SESSION_BUS_ADDRESS=(self.home / "bus").read_text().strip())
         subprocess.run([*self.nobody, "gajim", address], env=environment, cwd=self.home, capture_output=True, timeout=60)
         # The first contact that is found.
         time.sleep(2)
         self.does("mousemove", "480", "118", "click", "--repeat", "2", "1")
+        time.sleep(1)
+
+    def enters(self, address):
+        self.opens(address)
+        # What the room tells of itself, and the button below it.
+        time.sleep(3)
+        self.does("mousemove", "676", "585", "click", "1")
         time.sleep(1)
 
     def does(self, *words):
@@ -132,7 +142,7 @@ async def play(arguments):
     copies = asyncio.Queue()
     phone.add_event_handler("carbon_sent", copies.put_nowait)
     for person in [juliet, phone]:
-        for plugin in ["xep_0084", "xep_0184", "xep_0085"]:
+        for plugin in ["xep_0045", "xep_0084", "xep_0184", "xep_0085"]:
             person.register_plugin(plugin)
         await person.log_in()
         await within(person.get_roster(), "the roster")
@@ -187,8 +197,42 @@ async def at_the_screen(gajim, juliet, phone, copies, arguments):
     picture = pathlib.Path(arguments.pictures) / "gajim.png"
     await asyncio.to_thread(gajim.picture, picture)
     print(f"   see {picture}")
+    await in_a_room(gajim, juliet, see, arguments)
     for request in gajim.refused():
         print(f"   refused  {request}")
+
+
+async def in_a_room(gajim, juliet, see, arguments):
+    """Juliet's room, which Gajim enters by its address."""
+    room = slixmpp.JID(f"orchard@conference.{juliet.boundjid.domain}")
+    said, seen = asyncio.Queue(), asyncio.Queue()
+    juliet.add_event_handler("groupchat_message", said.put_nowait)
+    juliet.add_event_handler("groupchat_presence", seen.put_nowait)
+    rooms = juliet.plugin["xep_0045"]
+    await within(rooms.join_muc_wait(room, "Juliet", timeout=15), "the room")
+    form = juliet.plugin["xep_0004"].make_form("submit")
+    for name, value in [("FORM_TYPE", "http://jabber.org/protocol/muc#roomconfig"), ("muc#roomconfig_roomname", "The Orchard")]:
+        form.add_field(name, value=value, ftype="hidden" if name == "FORM_TYPE" else "text-single")
+    await within(rooms.set_room_config(room, form), "the configuration")
+    rooms.set_subject(room, "Balconies")
+    juliet.send_message(room, "How cam'st thou hither, tell me?", mtype="groupchat")
+    await asyncio.to_thread(gajim.enters, f"xmpp:{room}?join")
+    while (presence := await within(seen.get(), "gajim enters the room"))["from"].resource == "Juliet" or presence["type"] == "unavailable":
+        pass
+    checked("gajim: enters a room by its address")
+    await see("gajim: has what was said in the room before", lambda: gajim.history()[-1].startswith("How cam'st"))
+    await asyncio.sleep(3)
+    await asyncio.to_thread(gajim.types, "With love's light wings")
+    while not (message := await within(said.get(), "a message in the room"))["body"].startswith("With love's"):
+        pass
+    agree(message["from"].bare, room.bare)
+    checked("gajim: talks in the room")
+    juliet.send_message(room, "If they do see thee, they will murder thee.", mtype="groupchat")
+    await see("gajim: hears who else is in the room", lambda: gajim.history()[-1].startswith("If they do"))
+    await asyncio.sleep(2)
+    picture = pathlib.Path(arguments.pictures) / "gajim-room.png"
+    await asyncio.to_thread(gajim.picture, picture)
+    print(f"   see {picture}")
 
 
 if __name__ == "__main__":

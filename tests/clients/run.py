@@ -12,7 +12,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import servers
 
-CLIENTS = ["slixmpp_clients", "slixmpp_admin", "slixmpp_pubsub", "aioxmpp_pubsub", "slixmpp_history", "slixmpp_rooms", "aioxmpp_rooms", "go_sendxmpp", "profanity", "profanity_omemo", "profanity_rooms", "poezio", "poezio_rooms"]
+CLIENTS = ["slixmpp_clients", "slixmpp_admin", "slixmpp_pubsub", "aioxmpp_pubsub", "slixmpp_history", "slixmpp_rooms", "slixmpp_moderation", "aioxmpp_rooms", "go_sendxmpp", "profanity", "profanity_omemo", "profanity_rooms", "poezio", "poezio_rooms"]
 # On a screen, which makes them slow and shaky: only when they are named.
 BY_HAND = ["gajim"]
 SECONDS_MAX = 120

@@ -15,7 +15,7 @@ use values::{account, address, domain, filter, seconds, session};
 /// Magpie: a chat server for XMPP in one binary.
 ///
 /// Without any configuration, `magpie serve` serves the domain localhost and keeps its data in the folder magpie-data.
-/// The other commands work on the running server; `user`, `status` and `config` also work where none runs.
+/// The other commands work on the running server, and most where none runs on its data; those that need one say so.
 #[derive(Parser)]
 #[command(name = "magpie", version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -126,6 +126,9 @@ pub(crate) enum Command {
         /// File; those that it includes are read too. Prosody writes one for each account
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
+        /// Accounts that exist become what the file says: all that they have is erased before, and their sessions end
+        #[arg(long)]
+        replace: bool,
     },
     /// List and take back tokens by which clients log in without the password (XEP-0484)
     #[command(subcommand)]

@@ -42,9 +42,21 @@ pub(crate) fn load(global: &Global, domains: &[String]) -> Result<Config, Failur
 /// As [`load`], and the files that a server needs can be read.
 pub(crate) fn load_for_server(global: &Global, domains: &[String]) -> Result<Config, Failure> {
     let config = load(global, domains)?;
-    let problems = unusable_certificates(&config);
+    usable(global, unusable_certificates(&config).into_iter().chain(unusable_terms(&config)))?;
+    Ok(config)
+}
+
+/// As [`load`], and terms can be served.
+pub(crate) fn load_for_terms(global: &Global) -> Result<Config, Failure> {
+    let config = load(global, &[])?;
+    usable(global, unusable_terms(&config))?;
+    Ok(config)
+}
+
+fn usable(global: &Global, problems: impl Iterator<Item = Unusable>) -> Result<(), Failure> {
+    let problems: Vec<Unusable> = problems.collect();
     if problems.is_empty() {
-        return Ok(config);
+        return Ok(());
     }
     let file = source(global.config.as_deref()).unwrap_or_else(|| FILE.into());
     let text = fs::read_to_string(&file).unwrap_or_default();
@@ -99,16 +111,26 @@ fn read(file: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// What the file says well, and what cannot be used all the same.
+struct Unusable {
+    key: String,
+    message: String,
+    help: &'static str,
+}
+
 /// Certificates that are named and cannot be read, or do not fit their key.
-fn unusable_certificates(config: &Config) -> Vec<(String, String)> {
+fn unusable_certificates(config: &Config) -> Vec<Unusable> {
     let mut problems = Vec::new();
+    let help = "check the file, and who may read it";
     for (index, certificate) in config.certificate.iter().enumerate() {
         let files = [("chain", &certificate.chain), ("key", &certificate.key)];
         let unreadable: Vec<_> = files
             .iter()
             .filter_map(|(name, path)| Some((name, path, fs::File::open(path).err()?)))
-            .map(|(name, path, error)| {
-                (format!("certificate[{index}].{name}"), format!("cannot read {}: {error}", path.display()))
+            .map(|(name, path, error)| Unusable {
+                key: format!("certificate[{index}].{name}"),
+                message: format!("cannot read {}: {error}", path.display()),
+                help,
             })
             .collect();
         if unreadable.is_empty()
@@ -116,11 +138,18 @@ fn unusable_certificates(config: &Config) -> Vec<(String, String)> {
         {
             let of_key = matches!(&error, CertificateError::Content { path, .. } if *path == certificate.key);
             let name = if of_key { "key" } else { "chain" };
-            problems.push((format!("certificate[{index}].{name}"), error.to_string()));
+            problems.push(Unusable { key: format!("certificate[{index}].{name}"), message: error.to_string(), help });
         }
         problems.extend(unreadable);
     }
     problems
+}
+
+/// Sources and functions of terms that are not what they must be.
+fn unusable_terms(config: &Config) -> impl Iterator<Item = Unusable> {
+    let help = "docs/term-sources.md has an example of each kind of source, docs/terms-service.md of functions";
+    let problems = magpie_terms::Service::misconfigured(&config.terms);
+    problems.into_iter().map(move |problem| Unusable { key: problem.key, message: problem.message, help })
 }
 
 /// One thing that is wrong in a file.

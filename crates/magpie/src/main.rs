@@ -61,7 +61,7 @@ fn run(global: &cli::Global, command: Command) -> Result<(), Failure> {
         Command::Terms(terms) => terms::run(global, &terms),
         Command::User(user) => user::run(global, user),
         Command::Export(export) => portable::export(global, &export),
-        Command::Import { files } => portable::import(global, &files),
+        Command::Import { files, replace } => portable::import(global, &files, replace),
         Command::Token(command) => token::run(global, command),
         Command::Invite(command) => invite::run(global, command),
         Command::Report(command) => report::run(global, command),

@@ -12,7 +12,9 @@ pub(crate) fn run(global: &Global, command: SearchCommand) -> Result<(), Failure
     match command {
         SearchCommand::Rebuild => {
             let document = target.run::<SearchRebuild>(search_rebuild::Arguments {})?;
-            output::print(global, &document, || "The server makes its search index anew while it runs.\n".to_owned())
+            output::print(global, &document, || {
+                "The server makes its search index anew while it runs: one that is running now, or the next to be started.\n".to_owned()
+            })
         }
     }
 }

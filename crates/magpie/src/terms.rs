@@ -66,7 +66,7 @@ pub(crate) fn run(global: &Global, terms: &Terms) -> Result<(), Failure> {
 
 /// The configuration, with the folder that the command line names.
 fn load(global: &Global, terms: &Terms) -> Result<Config, Failure> {
-    let mut config = config::load(global, &[])?;
+    let mut config = config::load_for_terms(global)?;
     if let Some(folder) = &terms.directory {
         if !folder.is_dir() {
             let failure = Failure::new(format!("there is no folder {}", folder.display()));

@@ -127,12 +127,16 @@ pub(crate) fn domain(global: &Global, host: Option<String>) -> Result<(), Failur
     output::print(global, &document, || {
         let number = |key: &str| document[key].as_u64().unwrap_or_default();
         format!(
-            "{}\n  accounts  {}\n  disabled  {}\n  online    {}\n  sessions  {}\n",
+            "{}\n  accounts  {}\n  disabled  {}\n  online    {}\n  sessions  {}{}\n",
             document["host"].as_str().unwrap_or_default(),
             number("accounts"),
             number("disabled"),
             number("online"),
             number("sessions"),
+            match number("detached") {
+                0 => String::new(),
+                detached => format!(", of which {detached} without a connection may be resumed"),
+            },
         )
     })
 }

@@ -86,11 +86,27 @@ pub fn account_disabled(server: &Server, account: &BareJid) {
 
 /// An account is gone, with all that was its own.
 pub fn account_removed(server: &Server, account: &BareJid) {
+    forget(server, account);
+    let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
+    server.registry().end(account, &error);
+}
+
+/// An account is about to get other data for all that it has.
+pub fn account_emptied(server: &Server, account: &BareJid) {
+    forget(server, account);
+    account_disabled(server, account);
+}
+
+/// An account has other data than before.
+pub fn account_replaced(server: &Server, account: &BareJid) {
+    forget(server, account);
+    server.modules.archive_preferences.look_again(account);
+}
+
+fn forget(server: &Server, account: &BareJid) {
     server.modules.offline.forget(account);
     server.modules.last.forget(account);
     server.modules.archive_preferences.forget(account);
     server.modules.pubsub.forget(account);
     server.modules.push.forget(account);
-    let error = StreamError::new(StreamCondition::NotAuthorized, "the account was removed");
-    server.registry().end(account, &error);
 }

@@ -17,6 +17,8 @@ use std::pin::Pin;
 use magpie_proto::{BareJid, Element};
 use magpie_store::{Batch, Store, StoreError};
 
+use crate::accounts;
+use crate::modules::archive::Archived;
 pub use credentials::{credentials_of, says_disabled, scram_credentials};
 
 /// The namespace of the file.
@@ -89,6 +91,36 @@ impl From<Vec<Element>> for Piece {
         Self { elements, next: None }
     }
 }
+
+/// What an account may have that the document has no place for; that of it which this one has.
+pub async fn left_behind(store: &Store, account: &BareJid) -> Result<Vec<&'static str>, StoreError> {
+    let owner = accounts::owner(account);
+    let mut found = Vec::new();
+    for (name, what) in VALUES_LEFT {
+        let value = store.value::<Vec<u8>>(name).get(&owner).await?;
+        found.extend(value.is_some_and(|value| !value.is_empty()).then_some(*what));
+    }
+    for (name, what) in MAPS_LEFT {
+        let count = store.map::<Vec<u8>>(name).count(&owner, "", None).await?;
+        found.extend((count > 0).then_some(*what));
+    }
+    let topics = store.archive::<Archived>("messages").topics(&owner).await?;
+    found.extend(topics.iter().any(|(_, topic)| topic.new > 0).then_some("which messages are not read yet"));
+    Ok(found)
+}
+
+/// Values that stay behind, and what they are, for people.
+const VALUES_LEFT: &[(&str, &str)] = &[
+    ("archive-days", "for how long the archive is kept"),
+    ("last", "when the account was last there"),
+    ("push", "which devices are woken by push"),
+];
+
+/// The same of maps.
+const MAPS_LEFT: &[(&str, &str)] = &[
+    (accounts::TOKENS, "tokens by which clients log in without the password"),
+    ("rooms-affiliated", "what the account is to rooms"),
+];
 
 /// Whether elements of this name stand in a container whose elements may come piece by piece.
 pub fn is_container(name: &str, ns: &str) -> bool {

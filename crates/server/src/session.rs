@@ -358,7 +358,11 @@ impl Session {
 
     fn mail_taken(&mut self, end: Option<Box<StreamError>>) -> Flow {
         if let Some(error) = end {
-            let sleeps = error.condition == StreamCondition::SystemShutdown && self.is_resumable();
+            let stops = error.condition == StreamCondition::SystemShutdown;
+            let sleeps = stops && self.is_resumable();
+            if stops && !sleeps {
+                self.say_farewell();
+            }
             let over = self.fail(*error);
             return if sleeps { Flow::Sleep } else { over };
         }

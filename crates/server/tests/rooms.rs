@@ -318,6 +318,51 @@ fn a_search_for_rooms_looks_at_twenty_thousand() {
     romeo.send(format!("<iq type='get' id='s' to='{service}'>{search}</iq>"));
     let found = romeo.wait_for(&["id='s'", "type='result'"]);
     assert!(found.contains("<count>20000</count>"), "{}", &found[..500]);
+    // But who looks for company looks at none of those in which nobody is.
+    make(&mut romeo, "cave99999@conference.localhost", "Romeo");
+    let search = search.replace("</x>", &(field("min_users", "1") + "</x>"));
+    romeo.send(format!("<iq type='get' id='s1' to='{service}'>{search}</iq>"));
+    let found = romeo.wait_for(&["id='s1'", "type='result'"]);
+    assert!(found.contains("<count>1</count>") && found.contains("cave99999@"), "{found}");
+}
+
+#[test]
+fn so_many_are_invited_by_one_user_and_it_is_told_how_many_are_not() {
+    let host = Host::start();
+    let (mut romeo, room) = (host.login("romeo", "orchard"), "coven@conference.localhost");
+    let mut juliet = host.login("juliet", "phone");
+    juliet.send("<presence/>");
+    make(&mut romeo, room, "Romeo");
+    let form =
+        "<x xmlns='jabber:x:data' type='submit'><field var='muc#roomconfig_membersonly'><value>1</value></field></x>";
+    romeo.send(format!(
+        "<iq type='set' id='m' to='{room}'><query xmlns='http://jabber.org/protocol/muc#owner'>{form}</query></iq>"
+    ));
+    romeo.wait_for(&["id='m'", "type='result'"]);
+    let mut add = |id: &str, users: &[String], all_are_invited: bool| {
+        let items: String =
+            users.iter().map(|user| format!("<item affiliation='member' jid='{user}@localhost'/>")).collect();
+        let query = format!("<query xmlns='http://jabber.org/protocol/muc#admin'>{items}</query>");
+        romeo.send(format!("<iq type='set' id='{id}' to='{room}'>{query}</iq>"));
+        if !all_are_invited {
+            romeo.wait_for(&["<message", &format!("from='{room}'"), "of 900 new members were not invited"]);
+        }
+        romeo.wait_for(&[&format!("id='{id}'"), "type='result'"]);
+    };
+    // The last of a long list is invited as the first is.
+    let mut users: Vec<String> = (0..999).map(|n| format!("witch{n}")).collect();
+    users.push("juliet".into());
+    add("a1", &users, true);
+    juliet.wait_for(&["<invite"]);
+    let users: Vec<String> = (1000..1900).map(|n| format!("witch{n}")).collect();
+    add("a2", &users, false);
+    romeo.send(format!(
+        "<message to='{room}' id='i'><x xmlns='http://jabber.org/protocol/muc#user'>{}</x></message>",
+        "<invite to='juliet@localhost'/>".repeat(20)
+    ));
+    let refused = romeo.wait_for(&["id='i'", "type='error'"]);
+    assert!(refused.contains("resource-constraint"), "{refused}");
+    assert_eq!(listed(&mut romeo, room, "member", "l").len(), 1900);
 }
 
 #[test]

@@ -82,6 +82,26 @@ impl Service {
         Ok(())
     }
 
+    /// All that is wrong with the sources and functions that are configured. Nothing is asked of them, and no file of theirs is read
+    /// but authorities' certificates.
+    pub fn misconfigured(settings: &Terms) -> Vec<Misconfigured> {
+        let mut problems = Vec::new();
+        for (index, source) in settings.source.iter().enumerate() {
+            let key = || format!("terms.source[{index}]");
+            if settings.source[..index].iter().any(|before| before.name == source.name) {
+                problems.push(Misconfigured { key: key(), message: named_twice(&source.name) });
+            }
+            let opened = sources::open(source, settings);
+            problems.extend(opened.err().map(|message| Misconfigured { key: key(), message }));
+        }
+        for (index, function) in settings.function.iter().enumerate() {
+            let made = Forward::new(function, settings);
+            let key = format!("terms.function[{index}]");
+            problems.extend(made.err().map(|message| Misconfigured { key, message }));
+        }
+        problems
+    }
+
     /// How long a request's head may take, and what comes before it.
     pub fn head_time(&self) -> Duration {
         Duration::from_secs(self.state.load().settings.head_seconds_max)
@@ -140,7 +160,7 @@ impl State {
         for (index, source) in settings.source.iter().enumerate() {
             let wrong = |message| Misconfigured { key: format!("terms.source[{index}]"), message };
             if sources.iter().any(|place| place.name == source.name) {
-                return Err(wrong(format!("there are two sources named \"{}\"", source.name)));
+                return Err(wrong(named_twice(&source.name)));
             }
             let known = before
                 .filter(|_| same_limits)
@@ -179,6 +199,10 @@ impl State {
     pub(crate) fn source<'a>(&self, path: &'a str) -> Option<(&Place, &'a str)> {
         find(&self.sources, path)
     }
+}
+
+fn named_twice(name: &str) -> String {
+    format!("there are two sources named \"{name}\"")
 }
 
 /// A source under its name.

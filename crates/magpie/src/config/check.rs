@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::Problem;
+use super::{Problem, Unusable};
 
 /// Reads and validates. Reports all that is wrong, not only the first.
 pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
@@ -48,17 +48,12 @@ pub(super) fn parse(text: &str) -> Result<Config, Vec<Problem>> {
 }
 
 /// Puts problems, each with its key, at their place in the text.
-pub(super) fn located(text: &str, problems: Vec<(String, String)>) -> Vec<Problem> {
+pub(super) fn located(text: &str, problems: Vec<Unusable>) -> Vec<Problem> {
     let document = DeTable::parse(text).ok();
     let place = |key: &str| document.as_ref().and_then(|document| find(document.get_ref(), key));
     problems
         .into_iter()
-        .map(|(key, message)| Problem {
-            span: place(&key),
-            key,
-            message,
-            help: Some("check the file, and who may read it".to_owned()),
-        })
+        .map(|Unusable { key, message, help }| Problem { span: place(&key), key, message, help: Some(help.to_owned()) })
         .collect()
 }
 
@@ -217,7 +212,9 @@ fn quoted(words: &[&str]) -> String {
 
 /// What may have been meant by a key that is not known here: one that is spelt alike, or one of another table.
 fn suggestion(name: &str, known: &Table) -> String {
-    if let Some(closest) = closest(name, known.keys.iter().map(|(key, _)| *key)) {
+    let keys = || known.keys.iter().map(|(key, _)| *key);
+    let longer = keys().find(|key| name.len() > 2 && key.split('_').any(|word| word == name));
+    if let Some(closest) = closest(name, keys()).or(longer) {
         return format!("did you mean {closest}?");
     }
     let elsewhere = reference().iter().find(|section| section.keys.iter().any(|key| key.name == name));

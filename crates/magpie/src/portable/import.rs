@@ -1,6 +1,8 @@
 //! `magpie import`: first the data of an account, then its credentials, which make it be there. An import that was cut off is
-//! begun again with the same file: accounts that are there are skipped.
+//! begun again with the same file: accounts that are there are skipped. Where they are to be replaced, the files are read whole before
+//! the first of them is emptied.
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,11 +13,11 @@ use magpie_proto::sasl::{Credentials, ScramPolicy};
 use magpie_proto::{Element, ns};
 use magpie_server::accounts::derive;
 use magpie_server::admin::{
-    AccountImport, Part, PartOutcome, Row, RowOutcome, Status, UserExists, UserImportBatch, account_import, status,
-    user_exists, user_import_batch,
+    AccountImport, Part, PartOutcome, Row, RowOutcome, Status, UserEnable, UserExists, UserImportBatch, account_import,
+    status, user_enable, user_exists, user_import_batch,
 };
 use magpie_server::config::Auth;
-use magpie_server::portable::credentials_of;
+use magpie_server::portable::{credentials_of, says_disabled};
 use magpie_server::server::random_text;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -37,8 +39,11 @@ const BATCH_ACCOUNTS: usize = 500;
 /// Lines of a report; more are counted.
 const LINES_MAX: usize = 1000;
 
-pub(crate) fn import(global: &Global, files: &[PathBuf]) -> Result<(), Failure> {
+pub(crate) fn import(global: &Global, files: &[PathBuf], replace: bool) -> Result<(), Failure> {
     let start = Instant::now();
+    if replace {
+        files.iter().try_for_each(|file| check(file))?;
+    }
     let mut target = Target::open(&config::load(global, &[])?, IfMissing::Create)?;
     // As the holder of the data says: a running server may have another configuration than the one that was read here.
     let status = target.run::<Status>(status::Arguments {})?;
@@ -48,8 +53,10 @@ pub(crate) fn import(global: &Global, files: &[PathBuf]) -> Result<(), Failure> 
         target,
         policy: auth.scram_policy(),
         domains: domains.filter_map(|domain| domain["domain"].as_str()).map(str::to_owned).collect(),
+        replace,
         report: Report::default(),
         bar: bar(),
+        seen: HashSet::new(),
         host: None,
         current: None,
         parts: Vec::new(),
@@ -67,6 +74,13 @@ pub(crate) fn import(global: &Global, files: &[PathBuf]) -> Result<(), Failure> 
     import.report.finish(global, start.elapsed().as_secs_f64())
 }
 
+/// Whether a file can be read to its end.
+fn check(path: &Path) -> Result<(), Failure> {
+    let mut file = PortableFile::open(path, ProgressBar::hidden())?;
+    while file.next()?.is_some() {}
+    Ok(())
+}
+
 fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -80,14 +94,20 @@ struct User {
     jid: BareJid,
     password: Option<String>,
     keys: Credentials,
+    /// Whether the file says that it may not be used.
+    disabled: bool,
 }
 
 struct Import {
     target: Target,
     policy: ScramPolicy,
     domains: Vec<String>,
+    /// Whether accounts that exist are replaced.
+    replace: bool,
     report: Report,
     bar: ProgressBar,
+    /// Users that the files have had.
+    seen: HashSet<BareJid>,
     /// The host whose users follow; `None` where it is not served.
     host: Option<String>,
     /// The user whose data follow; `None` where they are not wanted.
@@ -137,13 +157,19 @@ impl Import {
             self.report.failed(&self.bar, &format!("{name}@{host}"), "it is no address");
             return Ok(());
         };
-        let twice = self.whole.iter().any(|user| user.jid == jid);
-        if twice || self.exists(&jid)? {
+        if self.seen.contains(&jid) || !self.replace && self.exists(&jid)? {
             self.report.exists(&self.bar, &jid);
             return Ok(());
         }
+        // A password that cannot be one is told before anything is erased; for no hash nothing is derived of it.
+        let derived = password.as_deref().map(|password| derive(password, &ScramPolicy { hashes: Vec::new() }));
+        if let Some(Err(error)) = derived {
+            self.report.failed(&self.bar, jid.as_str(), &error.to_string());
+            return Ok(());
+        }
+        self.seen.insert(jid.clone());
         self.parts.push(Part { jid: jid.to_string(), xml: None });
-        self.current = Some(User { jid, password, keys: Credentials { keys: Vec::new() } });
+        self.current = Some(User { jid, password, keys: Credentials { keys: Vec::new() }, disabled: false });
         Ok(())
     }
 
@@ -162,6 +188,9 @@ impl Import {
                 Some(Err(wrong)) => self.report.left_out(&self.bar, user.jid.as_str(), &wrong),
                 None => {}
             }
+        }
+        if xml.contains("disabled") && !xml.contains("<body") {
+            user.disabled |= Element::parse(xml.as_bytes(), ns::CLIENT).is_ok_and(|element| says_disabled(&element));
         }
         self.bytes += xml.len();
         self.parts.push(Part { jid: user.jid.to_string(), xml: Some(xml) });
@@ -190,19 +219,25 @@ impl Import {
         if rows.is_empty() {
             return Ok(());
         }
-        let arguments = user_import_batch::Arguments { rows, replace: false };
+        let arguments = user_import_batch::Arguments { rows, replace: self.replace };
         let answer = self.target.run::<UserImportBatch>(arguments)?;
         let outcomes: Vec<RowOutcome> =
             serde_json::from_value(answer["outcomes"].clone()).map_err(|error| unreadable(&error))?;
         for (user, outcome) in made.iter().zip(outcomes) {
             match outcome {
-                RowOutcome::Created => {
-                    self.report.created += 1;
+                RowOutcome::Created | RowOutcome::Replaced => {
+                    match outcome {
+                        RowOutcome::Created => self.report.created += 1,
+                        _ => self.report.replaced += 1,
+                    }
                     if user.password.is_none() && user.keys.keys.is_empty() {
                         self.report.without_password(&self.bar, &user.jid);
                     }
+                    if outcome == RowOutcome::Replaced && !user.disabled {
+                        self.target.run::<UserEnable>(user_enable::Arguments { jid: user.jid.to_string() })?;
+                    }
                 }
-                RowOutcome::Exists | RowOutcome::Replaced => self.report.exists(&self.bar, &user.jid),
+                RowOutcome::Exists => self.report.exists(&self.bar, &user.jid),
                 RowOutcome::NotServed | RowOutcome::Invalid => {
                     self.report.failed(&self.bar, user.jid.as_str(), "the server refused it");
                 }
@@ -218,7 +253,8 @@ impl Import {
         let parts = std::mem::take(&mut self.parts);
         self.bytes = 0;
         let shown: Vec<(String, String)> = parts.iter().map(|part| (part.jid.clone(), name_of(part))).collect();
-        let answer = self.target.run::<AccountImport>(account_import::Arguments { parts })?;
+        let arguments = account_import::Arguments { parts, replace: self.replace };
+        let answer = self.target.run::<AccountImport>(arguments)?;
         let outcomes: Vec<PartOutcome> =
             serde_json::from_value(answer["outcomes"].clone()).map_err(|error| unreadable(&error))?;
         for ((jid, name), outcome) in shown.iter().zip(outcomes) {
@@ -262,6 +298,7 @@ fn with_keys(user: User, policy: &ScramPolicy) -> Result<(User, Credentials), (B
 #[derive(Default)]
 struct Report {
     created: u64,
+    replaced: u64,
     existing: Lines,
     without_password: Lines,
     left_out: Lines,
@@ -304,9 +341,13 @@ impl Report {
     }
 
     fn finish(self, global: &Global, seconds: f64) -> Result<(), Failure> {
-        let Self { created, existing, without_password, left_out, failed } = self;
+        let Self { created, replaced, existing, without_password, left_out, failed } = self;
+        if existing.count > 0 {
+            eprintln!("to replace accounts that exist, with all that they have: magpie import --replace FILE");
+        }
         let document = json!({
             "created": created,
+            "replaced": replaced,
             "existing": { "count": existing.count, "first": existing.lines },
             "without_password": { "count": without_password.count, "first": without_password.lines },
             "left_out": { "count": left_out.count, "first": left_out.lines },
@@ -315,7 +356,10 @@ impl Report {
         });
         let text = || {
             let (made, skipped) = (counted(created, "account"), counted(existing.count, "existing one"));
-            format!("Added {made} in {seconds:.1} s, skipped {skipped}, left out {} of their data.\n", left_out.count)
+            format!(
+                "Added {made} in {seconds:.1} s, replaced {replaced}, skipped {skipped}, left out {} of their data.\n",
+                left_out.count
+            )
         };
         output::print(global, &document, text)?;
         match failed.count {

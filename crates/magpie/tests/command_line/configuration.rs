@@ -126,6 +126,30 @@ fn a_certificate_that_does_not_fit_its_key_is_found_by_the_check() {
 }
 
 #[test]
+fn sources_of_terms_that_cannot_be_are_found_by_the_check_and_by_who_serves_them() {
+    let folder = Folder::new();
+    let source = |rest: &str| format!("[[terms.source]]\nname = \"a\"\n{rest}\n");
+    let file = [
+        source("kind = \"redis\"\nurl = \"http://x\"\nquery = \"GET $1\""),
+        source("kind = \"postgresql\"\nurl = \"nonsense\"\nquery = \"SELECT $1\""),
+        "[[terms.function]]\nmodule = \"m\"\nfunction = \"*\"\nurl = \"ftp://x\"\n".to_owned(),
+    ];
+    folder.write("magpie.toml", file.concat());
+    for arguments in [&["config", "check"][..], &["serve"], &["terms", "--listen", "127.0.0.1:0"]] {
+        let done = folder.run(arguments).code(1);
+        for (key, place) in [
+            ("terms.source[0]: ", "magpie.toml:1:1"),
+            ("terms.source[1]: there are two sources named \"a\"", "magpie.toml:6:1"),
+            ("terms.source[1]: ", "magpie.toml:6:1"),
+            ("terms.function[0]: ", "magpie.toml:11:1"),
+        ] {
+            assert!(done.stderr.contains(key) && done.stderr.contains(place), "{arguments:?} {key}: {}", done.stderr);
+        }
+    }
+    folder.run(&["user", "add", "a@localhost", "--password", "x"]).code(0);
+}
+
+#[test]
 fn an_empty_data_folder_name_is_refused_and_not_taken_for_the_folder_of_the_file() {
     let folder = Folder::new();
     folder.write("magpie.toml", "data = \"\"\n");

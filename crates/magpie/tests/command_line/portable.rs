@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::folder::Folder;
+use crate::running::serve_in_the_clear;
+use crate::session::Session;
 
 /// An account with all that an account can have, as another server may write it.
 const JULIET: &str = "<?xml version='1.0' encoding='UTF-8'?>
@@ -115,7 +117,13 @@ fn one_account_is_exported_alone_and_a_large_one_piece_by_piece() {
     let exported = folder.run(&["export", "--user", "b@localhost", "--out", "-"]).code(0).stdout;
     assert!(exported.contains(&format!("<offline-messages>{messages}</offline-messages>")));
     assert!(!exported.contains("name='c'"));
-    assert!(folder.run(&["export", "--user", "d@localhost", "--out", "-"]).code(1).stderr.contains("no account"));
+    assert!(folder.run(&["export", "--user", "d@localhost", "--out", "d.xml"]).code(1).stderr.contains("no account"));
+    let nothing = folder.run(&["export", "--domain", "example.org", "--out", "d.xml"]).code(1).stderr;
+    assert!(
+        nothing.contains("example.org is not a domain of this server") && nothing.contains("served: localhost"),
+        "{nothing}"
+    );
+    assert!(!folder.path().join("d.xml").exists() && !folder.path().join("d.xml.part").exists());
 }
 
 #[test]
@@ -169,4 +177,53 @@ fn a_broken_file_is_said_with_its_place_and_what_stands_before_it_is_kept() {
     assert!(done.stderr.contains("broken.xml, byte "), "{}", done.stderr);
     assert_eq!(folder.run(&["user", "list", "localhost"]).code(0).stdout, "a@localhost\n");
     assert!(folder.run(&["import", "missing.xml"]).code(1).stderr.contains("cannot read missing.xml"));
+}
+
+/// Juliet's file, with another password, another contact and none of what the first one has.
+const OTHER: &str = "<server-data xmlns='urn:xmpp:pie:0'><host jid='localhost'><user name='juliet' password='other'>\
+    <query xmlns='jabber:iq:roster'><item jid='nurse@localhost' subscription='both'/></query></user></host></server-data>";
+
+#[test]
+fn an_account_that_exists_is_left_and_with_replace_it_becomes_what_the_file_says() {
+    let folder = Folder::new();
+    folder.write_config("");
+    folder.write("juliet.xml", JULIET);
+    folder.write("other.xml", OTHER);
+    folder.run(&["import", "juliet.xml"]).code(1);
+    let exported = |folder: &Folder| folder.run(&["export", "--user", "juliet@localhost", "--out", "-"]).code(0).stdout;
+    let before = exported(&folder);
+    let skipped = folder.run(&["import", "other.xml"]).code(0);
+    assert!(skipped.stderr.contains("juliet@localhost exists already; skipped"), "{}", skipped.stderr);
+    assert!(skipped.stderr.contains("magpie import --replace"), "{}", skipped.stderr);
+    assert_eq!(exported(&folder), before);
+
+    // What is cut off, or cannot be, erases nothing.
+    folder.write("cut.xml", OTHER.split("</user>").next().unwrap());
+    folder.write("empty.xml", OTHER.replace("'other'", "''"));
+    folder.run(&["import", "--replace", "cut.xml"]).code(1);
+    let refused = folder.run(&["import", "--replace", "empty.xml", "--json"]).code(1).json();
+    assert_eq!((&refused["replaced"], &refused["failed"]["count"]), (&json!(0), &json!(1)), "{refused}");
+    assert_eq!(exported(&folder), before);
+
+    // On a folder, and through a running server, on which the account has a session.
+    folder.run(&["user", "retention", "juliet@localhost", "--days", "7"]).code(0);
+    let report = folder.run(&["import", "--replace", "other.xml", "--json"]).code(0).json();
+    assert_eq!((&report["created"], &report["replaced"]), (&json!(0), &json!(1)), "{report}");
+    let after = exported(&folder);
+    assert!(after.contains("nurse@localhost"), "{after}");
+    for gone in ["romeo", "Capulet", "tybalt", "fair saint", "bookmarks", "magpie:account"] {
+        assert!(!after.contains(gone), "{gone}: {after}");
+    }
+    let (_server, address) = serve_in_the_clear(&folder);
+    let mut session = Session::open(&address);
+    assert!(session.log_in("AGp1bGlldABvdGhlcg=="), "PLAIN with the file's password");
+    folder.write("back.xml", &before);
+    let report = folder.run(&["import", "--replace", "back.xml", "--json"]).code(0).json();
+    assert_eq!(report["replaced"], 1, "{report}");
+    session.wait_for("</stream:stream>");
+    assert_eq!(exported(&folder), before);
+    assert!(Session::open(&address).log_in("AGp1bGlldABSMG0zMA=="), "it can be used again");
+    let left = folder.run(&["export", "--out", "all.xml", "--json"]).code(0);
+    assert_eq!(left.json()["left_out"]["for how long the archive is kept"], 1, "the operator's setting stays");
+    assert!(left.stderr.contains("not in the file"), "{}", left.stderr);
 }

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::folder::{Folder, Running};
 
 /// `{user, 42}`
@@ -48,8 +50,9 @@ fn sources_are_configured_in_the_file_with_paths_from_its_folder() {
     drop(server);
     folder.write("etc/magpie.toml", config.replace("path = \"data\"", "path = \"\""));
     let done = folder.run(&["terms", "--listen", "127.0.0.1:0", "--config", "etc/magpie.toml", "--json"]).code(1);
-    let message = done.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("terms.source[0]") && message.contains("needs `path`"), "{message}");
+    let problem = &done.json()["error"]["problems"][0];
+    assert_eq!((&problem["key"], &problem["line"]), (&json!("terms.source[0]"), &json!(1)), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("needs `path`"), "{problem}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub const REQUEST: &str = "http://jabber.org/protocol/muc#request";
 pub const REGISTER: &str = "http://jabber.org/protocol/muc#register";
 /// The node of service discovery under which a room tells a user's reserved nickname (§7.12).
 pub const RESERVED_NICK_NODE: &str = "x-roomuser-item";
-/// The node of service discovery under which a room tells what it passes on (§14.1.1).
+/// The node of service discovery under which a room tells what it passes on (§18.1.1).
 pub const TRAFFIC_NODE: &str = "http://jabber.org/protocol/muc#traffic";
 /// The feature of a service, or a room, that passes messages on with the ids that they were sent with (§7.4).
 pub const STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
@@ -65,7 +65,7 @@ words! {
     }
 }
 
-/// §12 and §15.6.2: what a status code says.
+/// §12 and §16.6.2: what a status code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Status {

@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 
 use magpie_proto::jid::BareJid;
-use magpie_store::{Batch, Store, StoreError, Value};
+use magpie_proto::sasl::Credentials;
+use magpie_store::{Batch, Map, Store, StoreError, Value};
 use parking_lot::RwLock;
 use tokio::sync::OnceCell;
 
-use super::{AccountError, Accounts, Proof, host_prefix, owner};
+use super::{ATTEMPTS_MAX, AccountError, Accounts, Proof, StoredCredentials, host_prefix, owner};
 use crate::server::now;
 
 /// Of the rows in the store.
@@ -91,6 +92,36 @@ impl Accounts {
         .await?;
         known.write().insert(owner);
         Ok(())
+    }
+
+    /// Erases what a disabled account has, but for its credentials and what is named, by shape.
+    pub async fn empty(
+        &self,
+        account: &BareJid,
+        kept_values: &[&'static str],
+        kept_maps: &[&'static str],
+    ) -> Result<(), AccountError> {
+        let (store, owner) = (&self.inner.store, owner(account));
+        let mut values: Vec<(Value<Vec<u8>>, Vec<u8>)> = Vec::new();
+        for shape in kept_values.iter().map(|name| store.value::<Vec<u8>>(name)) {
+            values.extend(shape.get(&owner).await?.map(|kept| (shape, kept)));
+        }
+        let mut entries: Vec<(Map<Vec<u8>>, String, Vec<u8>)> = Vec::new();
+        for name in kept_maps {
+            let shape = store.map::<Vec<u8>>(name);
+            entries.extend(shape.list(&owner).await?.into_iter().map(|(key, kept)| (store.map(name), key, kept)));
+        }
+        let since = now().as_secs().to_string();
+        let empty = |credentials: &Credentials, batch: &mut Batch| {
+            batch.erase(&owner);
+            self.inner.credentials.put(batch, &owner, &StoredCredentials(credentials.clone()));
+            self.inner.disabled.rows.put(batch, &owner, &since);
+            values.iter().for_each(|(shape, kept)| shape.put(batch, &owner, kept));
+            entries.iter().for_each(|(shape, key, kept)| shape.put(batch, &owner, key, kept));
+            true
+        };
+        let commit = |batch| self.commit([account].into_iter(), batch);
+        self.change_by(account, ATTEMPTS_MAX, empty, commit).await.map(drop)
     }
 
     /// Puts it into the batch that an account is disabled which is not there yet. Once it is committed, tell

@@ -1,12 +1,14 @@
 //! `account_export`: accounts with their data in the form of XEP-0227, piece by piece.
 
+use std::collections::BTreeMap;
+
 use magpie_proto::Element;
 use magpie_proto::jid::{BareJid, parse_domain};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Context, Operation, OperationError};
-use crate::portable::{NS, PARTS};
+use crate::portable::{NS, PARTS, left_behind};
 
 /// Bytes of XML after which a piece ends; one with a large element is longer.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -61,7 +63,7 @@ impl Operation for AccountExport {
         let host = parse_domain(&arguments.host)
             .map_err(|_| OperationError::invalid(format!("\"{}\" is no domain", arguments.host)))?;
         let mut position = arguments.after;
-        let (mut xml, mut accounts) = (Vec::new(), 0);
+        let mut made = Made::default();
         loop {
             let (account, within) = match position.take() {
                 Some(Position { username, within: Some(within) }) => {
@@ -71,29 +73,44 @@ impl Operation for AccountExport {
                 last => {
                     let next =
                         next(context, &host, arguments.username.as_deref(), last.map(|last| last.username)).await?;
-                    let Some(account) = next else { return Ok(piece(xml, accounts, None)) };
+                    let Some(account) = next else { return Ok(made.piece(None)) };
                     let name = Element::new("user", NS).with_attr("name", account.local().unwrap_or_default());
-                    open(&name, NS, &mut xml);
+                    open(&name, NS, &mut made.xml);
+                    for what in left_behind(context.accounts.store(), &account).await? {
+                        *made.left_out.entry(what).or_default() += 1;
+                    }
                     (account, Within::default())
                 }
             };
             let username = account.local().unwrap_or_default().to_owned();
-            if let Some(within) = write(context, &account, within, &mut xml).await? {
-                return Ok(piece(xml, accounts, Some(Position { username, within: Some(within) })));
+            if let Some(within) = write(context, &account, within, &mut made.xml).await? {
+                return Ok(made.piece(Some(Position { username, within: Some(within) })));
             }
-            xml.extend_from_slice(b"</user>\n");
-            accounts += 1;
+            made.xml.extend_from_slice(b"</user>\n");
+            made.accounts += 1;
             let done = Position { username, within: None };
-            if xml.len() >= PIECE_BYTES {
-                return Ok(piece(xml, accounts, Some(done)));
+            if made.xml.len() >= PIECE_BYTES {
+                return Ok(made.piece(Some(done)));
             }
             position = Some(done);
         }
     }
 }
 
-fn piece(xml: Vec<u8>, accounts: u64, next: Option<Position>) -> Value {
-    json!({ "xml": String::from_utf8_lossy(&xml), "accounts": accounts, "next": next })
+/// A piece in the making.
+#[derive(Default)]
+struct Made {
+    xml: Vec<u8>,
+    accounts: u64,
+    /// What has no place in the file, and how many accounts that begin in this piece have it.
+    left_out: BTreeMap<&'static str, u64>,
+}
+
+impl Made {
+    fn piece(self, next: Option<Position>) -> Value {
+        let xml = String::from_utf8_lossy(&self.xml);
+        json!({ "xml": xml, "accounts": self.accounts, "left_out": self.left_out, "next": next })
+    }
 }
 
 /// The account that comes next.

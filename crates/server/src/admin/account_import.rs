@@ -1,15 +1,19 @@
 //! `account_import`: the data of accounts that are not there yet, element by element as XEP-0227 has them.
 //!
 //! An account is there once it has credentials, which `user_import_batch` gives it when its data are there. So an import
-//! that was cut off leaves no half of an account behind: the next one begins it anew.
+//! that was cut off leaves no half of an account behind: the next one begins it anew. An account that is replaced is disabled until
+//! its data are there, so that nobody uses half of it.
+
+use std::collections::HashSet;
 
 use magpie_proto::xeps::mam;
-use magpie_proto::{Element, ns};
+use magpie_proto::{BareJid, Element, ns};
 use magpie_store::Batch;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::info;
 
-use super::{Context, Operation, OperationError};
+use super::{Context, ErrorKind, Operation, OperationError};
 use crate::accounts::{StoredCredentials, owner};
 use crate::portable;
 
@@ -25,6 +29,9 @@ pub struct AccountImport;
 pub struct Arguments {
     /// At most 10000.
     pub parts: Vec<Part>,
+    /// Whether accounts that exist are emptied at their beginning, and disabled until they are enabled again.
+    #[serde(default)]
+    pub replace: bool,
 }
 
 /// Something of an account.
@@ -63,7 +70,7 @@ impl Operation for AccountImport {
         }
         let store = context.accounts.store();
         let mut batch = Batch::new();
-        let (mut disabled, mut preferring) = (Vec::new(), Vec::new());
+        let (mut disabled, mut preferring, mut replaced) = (Vec::new(), Vec::new(), HashSet::new());
         let mut outcomes = Vec::with_capacity(arguments.parts.len());
         for part in &arguments.parts {
             let account = context.served_account(&part.jid).ok();
@@ -72,8 +79,16 @@ impl Operation for AccountImport {
                 continue;
             };
             if context.accounts.exists(&account).await? {
-                outcomes.push(PartOutcome::Refused);
-                continue;
+                if arguments.replace && part.xml.is_none() {
+                    empty(context, &account).await?;
+                    outcomes.push(PartOutcome::Kept(Vec::new()));
+                    continue;
+                }
+                if !(arguments.replace && context.accounts.is_disabled(&account).await?) {
+                    outcomes.push(PartOutcome::Refused);
+                    continue;
+                }
+                replaced.insert(account.clone());
             }
             let Some(xml) = &part.xml else {
                 // Somebody may just be making the account.
@@ -103,8 +118,29 @@ impl Operation for AccountImport {
         store.commit(batch).await?;
         if let Some(sessions) = &context.sessions {
             preferring.iter().for_each(|account| sessions.on_account_imported(account));
+            // Who asked meanwhile may have made others remember half of it.
+            replaced.iter().for_each(|account| sessions.on_account_replaced(account));
         }
         disabled.iter().for_each(|account| context.accounts.was_disabled(account));
         Ok(json!({ "outcomes": outcomes }))
     }
 }
+
+/// Ends the sessions of an account and erases its data. What is not its own stays: what it is to rooms, how long the operator wants its
+/// archive to be kept.
+async fn empty(context: &Context, account: &BareJid) -> Result<(), OperationError> {
+    let refuse = |error| OperationError::of_account(error, account);
+    context.accounts.disable(account).await.map_err(refuse)?;
+    if let Some(sessions) = context.sessions.clone()
+        && !sessions.end_all(account.clone()).await
+    {
+        let why = format!("the sessions of {account} do not end; it is disabled now");
+        return Err(OperationError::new(ErrorKind::Failed, why).help("try again"));
+    }
+    context.accounts.empty(account, KEPT_VALUES, KEPT_MAPS).await.map_err(refuse)?;
+    info!(%account, "account emptied, to be replaced");
+    Ok(())
+}
+
+const KEPT_VALUES: &[&str] = &["archive-days"];
+const KEPT_MAPS: &[&str] = &["rooms-affiliated", "rooms-of"];

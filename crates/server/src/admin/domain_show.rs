@@ -65,6 +65,7 @@ impl Operation for DomainShow {
             "active": active,
             "idle": online.len() - active,
             "sessions": sessions.len(),
+            "detached": sessions.iter().filter(|session| session.detached).count(),
         }))
     }
 }

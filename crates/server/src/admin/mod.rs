@@ -224,6 +224,9 @@ pub struct Context {
 /// A removal under way.
 pub type Removing = Pin<Box<dyn Future<Output = Result<(), AccountError>> + Send>>;
 
+/// Whether all sessions of an account have ended.
+pub type Ending = Pin<Box<dyn Future<Output = bool> + Send>>;
+
 /// The sessions of a running server.
 pub trait Sessions: Send + Sync {
     /// Removes an account as its own user would: its contacts are told. `None`: nobody needs to be told, and it can be
@@ -231,10 +234,14 @@ pub trait Sessions: Send + Sync {
     fn remove_account(self: Arc<Self>, _account: BareJid) -> Option<Removing> {
         None
     }
+    /// Ends the sessions of an account that is disabled and will be emptied, and forgets what is known of it.
+    fn end_all(self: Arc<Self>, account: BareJid) -> Ending;
     /// The account is no more: its sessions must end, and none of them may be resumed.
     fn on_account_removed(&self, account: &BareJid);
     /// Data of an account came by an import.
     fn on_account_imported(&self, account: &BareJid);
+    /// Some of the data of an account that is replaced is there.
+    fn on_account_replaced(&self, account: &BareJid);
     /// The account may not be used for now: its sessions must end, and none of them may be resumed.
     fn on_account_disabled(&self, account: &BareJid);
     /// The message of the day of a domain is another, or there is none any more.

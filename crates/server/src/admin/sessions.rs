@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid, StreamCondition, StreamError, ns};
 
-use super::{Removing, SessionLine, Sessions};
+use super::{Ending, Removing, SessionLine, Sessions};
 use crate::config::ListenKind;
 use crate::mailbox::Mail;
 use crate::modules::bind2;
@@ -17,9 +18,31 @@ use crate::news;
 use crate::registry::SessionHandle;
 use crate::server::{Server, random_text};
 
+/// Sessions that take longer to end are stuck.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often is looked whether they have ended.
+const LOOKED_EVERY: Duration = Duration::from_millis(10);
+
 impl Sessions for Server {
     fn remove_account(self: Arc<Self>, account: BareJid) -> Option<Removing> {
         Some(Box::pin(async move { self.modules.register.remove(&self, &account).await }))
+    }
+
+    fn end_all(self: Arc<Self>, account: BareJid) -> Ending {
+        Box::pin(async move {
+            news::account_emptied(&self, &account);
+            let deadline = tokio::time::Instant::now() + ENDED_WITHIN;
+            while !self.registry().sessions(&account).is_empty() {
+                if tokio::time::Instant::now() > deadline {
+                    return false;
+                }
+                tokio::time::sleep(LOOKED_EVERY).await;
+            }
+            // What the last of them had put by.
+            news::account_emptied(&self, &account);
+            true
+        })
     }
 
     fn on_account_removed(&self, account: &BareJid) {
@@ -28,6 +51,10 @@ impl Sessions for Server {
 
     fn on_account_imported(&self, account: &BareJid) {
         self.modules.archive_preferences.look_again(account);
+    }
+
+    fn on_account_replaced(&self, account: &BareJid) {
+        news::account_replaced(self, account);
     }
 
     fn on_account_disabled(&self, account: &BareJid) {

@@ -33,7 +33,14 @@ impl Sessions for Noted {
     fn on_account_removed(&self, account: &BareJid) {
         self.0.lock().push(format!("removed {account}"));
     }
+    fn end_all(self: Arc<Self>, account: BareJid) -> Ending {
+        self.0.lock().push(format!("ended all of {account}"));
+        Box::pin(std::future::ready(true))
+    }
     fn on_account_imported(&self, _: &BareJid) {}
+    fn on_account_replaced(&self, account: &BareJid) {
+        self.0.lock().push(format!("replaced {account}"));
+    }
 
     fn on_account_disabled(&self, account: &BareJid) {
         self.0.lock().push(format!("disabled {account}"));
@@ -58,7 +65,10 @@ impl Sessions for Noted {
             ["b@example.org/2", "a@example.org/1", "c@example.net/3"].map(|jid| FullJid::parse(jid).unwrap());
         let wanted = sessions.into_iter().filter(|jid| account.is_none_or(|account| jid.to_bare() == *account));
         wanted
-            .map(|jid| SessionLine { away: jid.resource() == "2", jid, available: true, priority: 0, detached: false })
+            .map(|jid| {
+                let is_second = jid.resource() == "2";
+                SessionLine { away: is_second, jid, available: true, priority: 0, detached: is_second }
+            })
             .collect()
     }
     fn end(&self, jid: &Jid) -> usize {
@@ -268,6 +278,7 @@ async fn sessions_are_listed_in_order_and_ended_and_told() {
     assert_eq!(idle["accounts"], json!(["b@example.org"]));
     let counts = run(&context, "domain_show", json!({})).await.unwrap();
     assert_eq!((&counts["online"], &counts["active"], &counts["idle"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!((&counts["sessions"], &counts["detached"]), (&json!(2), &json!(1)));
     let one = run(&context, "session_list", json!({ "jid": "c@example.net" })).await.unwrap();
     assert_eq!(one["sessions"].as_array().unwrap().len(), 1);
     run(&context, "session_end", json!({ "jid": "a@example.org/1" })).await.unwrap();
@@ -435,4 +446,45 @@ async fn a_request_without_end_is_cut_off() {
     })
     .await;
     assert!(answer.contains("longer than 8388608 bytes"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_account_that_is_replaced_cannot_be_used_until_it_is_whole_and_keeps_what_is_not_its_own() {
+    let noted = Arc::new(Noted::default());
+    let context = running(&noted);
+    let juliet = BareJid::parse("juliet@example.org").unwrap();
+    context.accounts.create(&juliet, "x").await.unwrap();
+    let owner = crate::accounts::owner(&juliet);
+    let store = context.accounts.store().clone();
+    let private = store.map::<String>("private");
+    let rooms = store.map::<String>("rooms-affiliated");
+    let days = store.value::<String>("archive-days");
+    let mut batch = magpie_store::Batch::new();
+    private.put(&mut batch, &owner, "{a}b", &"<b xmlns='a'/>".to_owned());
+    rooms.put(&mut batch, &owner, "room@rooms.example.org", &String::new());
+    days.put(&mut batch, &owner, &"7".to_owned());
+    store.commit(batch).await.unwrap();
+    let part = |xml: Option<&str>| Part { jid: juliet.to_string(), xml: xml.map(str::to_owned) };
+    let import = async |parts: Vec<Part>, replace| {
+        let done = AccountImport::run(&context, account_import::Arguments { parts, replace }).await.unwrap();
+        serde_json::from_value::<Vec<PartOutcome>>(done["outcomes"].clone()).unwrap()
+    };
+    let card = "<vCard xmlns='vcard-temp'><FN>J</FN></vCard>";
+    let refused = [PartOutcome::Refused, PartOutcome::Refused];
+    assert_eq!(import(vec![part(None), part(Some(card))], false).await, refused);
+    assert_eq!(import(vec![part(Some(card))], true).await, refused[1..], "it has not begun");
+    assert_eq!(private.count(&owner, "", None).await.unwrap(), 1);
+
+    let kept = [PartOutcome::Kept(Vec::new()), PartOutcome::Kept(Vec::new())];
+    assert_eq!(import(vec![part(None), part(Some(card))], true).await, kept);
+    assert_eq!(*noted.0.lock(), ["ended all of juliet@example.org", "replaced juliet@example.org"]);
+    assert!(context.accounts.exists(&juliet).await.unwrap(), "or what its sessions leave would be erased with the new");
+    assert!(context.accounts.is_disabled(&juliet).await.unwrap());
+    assert_eq!(private.count(&owner, "", None).await.unwrap(), 0);
+    assert_eq!(rooms.count(&owner, "", None).await.unwrap(), 1);
+    assert_eq!(days.get(&owner).await.unwrap().as_deref(), Some("7"));
+    assert!(store.value::<Vec<u8>>("vcard").get(&owner).await.unwrap().is_some());
+    // Of one that was cut off nothing is left when it begins anew.
+    assert_eq!(import(vec![part(None)], true).await, kept[1..]);
+    assert!(store.value::<Vec<u8>>("vcard").get(&owner).await.unwrap().is_none());
 }

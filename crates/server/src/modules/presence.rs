@@ -416,7 +416,7 @@ impl Presence {
 
     fn deliver(&self, server: &Server, stanza: &Stanza, from: &FullJid, to: &Jid) {
         if server.service_at(to.domain()) == Some(Service::Muc) {
-            return server.modules.muc.session_left(from, to, stanza);
+            return server.modules.muc.session_left(server, from, to, stanza);
         }
         Outgoing::new(server, stanza, from.clone().into()).deliver_to(to);
     }

@@ -77,7 +77,7 @@ impl Private {
             let mut stored = stored.and_then(|xml| Element::parse(xml.as_bytes(), ns::CLIENT).ok());
             if stored.is_none() && element.is("storage", BOOKMARKS) {
                 // They may have come by nodes alone, from another server.
-                stored = request.server.modules.pubsub.bookmarks_of(account).await;
+                stored = request.server.modules.pubsub.bookmarks_of(account).await?;
             }
             // What was never stored comes back as it was asked for.
             found.push(stored.unwrap_or_else(|| Element::new(element.name(), element.ns())));
@@ -111,12 +111,16 @@ impl Private {
             let text = format!("an account may store {ELEMENTS_MAX} elements with {all_max} bytes together");
             return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text));
         }
-        self.store.commit(batch).await.map_err(refusal)?;
-        if let Some(bookmarks) = wanted.iter().find(|element| element.is("storage", BOOKMARKS)) {
-            request.answer(None);
-            // Who keeps them at a node finds them there (XEP-0411 §3).
-            let server = &request.server;
-            server.modules.pubsub.bookmarks_stored(server, &request.session()?.account, bookmarks).await;
+        // Of several the last one is what is stored.
+        match wanted.iter().rfind(|element| element.is("storage", BOOKMARKS)) {
+            None => self.store.commit(batch).await.map_err(refusal)?,
+            Some(bookmarks) => {
+                // Who keeps them at a node finds them there as soon as it is answered (XEP-0411 §3).
+                let (server, account) = (&request.server, &request.session()?.account);
+                let kept = server.modules.pubsub.store_bookmarks(server, account, bookmarks, batch).await?;
+                request.answer(None);
+                kept.tell(server).await;
+            }
         }
         Ok(None)
     }
@@ -127,14 +131,14 @@ impl Private {
         Ok(stored.and_then(|xml| Element::parse(xml.as_bytes(), ns::CLIENT).ok()))
     }
 
-    /// Stores bookmarks that came another way.
-    pub async fn store_bookmarks(&self, account: &BareJid, storage: &Element) {
-        let mut batch = Batch::new();
+    /// Stores bookmarks that came another way, with what else is in the batch; no more of them than a client may store.
+    pub fn put_bookmarks(&self, batch: &mut Batch, account: &BareJid, storage: &Element) {
         let xml = storage.to_xml(ns::CLIENT);
-        self.elements.put(&mut batch, &accounts::owner(account), &key("storage", BOOKMARKS), &xml);
-        if let Err(error) = self.store.commit(batch).await {
-            tracing::warn!(%error, %account, "bookmarks were not converted");
+        if xml.len() > self.deps.config.load().limits.stored_bytes_max {
+            tracing::debug!(%account, bytes = xml.len(), "bookmarks are too large for private storage");
+            return;
         }
+        self.elements.put(batch, &accounts::owner(account), &key("storage", BOOKMARKS), &xml);
     }
 
     /// Somebody else's (§2.3).

@@ -11,7 +11,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Batch, Record, Rows, Store, StoreError, Value, Wanted};
+use magpie_store::{Batch, Record, Rows, Store, StoreError, Ticket, Value, Wanted};
 
 use super::{About, Module};
 use crate::accounts;
@@ -53,8 +53,23 @@ impl Vcard {
         self.element
     }
 
+    /// The element.
+    pub fn element(&self) -> &Element {
+        &self.element
+    }
+
+    /// The hash of its picture; empty where there is none.
+    pub fn photo(&self) -> &str {
+        &self.photo
+    }
+
+    /// Its picture.
+    pub fn picture(&self) -> Option<Picture> {
+        picture(&self.element)
+    }
+
     /// The same with this picture.
-    fn with_picture(self, picture: Option<&Picture>) -> Self {
+    pub fn with_picture(self, picture: Option<&Picture>) -> Self {
         let others = self.element.children().filter(|child| !child.is("PHOTO", NS)).cloned();
         let photo = picture.map(|picture| {
             let field = |name, text: &str| Element::new(name, NS).with_text(text);
@@ -62,6 +77,12 @@ impl Vcard {
         });
         Self::new(Element::new("vCard", NS).with_all(others).with_all(photo))
     }
+}
+
+/// Which picture presence showed before a change, and which one it shows from now on.
+pub struct Shown {
+    before: Option<Arc<str>>,
+    photo: Arc<str>,
 }
 
 /// A picture of somebody.
@@ -235,68 +256,40 @@ impl VcardTemp {
         Ok(Some(vcard))
     }
 
+    /// Those who know the newer form, or the nodes of the picture, find it there as soon as it is answered (XEP-0292, XEP-0398).
     async fn set(self: Arc<Self>, request: Request) -> Reply {
         let (server, account) = (&request.server, &request.session()?.account);
-        let payload = request.payload();
-        self.replace(server, account, payload.clone(), || request.answer(None)).await?;
-        // Who knows the newer form finds it there (XEP-0292).
-        server.modules.pubsub.vcard_stored(server, account, &payload).await;
+        let vcard = request.payload();
+        check_size(&vcard, self.deps.config.load().limits.stored_bytes_max)?;
+        let kept = server.modules.pubsub.store_vcard(server, account, Vcard::new(vcard)).await?;
+        // The answer first: the client then knows its own new picture in the presence that follows.
+        request.answer(None);
+        kept.tell(server).await;
         Ok(None)
     }
 
-    /// Stores a vCard in place of the account's; another picture is published. `answer` is called when it is stored.
-    pub async fn replace(
-        &self,
-        server: &Arc<Server>,
-        account: &BareJid,
-        vcard: Element,
-        answer: impl FnOnce(),
-    ) -> Result<(), StanzaError> {
-        check_size(&vcard, self.deps.config.load().limits.stored_bytes_max)?;
-        let picture = picture(&vcard);
-        if self.store(server, account, &Vcard::new(vcard), answer).await? {
-            server.modules.pubsub.publish_avatar(server, account, picture.as_ref()).await;
-        }
-        Ok(())
+    /// The vCard of an account, with what the server knows of it.
+    pub async fn stored(&self, account: &BareJid) -> Result<Option<Vcard>, StanzaError> {
+        self.vcards.get(&accounts::owner(account)).await.map_err(refusal)
     }
 
-    /// Puts a picture into the account's vCard, or takes it out.
-    pub async fn set_picture(&self, server: &Arc<Server>, account: &BareJid, picture: Option<&Picture>) {
-        let known = self.vcards.get(&accounts::owner(account)).await.ok().flatten();
-        if picture.is_none() && known.as_ref().is_none_or(|vcard| vcard.photo.is_empty()) {
-            return;
-        }
-        let vcard = known.unwrap_or_else(|| Vcard::new(Element::new("vCard", NS))).with_picture(picture);
-        if let Err(error) = self.store(server, account, &vcard, || ()).await {
-            tracing::warn!(%error, %account, "a picture was not put into the vCard");
-        }
-    }
-
-    /// Stores a vCard: whether it has another picture than before. `answer` is called when it is stored, before anybody hears of it.
-    async fn store(
-        &self,
-        server: &Arc<Server>,
-        account: &BareJid,
-        vcard: &Vcard,
-        answer: impl FnOnce(),
-    ) -> Result<bool, StanzaError> {
+    /// Stores a vCard together with what else is in the batch; gives what becomes of the account's presence when that is done.
+    pub fn commit(&self, account: &BareJid, vcard: &Vcard, mut batch: Batch) -> (Ticket, Shown) {
         let photo: Arc<str> = vcard.photo.as_str().into();
-        let mut batch = Batch::new();
         self.vcards.put(&mut batch, &accounts::owner(account), vcard);
         // Under the account's lock, so that of two changes the later one is the last in the store and here.
-        let (ticket, before) = self.registry.with(account, |entry| {
+        self.registry.with(account, |entry| {
             let before = entry.and_then(|entry| entry.photo.replace(Arc::clone(&photo)));
-            (self.store.commit(batch), before)
-        });
-        ticket.await.map_err(refusal)?;
-        // The answer first: the client then knows its own new picture in the presence that follows.
-        answer();
-        let changed = before.as_deref().unwrap_or_default() != &*photo;
-        if before.as_deref() != Some(&*photo) {
-            let change = |presence: &Stanza| replaced(presence, before.as_deref(), &photo);
+            (self.store.commit(batch), Shown { before, photo })
+        })
+    }
+
+    /// Contacts see the picture that the account has now.
+    pub async fn show(&self, server: &Arc<Server>, account: &BareJid, Shown { before, photo }: &Shown) {
+        if before.as_deref() != Some(&**photo) {
+            let change = |presence: &Stanza| replaced(presence, before.as_deref(), photo);
             server.modules.presence.show_again(server, account, change).await;
         }
-        Ok(changed)
     }
 
     /// Somebody else's (§3.2).

@@ -11,9 +11,9 @@ use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError};
 use magpie_store::{Store, StoreError};
 
 use super::{Exporting, Import, Importing, Part, Piece};
-use crate::modules::pubsub::Place;
 use crate::modules::pubsub::node::Node;
 use crate::modules::pubsub::storage::{Item, Part as Items, Storage};
+use crate::modules::pubsub::{Place, options};
 
 /// Nodes read at a time.
 const NODES: usize = 16;
@@ -74,7 +74,12 @@ impl Part for Configurations {
                     continue;
                 }
                 let mut change = storage.change(&place);
-                let put = match change.put_node(name, &node, is_new).await {
+                let room = if is_new { change.room_for_node().await } else { Ok(()) };
+                let put = match room {
+                    Ok(()) => change.put_node(name, &node).await,
+                    refused => refused,
+                };
+                let put = match put {
                     Ok(()) => change.commit().await,
                     refused => refused,
                 };
@@ -98,7 +103,10 @@ fn configuration(account: &BareJid, name: &str, node: &Node) -> Vec<Element> {
     let subscriptions: Vec<Element> = node
         .subscriptions()
         .map(|(jid, state)| {
-            Element::new("subscription", NS_OWNER).with_attr("jid", jid).with_attr("subscription", state.name())
+            let options = options::exported(node.delivers_to(jid));
+            let options = options.map(|form| Element::new("options", NS_OWNER).with(form));
+            let element = Element::new("subscription", NS_OWNER).with_attr("jid", jid);
+            element.with_attr("subscription", state.name()).with_all(options)
         })
         .collect();
     for (element, entities) in [("affiliations", affiliations), ("subscriptions", subscriptions)] {
@@ -135,12 +143,23 @@ fn entities(node: &mut Node, element: &Element, name: &str, wrong: &mut Vec<Stri
     for child in element.children() {
         let jid = child.attr("jid").and_then(|jid| Jid::parse(jid).ok());
         let affiliation = child.attr("affiliation").and_then(Affiliation::parse);
-        let subscription = child.attr("subscription").and_then(SubscriptionState::parse);
+        // Prosody 0.12 names the attribute after its value.
+        let subscription = child.attr("subscription").or_else(|| child.attr("subscribed"));
+        let subscription = subscription.and_then(SubscriptionState::parse);
         let set = match (jid, affiliation, subscription) {
             (Some(jid), Some(affiliation), _) if child.name() == "affiliation" => {
                 node.set_affiliation(&jid.to_bare(), affiliation).is_ok()
             }
-            (Some(jid), _, Some(state)) if child.name() == "subscription" => node.set_subscription(&jid, state).is_ok(),
+            (Some(jid), _, Some(state)) if child.name() == "subscription" => {
+                let set = node.set_subscription(&jid, state).is_ok();
+                // Where the options of a subscription stand the document does not say; Prosody has them here.
+                if let Some(options) = child.children().find(|child| child.name() == "options") {
+                    let (deliver, others) = options::imported(options);
+                    node.deliver_to(&jid, deliver.unwrap_or(true));
+                    wrong.extend(others.iter().map(|var| format!("{var} of {jid} at the node \"{name}\"")));
+                }
+                set
+            }
             _ => false,
         };
         if !set {

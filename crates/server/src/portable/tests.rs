@@ -205,7 +205,11 @@ const NODES: &str = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'>\
     <field var='pubsub#access_model'><value>whitelist</value></field><field var='pubsub#max_items'><value>max</value></field>\
     <field var='pubsub#of_another_server'><value>1</value></field><field var='pubsub#notification_type' type='list-single'/>\
     </x></configure><affiliations node='urn:xmpp:bookmarks:1'><affiliation jid='mercutio@example.net' affiliation='member'/></affiliations>\
-    <subscriptions node='urn:xmpp:bookmarks:1'><subscription jid='mercutio@example.net' subscription='subscribed' subid='1'/></subscriptions>\
+    <subscriptions node='urn:xmpp:bookmarks:1'><subscription jid='mercutio@example.net' subscription='subscribed' subid='1'>\
+    <options><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
+    <value>http://jabber.org/protocol/pubsub#subscribe_options</value></field>\
+    <field var='pubsub#deliver'><value>false</value></field><field var='pubsub#expire'/></x></options></subscription>\
+    <subscription jid='benvolio@example.net' subscribed='subscribed'/></subscriptions>\
     <configure node='nick'><x xmlns='jabber:x:data' type='form'><field var='pubsub#access_model'><value>open</value></field></x></configure>\
     </pubsub><pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'>\
     <item id='b'><conference xmlns='urn:xmpp:bookmarks:1' autojoin='1'/></item>\
@@ -239,7 +243,9 @@ async fn nodes_come_with_configuration_entities_and_items_in_their_order() {
     let place = crate::modules::pubsub::Place::account(&juliet());
     let bookmarks = storage.node(&place, "urn:xmpp:bookmarks:1").await.unwrap().unwrap();
     assert_eq!((bookmarks.config.access.name(), bookmarks.config.max_items), ("whitelist", None));
-    assert_eq!((bookmarks.affiliations().count(), bookmarks.subscriptions().count()), (2, 1));
+    assert_eq!((bookmarks.affiliations().count(), bookmarks.subscriptions().count()), (2, 2));
+    let notified = bookmarks.subscriptions().filter(|(jid, _)| bookmarks.delivers_to(jid)).map(|(jid, _)| jid.as_str());
+    assert_eq!(notified.collect::<Vec<_>>(), ["benvolio@example.net"]);
     let exported = exported_nodes(&store).await;
     let items = "<items node='nick'><item id='current'><nick xmlns='nick'>Romy</nick></item></items>\
                  <items node='urn:xmpp:bookmarks:1'><item id='b'><conference xmlns='urn:xmpp:bookmarks:1' autojoin='1'/></item>\
@@ -279,4 +285,31 @@ async fn an_access_model_that_is_not_known_lets_nobody_in() {
                 <pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='m'><item id='1'/></items></pubsub>";
     assert_eq!(imported(&store, file).await.len(), 4);
     assert!(exported_nodes(&store).await.contains("<value>whitelist</value>"));
+}
+
+#[tokio::test]
+async fn of_a_subscription_the_options_that_are_not_known_here_are_said() {
+    let store = Store::memory();
+    let file = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'/><subscriptions node='n'>\
+                <subscription jid='a@example.net' subscription='subscribed'><options><x xmlns='jabber:x:data' type='submit'>\
+                <field var='pubsub#digest'><value>1</value></field><field var='pubsub#deliver'><value>maybe</value></field>\
+                </x></options></subscription></subscriptions></pubsub>";
+    let left_out = imported(&store, file).await;
+    let expected = ["pubsub#digest", "pubsub#deliver"].map(|var| format!("{var} of a@example.net at the node \"n\""));
+    assert_eq!(left_out, expected);
+    assert!(!exported_nodes(&store).await.contains("<options"));
+}
+
+#[tokio::test]
+async fn what_the_document_has_no_place_for_is_named_where_there_is_some_of_it() {
+    let store = Store::memory();
+    imported(&store, ALL).await;
+    assert_eq!(left_behind(&store, &juliet()).await.unwrap(), [""; 0]);
+    let ages = crate::retention::AccountAges::new(&store);
+    ages.set(&juliet(), Some(7)).await.unwrap();
+    let mut batch = Batch::new();
+    store.map::<Vec<u8>>(accounts::TOKENS).put(&mut batch, &accounts::owner(&juliet()), "phone", &vec![1]);
+    store.commit(batch).await.unwrap();
+    let expected = ["for how long the archive is kept", "tokens by which clients log in without the password"];
+    assert_eq!(left_behind(&store, &juliet()).await.unwrap(), expected);
 }

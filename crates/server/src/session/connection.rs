@@ -127,11 +127,16 @@ impl Connection {
 
     /// Writes what the socket takes; whether nothing is left.
     pub fn flush(&mut self) -> io::Result<bool> {
+        self.queue();
+        self.transport.try_flush()
+    }
+
+    /// Gives the transport all that is to be written.
+    fn queue(&mut self) {
         self.queue_output();
         if let Some(output) = self.output.take() {
             self.transport.queue(&output);
         }
-        self.transport.try_flush()
     }
 
     /// Bytes that wait for the socket.
@@ -172,8 +177,8 @@ impl Connection {
 
     /// Writes what is left, within a time limit, and closes the socket. How far the stream on the wire has come.
     pub async fn close(mut self) -> u64 {
-        // A peer that is gone gets nothing, which is no news.
-        let _ = self.flush();
+        // The last words go out together with TLS' `close_notify`. A peer that is gone gets nothing, which is no news.
+        self.queue();
         self.transport.close().await
     }
 

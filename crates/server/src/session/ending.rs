@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{Flow, Session, Takeover, negotiation};
-use crate::mailbox::{Delivery, InSpool, Mail};
+use crate::mailbox::{Addressee, Delivery, InSpool, Mail};
 use crate::modules::client_state::ClientState;
 use crate::news;
 use crate::pipeline::{self, Left};
@@ -33,6 +33,18 @@ impl Session {
             connection.fail(error);
         }
         Flow::End
+    }
+
+    /// XEP-0045 §11.2: the server stops, and nobody will resume the session. Its client hears that it is in no room any more before the
+    /// stream ends; the rooms hear of it when the session has.
+    pub(super) fn say_farewell(&mut self) {
+        if self.is_stalled() {
+            return;
+        }
+        self.become_active();
+        for farewell in self.server.modules.muc.farewells(&self.server, &self.handle) {
+            self.write(Delivery::to(farewell, Addressee::Session));
+        }
     }
 
     pub(super) fn detach(&mut self) {
@@ -147,8 +159,8 @@ impl Session {
 
     /// `lost`: the connection is gone, and nothing more can be written.
     pub(super) async fn end(mut self: Box<Self>, lost: bool) {
-        if !lost && self.acks.is_none() {
-            // What was given to the socket so far is not given to another session.
+        if !lost && self.acks.is_none() && !self.unflushed.is_empty() {
+            // What was given to the socket so far is not given to another session. The last words alone wait for `close_notify`.
             let _ = self.flush();
         }
         let mut left = self.leave(lost);

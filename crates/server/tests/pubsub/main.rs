@@ -8,6 +8,7 @@ mod host;
 #[path = "../../../magpie/tests/hostile/client.rs"]
 #[allow(dead_code)]
 mod client;
+mod copies;
 mod features;
 
 use std::net::SocketAddr;
@@ -35,12 +36,19 @@ impl Host {
         Self::start_with(users, |_| {})
     }
 
+    fn start_on(store: Store, users: &[&str]) -> Self {
+        Self::start_as(store, users, |_| {})
+    }
+
     fn start_with(users: &[&str], set: impl FnOnce(&mut Config)) -> Self {
+        Self::start_as(Store::memory(), users, set)
+    }
+
+    fn start_as(store: Store, users: &[&str], set: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut config = host::config(folder.path());
         set(&mut config);
-        let store = Store::memory();
         let server = runtime.block_on(Server::start(config, store.clone())).unwrap();
         let address = server.addresses()[0].1;
         let host = Self { server, store, address, runtime, _folder: folder };
@@ -53,8 +61,12 @@ impl Host {
     }
 
     fn connect(&self, user: &str) -> Client {
+        self.connect_as(user, user)
+    }
+
+    fn connect_as(&self, user: &str, resource: &str) -> Client {
         let mut client = Client::connect(self.address);
-        client.login(user, user);
+        client.login(user, resource);
         client
     }
 
@@ -367,6 +379,29 @@ fn a_node_of_ten_million_items_is_refused_and_one_of_as_many_as_there_may_be_is_
     );
     done(&ask(&mut romeo, "set", None, &format!("<pubsub xmlns='{PUBSUB}#owner'><purge node='large'/></pubsub>")));
     assert!(!items(&mut romeo, None, "large", "").contains("<item "));
+}
+
+#[test]
+fn of_several_items_at_once_each_finds_the_node_as_those_before_it_have_left_it() {
+    let host = Host::start(&["romeo"]);
+    let mut romeo = host.connect("romeo");
+    done(&create(&mut romeo, None, "two", &[("max_items", "2")]));
+    let publish_all = |romeo: &mut Client, node: &str, ids: &[&str]| {
+        let items: String = ids.iter().map(|id| format!("<item id='{id}'><a xmlns='b'/></item>")).collect();
+        ask(romeo, "set", None, &format!("<pubsub xmlns='{PUBSUB}'><publish node='{node}'>{items}</publish></pubsub>"))
+    };
+    done(&publish(&mut romeo, "two", "0", "<a xmlns='b'/>"));
+    done(&publish_all(&mut romeo, "two", &["1", "2", "3", "2"]));
+    let found = items(&mut romeo, None, "two", "<set xmlns='http://jabber.org/protocol/rsm'/>");
+    let ids: Vec<&str> = found.split("<item id='").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect();
+    assert_eq!(ids, ["3", "2"]);
+    assert!(found.contains("<count>2</count>"), "{found}");
+
+    // All of them, or none.
+    done(&create(&mut romeo, None, "full", &[("max_items", "2"), ("publish_node_full", "reject")]));
+    refused(&publish_all(&mut romeo, "full", &["1", "2", "3"]), &["max-items-exceeded"]);
+    assert!(!items(&mut romeo, None, "full", "").contains("<item "));
+    done(&publish_all(&mut romeo, "full", &["1", "2", "1"]));
 }
 
 #[test]

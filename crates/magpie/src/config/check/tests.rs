@@ -18,7 +18,7 @@ fn an_empty_file_is_the_default() {
 
 #[test]
 fn unknown_keys_are_refused_with_what_was_meant() {
-    let text = "domain = [\"example.org\"]\nxyzzy = 1\n[limits]\nstanza_byte_max = 20000\ndepth-max = 9\nplain = true\n[registraton]\n";
+    let text = "domain = [\"example.org\"]\nxyzzy = 1\n[limits]\nstanza_byte_max = 20000\ndepth-max = 9\nplain = true\n[registraton]\n[archive]\ndays = 30\n";
     let known: Vec<&str> = schema::<Config>().keys.iter().map(|(key, _)| *key).collect();
     let known = format!("2 xyzzy: there is no such key / known here: {}", known.join(", "));
     let expected = [
@@ -28,6 +28,7 @@ fn unknown_keys_are_refused_with_what_was_meant() {
         "5 limits.depth-max: there is no such key / did you mean depth_max?",
         "6 limits.plain: there is no such key / plain belongs in [auth]",
         "7 registraton: there is no such key / did you mean registration?",
+        "9 archive.days: there is no such key / did you mean keep_days?",
     ];
     assert_eq!(problems(text), expected);
 }

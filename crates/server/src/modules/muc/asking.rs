@@ -30,6 +30,8 @@ impl Room {
         let either = |is: bool, one: &'static str, other: &'static str| if is { one } else { other };
         let mut features = vec![
             muc::NS,
+            muc::ROOM_CONFIG,
+            muc::ROOM_INFO,
             NS_INFO,
             NS_ITEMS,
             NS_REGISTER,
@@ -48,6 +50,9 @@ impl Room {
             either(config.non_anonymous(), "muc_nonanonymous", "muc_semianonymous"),
             either(config.password.is_some(), "muc_passwordprotected", "muc_unsecured"),
         ];
+        if config.registration {
+            features.push(muc::REGISTER);
+        }
         if config.voice_requests {
             features.push(muc::REQUEST);
         }

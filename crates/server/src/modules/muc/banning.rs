@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(gone, 1);
         assert_eq!(
             scene.sent(),
-            ["crone < hag: unavailable member/none hag 301", "hag < hag: unavailable member/none 110,301"]
+            ["hag < hag: unavailable member/none 110,301", "crone < hag: unavailable member/none hag 301"]
         );
         assert!(!scene.room.has_stay(&bare("hag")) && scene.written.changes.contains(&Change::Stay(bare("hag"))));
     }

@@ -9,7 +9,6 @@ use magpie_proto::xml::{Attr, Element, Stanza};
 use magpie_proto::{FullJid, StanzaCondition, StanzaError, ns};
 
 use super::occupants::{Entrance, Occupant, Seat, key};
-use super::privileges::default_role;
 use super::room::{Deed, Outcome, Outside, Room, as_occupant, not_an_occupant, unavailable};
 
 /// What who enters wants of what was said before (§7.2.14).
@@ -68,12 +67,16 @@ impl Room {
         match self.occupants.seated(&seat.jid) {
             None => match wants_in {
                 Some(x) => self.enter(seat, nick, presence, &x.element(), out),
-                // A client that believes it is there, and is not: it must enter (§7.2.17 lets us do without the old protocol).
+                // A client that believes it is there, and is not: it must enter (§7.2.18 lets us do without the old protocol).
                 None => Err(not_an_occupant()),
             },
-            Some(occupant) if occupant.nick() == nick => {
+            Some(occupant) => {
+                let is_other = occupant.nick() != nick;
                 self.check_pace(&seat.jid, out)?;
-                // §7.7; a client that has lost what it knew enters where it is already, and is told all again.
+                if is_other {
+                    self.change_nick(&seat.jid, nick, out)?;
+                }
+                // §7.7; a client that has lost what it knew enters where it is already, and is told all again (§17.3).
                 self.takes_presence(nick, presence);
                 match wants_in {
                     None => self.show(nick, &[], out),
@@ -83,10 +86,6 @@ impl Room {
                     }
                 }
                 Ok(())
-            }
-            Some(_) => {
-                self.check_pace(&seat.jid, out)?;
-                self.change_nick(&seat.jid, nick, presence, out)
             }
         }
     }
@@ -116,16 +115,15 @@ impl Room {
         if affiliation == Affiliation::Outcast {
             return Err(StanzaCondition::Forbidden.into());
         }
-        if self.opens_at.is_some_and(|at| at.unix_millis() <= out.now().unix_millis()) {
-            self.take_as_it_is(out);
-        }
+        self.open_in_time(out);
         if self.locked && affiliation != Affiliation::Owner {
             return Err(StanzaCondition::ItemNotFound.into());
         }
         if self.config.members_only && affiliation < Affiliation::Member {
             return Err(StanzaCondition::RegistrationRequired.into());
         }
-        if let Some(secret) = self.config.password.as_ref().filter(|_| affiliation < Affiliation::Owner) {
+        // §7.2.5 exempts nobody: an owner who does not know it finds it in the form.
+        if let Some(secret) = &self.config.password {
             let given = x.child("password", muc::NS).map(Element::text).unwrap_or_default();
             let same = aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), secret.as_bytes()).is_ok();
             if !same {
@@ -152,7 +150,7 @@ impl Room {
             self.check_entrances(out)?;
         }
         let id = self.occupant_id(&account);
-        let role = default_role(affiliation, self.config.moderated);
+        let role = self.entrance_role(&account, affiliation);
         let shown = as_occupant(presence, &address, &id);
         let entrance = Entrance { address, seat: seat.clone(), role, affiliation, presence: shown, id };
         self.occupants.add(entrance.into());
@@ -178,7 +176,7 @@ impl Room {
             Ok(false) => {
                 let Ok(address) = self.address_of(nick) else { return false };
                 let id = self.occupant_id(&account);
-                let role = default_role(affiliation, self.config.moderated);
+                let role = self.entrance_role(&account, affiliation);
                 let presence = as_occupant(presence, &address, &id);
                 self.occupants.add(Entrance { address, seat, role, affiliation, presence, id }.into());
                 self.refresh(nick);
@@ -191,12 +189,16 @@ impl Room {
     /// To everybody but one session.
     fn show_to_others(&self, nick: &str, but: &Seat, out: &mut impl Outside) {
         let Some(occupant) = self.occupants.named(nick) else { return };
+        if occupant.seats.len() > 1 {
+            let own = Self::presence_of(occupant, self.sees_addresses(occupant), &[Status::Own]);
+            occupant.seats.iter().filter(|seat| seat.jid != but.jid).for_each(|seat| out.send(seat, &own));
+        }
         if !self.config.broadcast.has(occupant.role) {
             return;
         }
-        for other in self.occupants.iter() {
+        for other in self.occupants.iter().filter(|other| other.address != occupant.address) {
             let presence = &occupant.shown[usize::from(self.sees_addresses(other))];
-            other.seats.iter().filter(|seat| seat.jid != but.jid).for_each(|seat| out.send(seat, presence));
+            other.seats.iter().for_each(|seat| out.send(seat, presence));
         }
     }
 
@@ -252,7 +254,7 @@ impl Room {
         out.send(seat, &message);
     }
 
-    fn change_nick(&mut self, jid: &FullJid, nick: &str, presence: &Stanza, out: &mut impl Outside) -> Outcome {
+    fn change_nick(&mut self, jid: &FullJid, nick: &str, out: &mut impl Outside) -> Outcome {
         let Some(occupant) = self.occupants.seated(jid) else { return Err(not_an_occupant()) };
         let old = occupant.nick().to_owned();
         let seat = Seat { jid: jid.clone(), session: None };
@@ -276,16 +278,20 @@ impl Room {
         let own = form(occupant, self.sees_addresses(occupant), true);
         occupant.seats.iter().for_each(|seat| out.send(seat, &own));
         self.occupants.rename(&old, address);
-        self.takes_presence(nick, presence);
-        self.show(nick, &[], out);
         Ok(())
     }
 
     /// §7.14: a session leaves, or is gone. `presence`: with which it says so. Whether its account stays without it is another matter.
+    /// §10.1.3: a room that its maker leaves before it has said what the room is to be is none.
     pub fn leave(&mut self, jid: &FullJid, presence: &Stanza, statuses: &[Status], out: &mut impl Outside) {
         let Some(occupant) = self.occupants.seated(jid) else { return };
+        let is_last = self.occupants.len() == 1 && occupant.seats.len() == 1;
         let (address, id) = (occupant.address.clone(), occupant.id.clone());
         let seat = occupant.seats.iter().find(|seat| seat.jid == *jid).cloned();
+        self.open_in_time(out);
+        if self.locked && is_last {
+            return self.end(&Element::new("destroy", muc::NS_USER), out);
+        }
         let presence = as_occupant(presence, &address, &id);
         match self.occupants.leave(jid) {
             Some(gone) => {
@@ -299,13 +305,21 @@ impl Room {
                     role: Some(Role::None),
                     ..Item::default()
                 };
-                let own = presence.with_child(&muc::user(Some(&item), &[Status::Own]));
+                let all: Vec<Status> = [Status::Own].iter().chain(statuses).copied().collect();
+                let own = presence.with_child(&muc::user(Some(&item), &all));
                 seat.iter().for_each(|seat| out.send(seat, &own));
             }
         }
     }
 
-    /// §11.1, §14.1.2: a client that answers the room with an error of delivery is not there any more. Other errors say that it is.
+    /// §11.2: what a session gets whose client is in no room any more because the server stops.
+    pub fn farewell(&self, jid: &FullJid) -> Option<Stanza> {
+        let occupant = self.occupants.seated(jid)?;
+        let item = Item { role: Some(Role::None), ..Self::item(occupant, self.sees_addresses(occupant)) };
+        Some(unavailable(occupant).with_child(&muc::user(Some(&item), &[Status::Own, Status::Shutdown])))
+    }
+
+    /// §11.1, §18.1.2: a client that answers the room with an error of delivery is not there any more. Other errors say that it is.
     pub fn answered_with_error(&mut self, jid: &FullJid, error: &Stanza, out: &mut impl Outside) {
         let Some(occupant) = self.occupants.seated(jid).filter(|_| is_of_delivery(error)) else { return };
         let presence = unavailable(occupant).with(Attr::Id, None);

@@ -20,13 +20,15 @@ impl Room {
     /// by itself, and ends.
     pub(super) fn forget_account(&mut self, account: &BareJid, out: &mut impl Outside) {
         let Some(standing) = self.standing(account) else { return };
-        let (affiliation, asked) = (standing.affiliation, standing.asks());
-        if affiliation == Affiliation::Outcast {
-            return;
-        }
-        if asked {
-            self.standings.remove(account);
-            return out.change(Change::Standing(account.clone()));
+        let affiliation = standing.affiliation;
+        match affiliation {
+            Affiliation::Outcast => return,
+            // It asked to become a member, or had voice.
+            Affiliation::None => {
+                self.standings.remove(account);
+                return out.change(Change::Standing(account.clone()));
+            }
+            _ => {}
         }
         let others = |wanted: Affiliation| {
             let others = self.standings().filter(|(other, standing)| *other != account && standing.affiliation == wanted);
@@ -160,6 +162,15 @@ mod tests {
         ] {
             assert_eq!(after(gone, standings, inside), expected, "{gone} {standings:?} {inside:?}");
         }
+    }
+
+    #[test]
+    fn who_had_voice_and_was_nothing_else_has_it_no_more() {
+        let mut scene = Scene::new(RoomConfig { persistent: true, moderated: true, ..RoomConfig::default() });
+        scene.room.restore(bare("hag"), Standing { voice: Some(true), ..Standing::default() });
+        scene.room.forget_account(&bare("hag"), &mut scene.written);
+        assert!(scene.room.standing(&bare("hag")).is_none());
+        assert_eq!(scene.written.changes, [Change::Standing(bare("hag"))]);
     }
 
     #[test]

@@ -1,14 +1,18 @@
-//! XEP-0045 §7.8.2, §7.13, §8.6: invitations through the room, refusals of them, and voice that is asked for.
+//! XEP-0045 §7.8.2: invitations through the room, and refusals of them; and what else is asked of a room by a message.
 
-use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
-use magpie_proto::xeps::muc::{self, Affiliation, Role};
+use magpie_proto::xeps::data_forms::Form;
+use magpie_proto::xeps::muc::{self, Affiliation};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
+use super::Muc;
 use super::room::{Change, Outcome, Outside, Room, Standing};
+use super::throttling::{INVITATIONS_PER_HOUR_MAX, Rate};
+use crate::requests::Request;
+use crate::server::now;
 
 /// Invitations in one message.
-pub(super) const INVITED_MAX: usize = 20;
+const INVITED_MAX: usize = 20;
 
 impl Room {
     /// A message to the room itself that is not for everybody. `false`: it is none that a room knows.
@@ -38,17 +42,15 @@ impl Room {
     fn invite(&mut self, from: &FullJid, invitations: &[&Element], out: &mut impl Outside) -> Outcome {
         self.occupant(from)?;
         self.take_as_it_is(out);
-        let occupant = self.occupant(from)?;
-        let affiliation = occupant.affiliation;
-        let may = match self.config.members_only {
-            true => {
-                affiliation >= Affiliation::Admin || self.config.allow_invites && affiliation == Affiliation::Member
-            }
-            false => occupant.role >= Role::Participant,
-        };
+        let affiliation = self.occupant(from)?.affiliation;
+        // §5.1.1: visitors, too; §9.5: where it makes members, only those who may do that.
+        let may = !self.config.members_only
+            || affiliation >= Affiliation::Admin
+            || self.config.allow_invites && affiliation == Affiliation::Member;
         if !may {
             return Err(StanzaCondition::Forbidden.into());
         }
+        self.check_pace(from, out)?;
         if invitations.len() > INVITED_MAX {
             let text = format!("at most {INVITED_MAX} can be invited at once");
             return Err(StanzaError::new(StanzaCondition::PolicyViolation, text));
@@ -122,52 +124,6 @@ impl Room {
         Ok(())
     }
 
-    /// §7.13 and §8.6: an occupant asks for voice, or a moderator answers.
-    fn voice(&mut self, from: &FullJid, form: &Form, out: &mut impl Outside) -> Outcome {
-        let occupant = self.occupant(from)?;
-        let allow = form.field("muc#request_allow").and_then(Field::boolean);
-        if occupant.role == Role::Moderator {
-            let actor = occupant.nick().to_owned();
-            let nick = form.value("muc#roomnick").ok_or(StanzaCondition::BadRequest)?.to_owned();
-            // The nickname may be another's meanwhile.
-            let asked = form
-                .value("muc#jid")
-                .map(|jid| FullJid::parse(jid).map_err(|_| StanzaCondition::BadRequest))
-                .transpose()?;
-            if asked.is_some_and(|jid| self.occupants.seated(&jid).is_none_or(|asked| asked.nick() != nick)) {
-                return Err(StanzaCondition::ItemNotFound.into());
-            }
-            if allow == Some(true) {
-                self.set_role(from, &nick, Role::Participant, Some(&actor), None, out)?;
-            }
-            return Ok(());
-        }
-        if !self.config.voice_requests {
-            return Err(StanzaCondition::Forbidden.into());
-        }
-        if occupant.role != Role::Visitor {
-            return Err(StanzaError::new(StanzaCondition::NotAllowed, "only visitors need to ask for voice"));
-        }
-        let request = Form::typed(FormKind::Form, muc::REQUEST)
-            .with_title("Voice request")
-            .with_instructions("Somebody asks to be allowed to speak.")
-            .with(
-                Field::new(FieldType::ListSingle, "muc#role")
-                    .with_label("Requested role")
-                    .with_value(Role::Participant.name())
-                    .with_option(Role::Participant.name(), Role::Participant.name()),
-            )
-            .with(Field::new(FieldType::JidSingle, "muc#jid").with_label("Address").with_value(from.as_str()))
-            .with(Field::new(FieldType::TextSingle, "muc#roomnick").with_label("Nickname").with_value(occupant.nick()))
-            .with(Field::new(FieldType::Boolean, "muc#request_allow").with_label("Allow to speak").with_bool(false));
-        let message = Element::new("message", ns::CLIENT).with_attr("from", &self.address).with(request.element());
-        let message = Stanza::new(&message);
-        for moderator in self.occupants.iter().filter(|other| other.role == Role::Moderator) {
-            moderator.seats.iter().for_each(|seat| out.send(seat, &message));
-        }
-        Ok(())
-    }
-
     /// Gives an account an affiliation; occupants are not told by this.
     pub(super) fn set_standing(
         &mut self,
@@ -180,7 +136,7 @@ impl Room {
         // Who is banned, or no more than nothing, gives its nickname back.
         let nick = nick.filter(|_| affiliation >= Affiliation::Member);
         self.reserved.take();
-        let standing = Standing { affiliation, nick, reason: reason.map(str::to_owned) };
+        let standing = Standing { affiliation, nick, reason: reason.map(str::to_owned), voice: None };
         match standing.is_nothing() {
             true => drop(self.standings.remove(account)),
             false => drop(self.standings.insert(account.clone(), standing)),
@@ -194,5 +150,36 @@ impl Room {
         out.change(Change::Standing(account.clone()));
         let inside = self.stays.contains(account) || self.occupants.has_account(account);
         self.stay(account, inside, out);
+    }
+}
+
+impl Muc {
+    /// Takes as many invitations as an account may send now, and no more than it wants to.
+    fn take_invitations(&self, account: &BareJid, wanted: usize) -> usize {
+        let rate = Rate::new(INVITATIONS_PER_HOUR_MAX, 60 * 60);
+        let now_millis = i64::try_from(now().as_millis()).unwrap_or(i64::MAX);
+        (0..wanted).take_while(|_| self.invitations.take(account, rate, now_millis).is_ok()).count()
+    }
+
+    /// Whether an account may send the invitations that a message has, if it has any.
+    pub(super) fn check_inviter(&self, account: &BareJid, message: &Stanza) -> Outcome {
+        let Some(x) = message.child("x", muc::NS_USER) else { return Ok(()) };
+        let wanted = x.element().children().filter(|child| child.is("invite", muc::NS_USER)).count().min(INVITED_MAX);
+        match self.take_invitations(account, wanted) == wanted {
+            true => Ok(()),
+            false => Err(StanzaError::new(StanzaCondition::ResourceConstraint, "you invited many: wait before you go on")),
+        }
+    }
+
+    /// Of the invitations that follow from a change of affiliations those are sent that its author may send. It is told how many are not.
+    pub(super) fn invite_some(&self, request: &Request, invitations: &mut Vec<Stanza>) {
+        let wanted = invitations.len();
+        invitations.truncate(self.take_invitations(&request.from.to_bare(), wanted));
+        if invitations.len() < wanted {
+            let not = wanted - invitations.len();
+            let text = format!("{not} of {wanted} new members were not invited: you invited many in the last hour");
+            let message = Element::new("message", ns::CLIENT).with_attr("from", &request.to).with_attr("to", &request.from);
+            invitations.push(Stanza::new(&message.with(Element::new("body", ns::CLIENT).with_text(text))));
+        }
     }
 }

@@ -92,7 +92,7 @@ mod tests {
     fn scene(forward_mentions: bool) -> Scene {
         let mut scene = Scene::new(RoomConfig { forward_mentions, ..RoomConfig::default() });
         for (who, nick) in [("hag", Some("Third Witch".to_owned())), ("second", None)] {
-            scene.room.restore(bare(who), Standing { affiliation: Affiliation::Member, nick, reason: None });
+            scene.room.restore(bare(who), Standing { affiliation: Affiliation::Member, nick, ..Standing::default() });
         }
         ["crone", "second"].iter().for_each(|name| scene.enters(name, name).unwrap());
         scene

@@ -30,7 +30,12 @@ pub mod talking;
 pub mod throttling;
 mod unread;
 pub mod versioning;
+mod voicing;
 
+#[cfg(test)]
+mod registries;
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -74,6 +79,7 @@ pub struct Muc {
     bans: Bans,
     makers: Takers,
     registrations: Takers,
+    invitations: Takers,
     searches: Takers,
     activity: Activity,
 }
@@ -102,6 +108,7 @@ impl Module for Muc {
             bans: Bans::new(&deps.store),
             makers: Takers::default(),
             registrations: Takers::default(),
+            invitations: Takers::default(),
             searches: Takers::default(),
             activity: Activity::default(),
         }
@@ -173,6 +180,7 @@ impl Muc {
         if to.resource().is_none() && kind.as_deref() == Some("groupchat") && retraction::takes_back(message) {
             return Ok(promise(self.retract(server, &address, from, message).await?, message));
         }
+        self.check_inviter(&session.account, message)?;
         let ((), left) = self
             .rooms
             .with(&address, |room, out| match (to.resource(), kind.as_deref()) {
@@ -256,8 +264,18 @@ impl Muc {
     }
 
     /// A session is over, or says to everybody that it is gone, and was in the room.
-    pub fn session_left(&self, jid: &FullJid, to: &Jid, presence: &Stanza) {
-        let _ = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.leave(jid, presence, &[], out));
+    pub fn session_left(&self, server: &Server, jid: &FullJid, to: &Jid, presence: &Stanza) {
+        let statuses: &[muc::Status] = if *server.stopping().borrow() { &[muc::Status::Shutdown] } else { &[] };
+        let _ = self.rooms.with_awake(&to.to_bare(), false, |room, out| room.leave(jid, presence, statuses, out));
+    }
+
+    /// §11.2: what a session gets from its rooms when the server stops, if it is none of those that are resumed afterwards.
+    pub fn farewells(&self, server: &Server, session: &SessionHandle) -> Vec<Stanza> {
+        let directed = server.registry().with_resource(session, |resource| resource.directed.clone()).flatten();
+        let rooms = directed.into_iter().flat_map(|directed| *directed);
+        let rooms = rooms.filter(|to| server.service_at(to.domain()) == Some(Service::Muc));
+        let farewell = |to: Jid| self.rooms.with_awake(&to.to_bare(), false, |room, _| room.farewell(&session.jid))?.0;
+        rooms.filter_map(farewell).collect()
     }
 
     /// A session of before a restart waits for its client again: it is in the rooms in which it was. From a room that did not last it
@@ -309,7 +327,7 @@ fn refused(error: &Stanza) -> Stanza {
     payload.map_or_else(|| bare.clone(), |payload| bare.with_child(&payload))
 }
 
-/// §7.2.17: the answer to presence of a client that believes it is in a room, and is not.
+/// §7.2.18: the answer to presence of a client that believes it is in a room, and is not.
 fn not_there(to: &Jid) -> Stanza {
     let item = muc::Item {
         affiliation: Some(Affiliation::None),
@@ -472,7 +490,8 @@ impl Muc {
 
     async fn admin_set(self: Arc<Self>, request: Request) -> Reply {
         let act = |room: &mut Room, out: &mut rooms::Act<'_>| room.moderate(&request.from, &request.payload(), out);
-        let ((), left) = self.rooms.with(&request.to, act).await?;
+        let ((), mut left) = self.rooms.with(&request.to, act).await?;
+        self.invite_some(&request, &mut left.out);
         send_out(&request.server, &left).await;
         durable(left).await
     }

@@ -4,7 +4,6 @@ use magpie_proto::xeps::muc::{self, Affiliation, Item, Role, Status};
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 
-use super::inviting::INVITED_MAX;
 use super::occupants::{Occupant, key};
 use super::privileges::{Rank, default_role, may_change_affiliation, may_change_role};
 use super::room::{Deed, Outcome, Outside, Room};
@@ -16,7 +15,7 @@ impl Room {
     /// `muc#admin` get: the list of those with a role or an affiliation.
     pub fn list(&self, from: &Jid, query: &Element) -> Outcome<Element> {
         let items = items(query)?;
-        let (affiliation, role) = self.rank_of(from);
+        let Rank { affiliation, role } = self.rank_of(from);
         let mut answer = Element::new("query", muc::NS_ADMIN);
         for item in &items {
             match (item.affiliation, item.role) {
@@ -40,7 +39,8 @@ impl Room {
                     }));
                 }
                 (None, Some(wanted)) if wanted != Role::None => {
-                    if role != Role::Moderator && affiliation < Affiliation::Admin {
+                    // §8.5; §9.8: who moderates is for admins to know.
+                    if role != Role::Moderator || wanted == Role::Moderator && affiliation < Affiliation::Admin {
                         return Err(StanzaCondition::Forbidden.into());
                     }
                     let found = self.occupants.iter().filter(|occupant| occupant.role == wanted);
@@ -77,8 +77,9 @@ impl Room {
     /// `muc#admin` set: changes roles and affiliations. All or nothing: what may not be is found out before anything is done.
     pub fn moderate(&mut self, from: &Jid, query: &Element, out: &mut impl Outside) -> Outcome {
         let items = items(query)?;
+        let rank = self.rank_of(from);
         for item in &items {
-            self.check_change(from, item)?;
+            self.check_change(from, rank, item)?;
         }
         let is_new = |item: &&Item| {
             item.affiliation.is_some_and(|to| to != Affiliation::None)
@@ -86,7 +87,6 @@ impl Room {
         };
         self.check_standings(items.iter().filter(is_new).count())?;
         let actor = from.to_full().and_then(|jid| self.occupants.seated(&jid)).map(|actor| actor.nick().to_owned());
-        let mut invited = 0;
         for item in items {
             let reason = item.reason.as_deref();
             match (item.role, item.affiliation) {
@@ -98,10 +98,8 @@ impl Room {
                     if let Some(account) = self.meant(&item) {
                         let was_nothing = self.affiliation(&account) == Affiliation::None;
                         self.change_affiliation(&account, affiliation, actor.as_deref(), reason, out);
-                        // A list of thousands that is brought along is no reason to write to each.
-                        if was_nothing && affiliation == Affiliation::Member && invited < INVITED_MAX {
+                        if was_nothing && affiliation == Affiliation::Member {
                             self.invite_member(&account, &from.to_bare(), out);
-                            invited += 1;
                         }
                         self.reserve(&account, item.nick.as_deref().filter(|_| item.jid.is_some()), out);
                     }
@@ -118,8 +116,8 @@ impl Room {
         item.jid.as_ref().map(Jid::to_bare).or_else(by_nick)
     }
 
-    fn check_change(&self, from: &Jid, item: &Item) -> Outcome {
-        let (affiliation, role) = self.rank_of(from);
+    fn check_change(&self, from: &Jid, rank: Rank, item: &Item) -> Outcome {
+        let Rank { affiliation, role } = rank;
         match (item.role, item.affiliation) {
             (Some(to), None) => {
                 let nick = item.nick.as_deref().ok_or(StanzaCondition::BadRequest)?;
@@ -128,7 +126,7 @@ impl Room {
                 }
                 let target = self.occupants.named(nick).ok_or(StanzaCondition::ItemNotFound)?;
                 let target = Rank { affiliation: target.affiliation, role: target.role };
-                match target.role == to || may_change_role(Rank { affiliation, role }, target, to) {
+                match target.role == to || may_change_role(rank, target, to) {
                     true => Ok(()),
                     false => Err(StanzaCondition::NotAllowed.into()),
                 }
@@ -180,6 +178,8 @@ impl Room {
         }
         let Some(occupant) = self.occupants.named_mut(nick).filter(|occupant| occupant.role != role) else { return };
         let before = std::mem::replace(&mut occupant.role, role);
+        let account = occupant.account.clone();
+        self.keep_voice(&account, role, out);
         self.refresh(nick);
         self.show_acted(nick, &Deed { reason, actor, ..Deed::default() }, out);
         self.after_role(nick, before, out);
@@ -196,7 +196,8 @@ impl Room {
         out: &mut impl Outside,
     ) -> Outcome {
         let item = Item { role: Some(role), nick: Some(nick.to_owned()), ..Item::default() };
-        self.check_change(&from.clone().into(), &item)?;
+        let from = Jid::from(from.clone());
+        self.check_change(&from, self.rank_of(&from), &item)?;
         self.change_role(nick, role, actor, reason, out);
         Ok(())
     }

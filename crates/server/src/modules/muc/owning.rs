@@ -8,7 +8,6 @@ use magpie_proto::xeps::muc_config;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, Jid, StanzaCondition, StanzaError, ns};
 
-use super::privileges::default_role;
 use super::room::{Change, Deed, Outcome, Outside, Room, unavailable};
 
 /// Characters of a reason.
@@ -60,7 +59,7 @@ impl Room {
             FormKind::Cancel => {
                 // §10.1.3: a room that was never configured is none.
                 if self.locked {
-                    return self.destroy(&Element::new("destroy", muc::NS_OWNER), out);
+                    self.end(&Element::new("destroy", muc::NS_USER), out);
                 }
                 Ok(())
             }
@@ -73,12 +72,11 @@ impl Room {
         let refuse =
             |error: muc_config::ConfigError| StanzaError::new(StanzaCondition::NotAcceptable, error.to_string());
         let submitted = self.config.with(form).map_err(refuse)?;
-        let lists = [(submitted.owners, Affiliation::Owner), (submitted.admins, Affiliation::Admin)];
         // §10.5: before anything is done.
-        if lists[0].0.as_ref().is_some_and(Vec::is_empty) {
+        if submitted.owners.as_ref().is_some_and(Vec::is_empty) {
             return Err(StanzaError::new(StanzaCondition::Conflict, "a room needs an owner"));
         }
-        let listed = lists.iter().filter_map(|(list, _)| list.as_ref()).flatten();
+        let listed = [&submitted.owners, &submitted.admins].into_iter().flatten().flatten();
         self.check_standings(listed.filter(|jid| self.standing(&jid.to_bare()).is_none()).count())?;
         let before = std::mem::replace(&mut self.config, submitted.config);
         let was_locked = std::mem::replace(&mut self.locked, false);
@@ -86,9 +84,7 @@ impl Room {
         if was_locked || before.persistent != self.config.persistent {
             self.keep_standings(out);
         }
-        for (list, affiliation) in lists {
-            self.replace_list(list, affiliation, out);
-        }
+        self.replace_lists(submitted.owners, submitted.admins, out);
         self.after_configuration(&before, out);
         Ok(())
     }
@@ -104,6 +100,13 @@ impl Room {
         }
     }
 
+    /// A new room of which nobody has said anything for long enough opens.
+    pub(super) fn open_in_time(&mut self, out: &mut impl Outside) {
+        if self.opens_at.is_some_and(|at| at.unix_millis() <= out.now().unix_millis()) {
+            self.take_as_it_is(out);
+        }
+    }
+
     /// §10.1.2: a new room is open as it is, unless its owner has asked for its form: who uses it has nothing to say of it.
     pub(super) fn take_as_it_is(&mut self, out: &mut impl Outside) {
         if self.locked && self.opens_at.is_some() {
@@ -113,23 +116,29 @@ impl Room {
         }
     }
 
-    /// The whole list of admins or owners stands in the form.
-    fn replace_list(&mut self, list: Option<Vec<Jid>>, affiliation: Affiliation, out: &mut impl Outside) {
-        let Some(list) = list else { return };
-        let wanted: Vec<BareJid> = list.iter().map(Jid::to_bare).collect();
-        let dropped: Vec<BareJid> = self
-            .standings()
-            .filter(|(jid, standing)| standing.affiliation == affiliation && !wanted.contains(jid))
-            .map(|(jid, _)| jid.clone())
-            .collect();
-        for account in &wanted {
-            // Who is an owner by the same form is no admin.
-            if !(affiliation == Affiliation::Admin && self.affiliation(account) == Affiliation::Owner) {
-                self.change_affiliation(account, affiliation, None, None, out);
-            }
-        }
-        for account in &dropped {
-            self.change_affiliation(account, Affiliation::None, None, None, out);
+    /// §10.2: the form has the whole list of owners, of admins, or both. Who is no owner any more is an admin unless a list says
+    /// otherwise, and who is no admin any more is a member where only members are let in.
+    fn replace_lists(&mut self, owners: Option<Vec<Jid>>, admins: Option<Vec<Jid>>, out: &mut impl Outside) {
+        let [owners, admins] = [owners, admins].map(|list| list.map(|list| list.iter().map(Jid::to_bare).collect::<Vec<_>>()));
+        let is_in = |list: &Option<Vec<BareJid>>, account: &BareJid| list.as_ref().map(|list| list.contains(account));
+        let less = if self.config.members_only { Affiliation::Member } else { Affiliation::None };
+        let owns = |account: &BareJid| is_in(&owners, account).unwrap_or(self.affiliation(account) == Affiliation::Owner);
+        let made = owners.iter().flatten().map(|account| (account.clone(), Affiliation::Owner));
+        let made = made.chain(
+            admins.iter().flatten().filter(|account| !owns(account)).map(|account| (account.clone(), Affiliation::Admin)),
+        );
+        let high = self.standings().filter(|(_, standing)| standing.affiliation >= Affiliation::Admin);
+        let dropped = high.filter_map(|(account, standing)| {
+            let now = match (standing.affiliation, is_in(&owners, account), is_in(&admins, account)) {
+                (Affiliation::Owner, Some(false), None) => Affiliation::Admin,
+                (Affiliation::Owner, Some(false), Some(false)) | (Affiliation::Admin, None | Some(false), Some(false)) => less,
+                _ => return None,
+            };
+            Some((account.clone(), now))
+        });
+        let changes: Vec<(BareJid, Affiliation)> = made.chain(dropped).collect();
+        for (account, affiliation) in changes {
+            self.change_affiliation(&account, affiliation, None, None, out);
         }
     }
 
@@ -153,7 +162,6 @@ impl Room {
             || before.member_list != now.member_list;
         let shut_out = now.members_only && !before.members_only;
         let voiced = before.moderated != now.moderated;
-        let moderated = now.moderated;
         if listed_to_others {
             self.turn_version(None, out);
         }
@@ -170,18 +178,8 @@ impl Room {
             self.broadcast(&message, out);
         }
         self.show_anew(before, out);
-        if voiced && !moderated {
-            // In a room that is moderated no more everybody may speak.
-            let visitors = self.occupants.iter().filter(|occupant| occupant.role == Role::Visitor);
-            let visitors: Vec<String> = visitors.map(|occupant| occupant.nick().to_owned()).collect();
-            for nick in &visitors {
-                if let Some(occupant) = self.occupants.named_mut(nick) {
-                    occupant.role = default_role(occupant.affiliation, false);
-                }
-                self.refresh(nick);
-                self.show(nick, &[], out);
-                self.after_role(nick, Role::Visitor, out);
-            }
+        if voiced {
+            self.review_voices(out);
         }
     }
 
@@ -199,6 +197,12 @@ impl Room {
                 said.push(Element::new(kept, muc::NS_USER).with_text(text));
             }
         }
+        self.end(&said, out);
+        Ok(())
+    }
+
+    /// The room is no more. `said`: `<destroy/>`, as its occupants get it.
+    pub(super) fn end(&mut self, said: &Element, out: &mut impl Outside) {
         let nicks: Vec<String> = self.occupants.iter().map(|occupant| occupant.nick().to_owned()).collect();
         // Each is told of itself alone: that all go, all know.
         for nick in &nicks {
@@ -212,6 +216,53 @@ impl Room {
             }
         }
         out.change(Change::Destroyed);
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use magpie_proto::xeps::muc_config::RoomConfig;
+
+    use super::super::room::Standing;
+    use super::super::tests::{Scene, bare, full};
+    use super::*;
+
+    #[test]
+    fn who_stands_in_the_lists_of_a_form_no_more_is_less_and_not_shut_out() {
+        use Affiliation::{Admin, Member, None as Nothing, Owner};
+        // Whether only members enter, what hag is, the lists of owners and admins, what hag is then.
+        for (members_only, before, owners, admins, after) in [
+            (false, Owner, Some(&["crone"][..]), None, Admin),
+            (false, Owner, Some(&["crone"]), Some(&["hag"][..]), Admin),
+            (false, Owner, Some(&["crone"]), Some(&[]), Nothing),
+            (true, Owner, Some(&["crone"]), Some(&[]), Member),
+            (false, Owner, None, Some(&[]), Owner),
+            (false, Owner, None, Some(&["hag"]), Owner),
+            (false, Admin, None, Some(&[]), Nothing),
+            (true, Admin, None, Some(&[]), Member),
+            (false, Admin, Some(&["crone"]), None, Admin),
+            (false, Admin, Some(&["crone", "hag"]), Some(&[]), Owner),
+            (false, Member, Some(&["crone", "hag"]), None, Owner),
+            (false, Member, Some(&["crone"]), Some(&[]), Member),
+        ] {
+            let mut scene = Scene::new(RoomConfig { members_only, ..RoomConfig::default() });
+            scene.room.restore(bare("hag"), Standing { affiliation: before, ..Standing::default() });
+            ["crone", "hag"].iter().for_each(|name| scene.enters(name, name).unwrap());
+            let mut form = Form::typed(FormKind::Submit, muc::ROOM_CONFIG);
+            for (var, list) in [("owners", owners), ("admins", admins)] {
+                form.fields.extend(list.map(|list| {
+                    let field = Field::new(FieldType::JidMulti, format!("muc#roomconfig_room{var}"));
+                    field.with_values(list.iter().map(|name| bare(name).to_string()))
+                }));
+            }
+            let query = Element::new("query", muc::NS_OWNER).with(form.element());
+            scene.sent();
+            scene.room.configure(&full("crone").into(), &query, &mut scene.written).unwrap();
+            assert_eq!(scene.room.affiliation(&bare("hag")), after, "{members_only} {before:?} {owners:?} {admins:?}");
+            // Everybody hears of it once, and nobody goes.
+            let told = scene.sent().iter().filter(|line| line.starts_with("crone < hag:")).count();
+            assert_eq!((told, scene.room.occupants.len()), (usize::from(before != after), 2));
+        }
     }
 }

@@ -69,8 +69,8 @@ impl Room {
 
     fn check_may_register(&self, account: &BareJid) -> Outcome {
         match self.affiliation(account) {
-            Affiliation::Outcast => Err(StanzaCondition::Forbidden.into()),
-            Affiliation::None if !self.config.registration => Err(StanzaCondition::NotAllowed.into()),
+            Affiliation::None if self.config.registration => Ok(()),
+            Affiliation::None | Affiliation::Outcast => Err(StanzaCondition::NotAllowed.into()),
             _ => Ok(()),
         }
     }
@@ -104,20 +104,26 @@ impl Room {
     }
 
     fn unregister(&mut self, account: &BareJid, out: &mut impl Outside) -> Outcome {
-        let standing = self.standings.get_mut(account).filter(|standing| standing.nick.is_some());
+        let standing = self.standings.get(account).filter(|standing| standing.nick.is_some());
         let standing = standing.ok_or(StanzaCondition::RegistrationRequired)?;
-        standing.nick = None;
-        self.reserved.take();
         let affiliation = standing.affiliation;
-        if standing.is_nothing() {
-            self.standings.remove(account);
-        }
-        out.change(Change::Standing(account.clone()));
+        self.drop_nick(account, out);
         // Registering made a member; what admins gave stays with admins and owners.
         if affiliation == Affiliation::Member {
             self.change_affiliation(account, Affiliation::None, None, None, out);
         }
         Ok(())
+    }
+
+    /// Takes the nickname that an account has reserved, or asks for.
+    fn drop_nick(&mut self, account: &BareJid, out: &mut impl Outside) {
+        self.reserved.take();
+        let Some(standing) = self.standings.get_mut(account) else { return };
+        standing.nick = None;
+        if standing.is_nothing() {
+            self.standings.remove(account);
+        }
+        out.change(Change::Standing(account.clone()));
     }
 
     /// Keeps a request, and tells those who decide. Who has asked for the same already waits.
@@ -130,8 +136,7 @@ impl Room {
             let text = "too many wait for an answer of this room's admins: try later";
             return Err(StanzaError::new(StanzaCondition::ResourceConstraint, text));
         }
-        let standing = Standing { nick: Some(nick.to_owned()), ..Standing::default() };
-        self.standings.insert(account.clone(), standing);
+        self.standings.entry(account.clone()).or_default().nick = Some(nick.to_owned());
         out.change(Change::Standing(account.clone()));
         self.tell_deciders(&self.question(account, nick, form), out);
         Ok(())
@@ -196,8 +201,7 @@ impl Room {
             return Err(StanzaError::new(StanzaCondition::ItemNotFound, "nobody waits for that answer any more"));
         };
         if form.field(ALLOW).and_then(Field::boolean) != Some(true) {
-            self.standings.remove(&account);
-            out.change(Change::Standing(account));
+            self.drop_nick(&account, out);
             return Ok(());
         }
         self.check_free(&account, nick)?;
@@ -317,7 +321,7 @@ mod tests {
         scene.registers("hag", "Third").unwrap();
         scene.admin("crone", "<item jid='hag@shakespeare.example' affiliation='outcast'/>").unwrap();
         assert!(is_free(&mut scene));
-        let held = Standing { affiliation: Affiliation::Admin, nick: Some("third".into()), reason: None };
+        let held = Standing { affiliation: Affiliation::Admin, nick: Some("third".into()), ..Standing::default() };
         scene.room.restore(bare("macbeth"), held);
         assert!(!is_free(&mut scene));
         let remove = Element::new("query", NS_REGISTER).with(Element::new("remove", NS_REGISTER));

@@ -1,7 +1,7 @@
 //! A room as a value: what comes in changes it, and what follows goes to an [`Outside`]. No socket, no clock, no store.
 //!
-//! The parts of what it does are in files of their own: `entering.rs`, `talking.rs`, `inviting.rs`, `moderating.rs`, `owning.rs`,
-//! `registering.rs`, `asking.rs`.
+//! The parts of what it does are in files of their own: `entering.rs`, `talking.rs`, `inviting.rs`, `voicing.rs`, `moderating.rs`,
+//! `owning.rs`, `registering.rs`, `asking.rs`.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -16,6 +16,7 @@ use magpie_proto::{BareJid, FullJid, Jid, StanzaCondition, StanzaError, ns};
 use super::hats::{self, Hats};
 use super::occupant_ids;
 use super::occupants::{Occupant, Occupants, Seat};
+use super::privileges::Rank;
 use super::throttling::{Pace, Taken};
 use super::versioning::Versions;
 
@@ -78,6 +79,8 @@ pub struct Standing {
     pub nick: Option<String>,
     /// Why it was made what it is.
     pub reason: Option<String>,
+    /// Whether moderators gave it voice, or took it, other than its affiliation does.
+    pub voice: Option<bool>,
 }
 
 impl Standing {
@@ -88,7 +91,7 @@ impl Standing {
 
     /// Whether it need not be kept.
     pub fn is_nothing(&self) -> bool {
-        self.affiliation == Affiliation::None && self.nick.is_none()
+        self.affiliation == Affiliation::None && self.nick.is_none() && self.voice.is_none()
     }
 }
 
@@ -148,7 +151,8 @@ pub struct Room {
     pub versions: Versions,
 }
 
-/// Accounts that are more than nothing to one room, those that are banned too, and those that ask to become members.
+/// Accounts that are more than nothing to one room, those that are banned too, those that ask to become members, and those whose voice
+/// is remembered.
 pub const STANDINGS_MAX: usize = 50_000;
 
 /// Result of something that somebody wants of a room.
@@ -278,17 +282,25 @@ impl Room {
     }
 
     pub(super) fn occupant(&self, jid: &FullJid) -> Outcome<&Occupant> {
-        // §13.2: a room that is still being made is none.
+        // §17.2: a room that is still being made is none.
         self.occupants.seated(jid).ok_or_else(|| match self.locked {
             true => StanzaCondition::ItemNotFound.into(),
             false => not_an_occupant(),
         })
     }
 
-    /// The occupant of who acts, or, for an owner or admin who is not in the room, its affiliation alone.
-    pub(super) fn rank_of(&self, from: &Jid) -> (Affiliation, Role) {
-        let seated = from.to_full().and_then(|jid| self.occupants.seated(&jid).map(|o| (o.affiliation, o.role)));
-        seated.unwrap_or_else(|| (self.affiliation(&from.to_bare()), Role::None))
+    /// What who acts may do. §8 and §9 go by its account: it acts from where it likes, and an admin need not be in the room.
+    pub(super) fn rank_of(&self, from: &Jid) -> Rank {
+        let account = from.to_bare();
+        let affiliation = self.affiliation(&account);
+        let role = match affiliation >= Affiliation::Admin {
+            true => Some(Role::Moderator),
+            false if self.occupants.has_account(&account) => {
+                self.occupants.of_account(&account).map(|occupant| occupant.role).max()
+            }
+            false => None,
+        };
+        Rank { affiliation, role: role.unwrap_or_default() }
     }
 
     pub(super) fn address_of(&self, nick: &str) -> Outcome<FullJid> {
@@ -355,7 +367,7 @@ impl Room {
         occupant.seats.iter().for_each(|seat| out.send(seat, &presence));
     }
 
-    /// Tells everybody, and itself, that an occupant, who is no longer among the others, has gone.
+    /// Tells an occupant that it has gone, and then everybody (§7.14, §8.2). It is no longer among the others.
     pub(super) fn say_gone(&self, gone: &Occupant, presence: &Stanza, deed: &Deed<'_>, out: &mut impl Outside) {
         let form = |with_address: bool, own: bool| {
             let item = Item { role: Some(Role::None), ..Self::item(gone, with_address) };
@@ -363,6 +375,8 @@ impl Room {
             all.extend_from_slice(deed.statuses);
             presence.with_child(&deed.tells(item, &all))
         };
+        let own = form(self.sees_addresses(gone), true);
+        gone.seats.iter().for_each(|seat| out.send(seat, &own));
         if self.config.broadcast.has(gone.role) {
             let shown = [false, true].map(|with_address| form(with_address, false));
             for other in self.occupants.iter() {
@@ -370,8 +384,6 @@ impl Room {
                 other.seats.iter().for_each(|seat| out.send(seat, presence));
             }
         }
-        let own = form(self.sees_addresses(gone), true);
-        gone.seats.iter().for_each(|seat| out.send(seat, &own));
     }
 
     /// Takes an occupant out and tells everybody.

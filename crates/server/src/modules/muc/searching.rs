@@ -234,10 +234,9 @@ impl Muc {
         let page = PageRequest::of(&payload)
             .map_err(|error| StanzaError::new(StanzaCondition::BadRequest, error.to_string()))?;
         let mut found = match search.rooms {
-            true => self.candidates(&request.to).await?,
+            true => self.candidates(&request.to, &search).await?,
             false => Vec::new(),
         };
-        found.retain(|candidate| search.finds(candidate));
         search.sort(&mut found);
         let count = found.len() as u64;
         let (start, found) = paged(found, page.as_ref())?;
@@ -262,8 +261,8 @@ impl Muc {
         })
     }
 
-    /// The rooms of a service that may be found: those that are listed, as they are now.
-    async fn candidates(&self, service: &BareJid) -> Outcome<Vec<Candidate>> {
+    /// The rooms of a service that are found among those that are listed, as they are now.
+    async fn candidates(&self, service: &BareJid, search: &Search) -> Outcome<Vec<Candidate>> {
         let mut awake: HashMap<BareJid, (Listed, usize)> = HashMap::new();
         for address in self.rooms.awake_of(service) {
             let look = |room: &mut super::room::Room, _: &mut super::rooms::Act<'_>| {
@@ -275,21 +274,25 @@ impl Muc {
         }
         let mut found = Vec::new();
         let mut after: Option<String> = None;
-        while found.len() < LOOKED_MAX {
+        // Nobody is in a room that sleeps: who looks for company need not look at those.
+        let mut left = if search.users_min == 0 { LOOKED_MAX } else { 0 };
+        while left > 0 {
             let rows = self.rooms.storage.listed(service, after.as_deref(), READ_AT_ONCE).await.map_err(refusal)?;
             let is_last = rows.len() < READ_AT_ONCE;
+            left = left.saturating_sub(rows.len());
             after = rows.last().map(|(local, _)| local.clone());
             for (local, listed) in rows {
                 let Ok(address) = BareJid::from_parts(Some(&local), service.domain()) else { continue };
                 let (listed, users) = awake.remove(&address).unwrap_or((listed, 0));
-                found.push(Candidate { address, listed, users });
+                found.extend(Some(Candidate { address, listed, users }).filter(|candidate| search.finds(candidate)));
             }
             if is_last {
                 break;
             }
         }
         // Rooms that do not last are in no row.
-        found.extend(awake.into_iter().map(|(address, (listed, users))| Candidate { address, listed, users }));
+        let awake = awake.into_iter().map(|(address, (listed, users))| Candidate { address, listed, users });
+        found.extend(awake.filter(|candidate| search.finds(candidate)));
         Ok(found)
     }
 }

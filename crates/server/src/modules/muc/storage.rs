@@ -3,7 +3,7 @@
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use magpie_proto::xeps::data_forms::Form;
 use magpie_proto::xeps::date_time::DateTime;
-use magpie_proto::xeps::muc::{Affiliation, Item, NS_ADMIN};
+use magpie_proto::xeps::muc::{Affiliation, Item, NS_ADMIN, Role};
 use magpie_proto::xeps::muc_config::RoomConfig;
 use magpie_proto::xml::{Element, Stanza};
 use magpie_proto::{BareJid, ns};
@@ -59,14 +59,16 @@ impl Record for RoomRecord {
 
 impl Record for Standing {
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { affiliation, nick, reason } = self.clone();
-        let item = Item { affiliation: Some(affiliation), nick, reason, ..Item::default() };
+        let Self { affiliation, nick, reason, voice } = self.clone();
+        let role = voice.map(|speaks| if speaks { Role::Participant } else { Role::Visitor });
+        let item = Item { affiliation: Some(affiliation), role, nick, reason, ..Item::default() };
         item.element(NS_ADMIN).write(ns::CLIENT, out);
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let item = Item::parse(&Element::parse(bytes, ns::CLIENT).ok()?).ok()?;
-        Some(Self { affiliation: item.affiliation?, nick: item.nick, reason: item.reason })
+        let voice = item.role.map(|role| role >= Role::Participant);
+        Some(Self { affiliation: item.affiliation?, nick: item.nick, reason: item.reason, voice })
     }
 }
 
@@ -421,9 +423,11 @@ mod tests {
         let description = "Eye of newt & \"toe of frog\"\n'Wool of bat'".into();
         let listed = Listed { name: "A Dark <Cave>".into(), description, open: true, ..Listed::default() };
         assert_eq!(again(&listed), listed);
-        let standing =
-            Standing { affiliation: Affiliation::Outcast, nick: None, reason: Some("Treason & more".into()) };
-        assert_eq!(again(&standing), standing);
+        let banned = Standing { affiliation: Affiliation::Outcast, reason: Some("Treason & more".into()), ..Standing::default() };
+        for voice in [None, Some(true), Some(false)] {
+            let standing = Standing { voice, ..banned.clone() };
+            assert_eq!(again(&standing), standing);
+        }
         assert_eq!(RoomRecord::decode(b"<room/>"), None);
     }
 }

@@ -218,6 +218,9 @@ fn who_may_not_enter_is_told_why() {
     };
     assert_eq!(condition(scene.presence("hag", "third", &with("cauldron"))), StanzaCondition::NotAuthorized);
     scene.presence("hag", "third", &with("cauldronburn")).unwrap();
+    // §7.2.5: nor is an owner exempt.
+    assert_eq!(condition(scene.enters("crone", "first")), StanzaCondition::NotAuthorized);
+    scene.presence("crone", "first", &with("cauldronburn")).unwrap();
     let mut scene = Scene::with(RoomConfig { occupants_max: 1, ..RoomConfig::default() }, &["hag"]);
     assert_eq!(condition(scene.enters("second", "second")), StanzaCondition::ServiceUnavailable);
     // §7.2.9: owners and admins always.
@@ -262,6 +265,69 @@ fn a_new_room_opens_as_it_is_unless_its_owner_asks_for_its_form() {
 }
 
 #[test]
+fn a_new_room_is_none_when_its_maker_goes_before_it_has_said_what_it_is_to_be() {
+    // Whether it asked for the form, and for how long it was there.
+    for (asked, millis, given_up) in [(false, 0, true), (true, 3_600_000, true), (false, 10_000, false)] {
+        let mut scene = Scene::new(RoomConfig::default());
+        scene.room.locked = true;
+        scene.room.opens_at = Some(DateTime::from_unix_millis(scene.written.now + 10_000));
+        scene.enters("crone", "crone").unwrap();
+        let second = FullJid::parse("crone@shakespeare.example/phone").unwrap();
+        let enter = stanza("<presence><x xmlns='http://jabber.org/protocol/muc'/></presence>");
+        let seat = Seat { jid: second.clone(), session: None };
+        scene.room.presence(seat, Some("crone"), &enter, &mut scene.written).unwrap();
+        if asked {
+            scene.room.configuration(&full("crone").into()).unwrap();
+        }
+        scene.written.now += millis;
+        let gone = stanza("<presence type='unavailable'/>");
+        scene.room.leave(&second, &gone, &[], &mut scene.written);
+        assert!(!scene.written.changes.contains(&Change::Destroyed));
+        scene.written.sent.clear();
+        scene.room.leave(&full("crone"), &gone, &[], &mut scene.written);
+        assert!(scene.written.changes.contains(&Change::Destroyed));
+        let told: Vec<bool> = scene.written.sent.iter().map(|(_, told)| told.text().contains("<destroy/>")).collect();
+        assert_eq!(told, [given_up], "{asked} {millis}");
+    }
+}
+
+#[test]
+fn who_enters_with_another_nickname_where_it_is_already_is_told_all_again() {
+    let mut scene = Scene::with(RoomConfig::default(), &["crone", "hag"]);
+    scene.enters("hag", "oldhag").unwrap();
+    assert_eq!(
+        scene.sent(),
+        [
+            "crone < hag: unavailable none/participant hag now oldhag 303",
+            "hag < hag: unavailable none/participant now oldhag 303,110",
+            "crone < oldhag: none/participant hag",
+            "hag < crone: owner/moderator",
+            "hag < oldhag: none/participant 110,170",
+            "hag < room: subject ''",
+        ]
+    );
+}
+
+#[test]
+fn who_moderates_does_so_from_wherever_it_asks_and_an_admin_need_not_be_there() {
+    let mut scene = Scene::with(RoomConfig::default(), &["crone", "hag", "second"]);
+    scene.admin("crone", "<item nick='hag' role='moderator'/>").unwrap();
+    let elsewhere = Jid::parse("hag@shakespeare.example/phone").unwrap();
+    let query = |item: &str| {
+        let query = format!("<query xmlns='http://jabber.org/protocol/muc#admin'>{item}</query>");
+        Element::parse(query.as_bytes(), "jabber:client").unwrap()
+    };
+    scene.room.moderate(&elsewhere, &query("<item nick='second' role='visitor'/>"), &mut scene.written).unwrap();
+    // §9.8: but the list of moderators is for admins.
+    let list = |scene: &Scene, who: &Jid, role: &str| scene.room.list(who, &query(&format!("<item role='{role}'/>"))).is_ok();
+    assert!(list(&scene, &elsewhere, "visitor") && !list(&scene, &elsewhere, "moderator"));
+    scene.room.restore(bare("hecate"), Standing { affiliation: Affiliation::Admin, ..Standing::default() });
+    scene.admin("hecate", "<item nick='hag' role='none'/>").unwrap();
+    assert!(list(&scene, &full("hecate").into(), "moderator"));
+    assert_eq!(condition(scene.admin("hag", "<item nick='second' role='participant'/>")), StanzaCondition::Forbidden);
+}
+
+#[test]
 fn a_nickname_is_one_accounts_in_whatever_way_it_is_written() {
     let mut scene = Scene::with(RoomConfig::default(), &["crone"]);
     scene.enters("hag", "Third Witch").unwrap();
@@ -274,7 +340,7 @@ fn a_nickname_is_one_accounts_in_whatever_way_it_is_written() {
     assert_eq!(condition(scene.enters("second", " ")), StanzaCondition::JidMalformed);
     scene.enters("second", "Second Witch").unwrap();
     // A nickname that a member has reserved is not for others, though its owner is not there.
-    let reserved = Standing { affiliation: Affiliation::Member, nick: Some("Hecate".into()), reason: None };
+    let reserved = Standing { affiliation: Affiliation::Member, nick: Some("Hecate".into()), ..Standing::default() };
     scene.room.restore(bare("hecate"), reserved);
     assert_eq!(condition(scene.enters("macbeth", "HECATE")), StanzaCondition::Conflict);
     scene.enters("hecate", "hecate").unwrap();
@@ -286,14 +352,15 @@ fn sessions_of_one_account_share_a_nickname_and_the_last_to_leave_takes_it_along
     let second = Seat { jid: FullJid::parse("hag@shakespeare.example/phone").unwrap(), session: None };
     let enter = stanza("<presence><x xmlns='http://jabber.org/protocol/muc'/></presence>");
     scene.room.presence(second.clone(), Some("hag"), &enter, &mut scene.written).unwrap();
-    scene.sent();
+    // Both know that it is their own.
+    assert_eq!(scene.sent()[..2], ["hag < hag: none/participant 110", "crone < hag: none/participant hag"]);
     scene.says("crone", "Double, double").unwrap();
     assert_eq!(scene.sent().iter().filter(|line| line.starts_with("hag <")).count(), 2);
     let gone = stanza("<presence type='unavailable'/>");
     scene.room.presence(second, Some("hag"), &gone, &mut scene.written).unwrap();
     assert_eq!(scene.sent(), ["hag < hag: unavailable none/none 110"]);
     scene.presence("hag", "hag", "<presence type='unavailable'/>").unwrap();
-    assert_eq!(scene.sent(), ["crone < hag: unavailable none/none hag", "hag < hag: unavailable none/none 110"]);
+    assert_eq!(scene.sent(), ["hag < hag: unavailable none/none 110", "crone < hag: unavailable none/none hag"]);
 }
 
 #[test]
@@ -348,14 +415,14 @@ fn who_is_kicked_or_banned_is_out_and_who_is_banned_stays_out() {
     scene.admin("crone", "<item nick='hag' role='none'><reason>Avaunt</reason></item>").unwrap();
     assert_eq!(
         scene.sent(),
-        ["crone < hag: unavailable none/none hag 307", "hag < hag: unavailable none/none 110,307"]
+        ["hag < hag: unavailable none/none 110,307", "crone < hag: unavailable none/none hag 307"]
     );
     scene.enters("hag", "hag").unwrap();
     scene.sent();
     scene.admin("crone", "<item jid='hag@shakespeare.example' affiliation='outcast'/>").unwrap();
     assert_eq!(
         scene.sent(),
-        ["crone < hag: unavailable outcast/none hag 301", "hag < hag: unavailable outcast/none 110,301"]
+        ["hag < hag: unavailable outcast/none 110,301", "crone < hag: unavailable outcast/none hag 301"]
     );
     assert_eq!(condition(scene.enters("hag", "somebody")), StanzaCondition::Forbidden);
     assert!(scene.written.changes.contains(&Change::Standing(bare("hag"))));
@@ -499,7 +566,7 @@ fn a_configuration_that_shuts_occupants_out_removes_them() {
     scene.room.configure(&Jid::from(full("crone")), &query, &mut scene.written).unwrap();
     assert_eq!(
         scene.sent(),
-        ["crone < hag: unavailable none/none hag 322", "hag < hag: unavailable none/none 110,322", "crone < room: 104",]
+        ["hag < hag: unavailable none/none 110,322", "crone < hag: unavailable none/none hag 322", "crone < room: 104"]
     );
 }
 

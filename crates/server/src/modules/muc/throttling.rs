@@ -20,6 +20,9 @@ const TAKERS_MAX: usize = 4096;
 /// Requests by which one account asks to become a member of rooms (§7.10), in an hour.
 pub const REGISTRATIONS_PER_HOUR_MAX: u32 = 20;
 
+/// Invitations through rooms by one account in an hour.
+pub const INVITATIONS_PER_HOUR_MAX: u32 = 1000;
+
 /// So many at once, and so many more in that time again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {

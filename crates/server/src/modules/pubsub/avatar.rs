@@ -3,16 +3,14 @@
 //! One picture, wherever a client puts it: what is published goes into the vCard, where anybody may see it, and what is put
 //! into the vCard is published.
 
-use std::sync::Arc;
-
 use magpie_proto::xeps::data_forms::{Field, FieldType, Form, FormKind};
 use magpie_proto::xeps::pubsub::{NS, PUBLISH_OPTIONS};
 use magpie_proto::xeps::pubsub_config::AccessModel;
-use magpie_proto::{BareJid, Element};
+use magpie_proto::{Element, StanzaError};
 
 use super::Pubsub;
-use super::storage::{Item, Place};
-use crate::modules::vcard::Picture;
+use super::storage::{Change, Item};
+use crate::modules::vcard::{NS as NS_VCARD, Picture, Vcard};
 use crate::server::Server;
 
 /// The node with the picture (XEP-0084 §4.1).
@@ -23,42 +21,45 @@ pub(super) const METADATA: &str = "urn:xmpp:avatar:metadata";
 
 impl Pubsub {
     /// An account says which picture it has: the vCard gets it, if everybody may see it (XEP-0398 §7).
-    pub(super) async fn avatar_published(&self, server: &Arc<Server>, place: &Place) {
-        let last = match self.storage.node(place, METADATA).await {
-            Ok(Some(metadata)) => self.storage.last(place, METADATA, &metadata).await,
-            Ok(None) => Ok(None),
-            Err(_) => return,
+    pub(super) async fn avatar_published(&self, server: &Server, change: &mut Change<'_>) -> Result<(), StanzaError> {
+        let last = match change.node(METADATA).await? {
+            Some(metadata) => change.last(METADATA, &metadata).await?,
+            None => None,
         };
-        let Ok(last) = last else { return };
         let infos: Vec<&Element> = last.iter().filter_map(Item::payload).flat_map(Element::children).collect();
         if infos.is_empty() {
-            server.modules.vcard.set_picture(server, &place.address, None).await;
-            return;
+            return put_picture(server, change, None).await;
         }
         // Of several versions the one that is here.
-        let Some(info) = infos.into_iter().find(|info| info.is("info", METADATA) && info.attr("url").is_none()) else { return };
-        let (Some(id), Ok(Some(data))) = (info.attr("id"), self.storage.node(place, DATA).await) else { return };
+        let here = |info: &&Element| info.is("info", METADATA) && info.attr("url").is_none();
+        let Some(info) = infos.into_iter().find(here) else { return Ok(()) };
+        let (Some(id), Some(data)) = (info.attr("id"), change.node(DATA).await?) else { return Ok(()) };
         if data.config.access != AccessModel::Open {
-            return;
+            return Ok(());
         }
-        let Ok(Some(item)) = self.storage.item(place, DATA, &data, id).await else { return };
-        let text = item.item.payload().filter(|payload| payload.is("data", DATA)).map(Element::text);
+        let item = change.item(DATA, &data, id).await?;
+        let payload = item.as_ref().and_then(Item::payload);
+        let text = payload.filter(|payload| payload.is("data", DATA)).map(Element::text);
         let kind = info.attr("type").unwrap_or("image/png");
         // A picture that is not the one that is named is none (XEP-0398 §3.1).
-        let picture = text.and_then(|text| Picture::parse(&text, kind)).filter(|picture| picture.hash == id);
-        if let Some(picture) = picture {
-            server.modules.vcard.set_picture(server, &place.address, Some(&picture)).await;
+        match text.and_then(|text| Picture::parse(&text, kind)).filter(|picture| picture.hash == id) {
+            Some(picture) => put_picture(server, change, Some(&picture)).await,
+            None => Ok(()),
         }
     }
 
     /// A vCard has another picture, or none: it is published (XEP-0398 §3.2).
-    pub async fn publish_avatar(&self, server: &Arc<Server>, account: &BareJid, picture: Option<&Picture>) {
-        let place = Place::account(account);
+    pub(super) async fn put_avatar(
+        &self,
+        server: &Server,
+        change: &mut Change<'_>,
+        picture: Option<&Picture>,
+    ) -> Result<(), StanzaError> {
         if let Some(picture) = picture {
             let data = Element::new("data", DATA).with_text(picture.base64.as_str());
-            self.publish_openly(server, &place, DATA, &picture.hash, data).await;
-        } else if !matches!(self.storage.node(&place, METADATA).await, Ok(Some(_))) {
-            return;
+            self.put_openly(server, change, DATA, &picture.hash, data).await?;
+        } else if change.node(METADATA).await?.is_none() {
+            return Ok(());
         }
         let info = picture.map(|picture| {
             Element::new("info", METADATA)
@@ -68,19 +69,33 @@ impl Pubsub {
         });
         let id = picture.map_or("current", |picture| &picture.hash);
         let metadata = Element::new("metadata", METADATA).with_all(info);
-        self.publish_openly(server, &place, METADATA, id, metadata).await;
+        self.put_openly(server, change, METADATA, id, metadata).await
     }
 
     /// A vCard is for everybody, and so is a node that is made of it.
-    async fn publish_openly(&self, server: &Arc<Server>, place: &Place, name: &str, id: &str, payload: Element) {
-        let is_new = matches!(self.storage.node(place, name).await, Ok(None));
+    async fn put_openly(
+        &self,
+        server: &Server,
+        change: &mut Change<'_>,
+        name: &str,
+        id: &str,
+        payload: Element,
+    ) -> Result<(), StanzaError> {
+        let is_new = change.node(name).await?.is_none();
         let open = Form::typed(FormKind::Submit, PUBLISH_OPTIONS)
             .with(Field::new(FieldType::ListSingle, "pubsub#access_model").with_value(AccessModel::Open.name()));
         let item = Element::new("item", NS).with_attr("id", id).with(payload);
-        let options = is_new.then_some(&open);
-        let published = self.publish_items(server, place, name, &place.address, &[&item], options, |_| ()).await;
-        if let Err(error) = published {
-            tracing::debug!(%error, account = %place.address, name, "a picture was not published");
-        }
+        self.put_copy(server, change, name, &item, is_new.then_some(&open)).await
     }
+}
+
+/// Puts a picture into the account's vCard, or takes it out.
+async fn put_picture(server: &Server, change: &mut Change<'_>, picture: Option<&Picture>) -> Result<(), StanzaError> {
+    let known = server.modules.vcard.stored(&change.place().address).await?;
+    if picture.is_none() && known.as_ref().is_none_or(|vcard| vcard.photo().is_empty()) {
+        return Ok(());
+    }
+    let vcard = known.unwrap_or_else(|| Vcard::new(Element::new("vCard", NS_VCARD))).with_picture(picture);
+    change.put_vcard(vcard);
+    Ok(())
 }

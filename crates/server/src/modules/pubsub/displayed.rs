@@ -37,8 +37,11 @@ impl Pubsub {
             let item = Element::new("item", NS).with_attr("id", &*chat).with(displayed);
             let place = Place::account(account);
             let server = &outgoing.server;
-            match self.publish_items(server, &place, NODE, account, &[&item], None, |_| ()).await {
-                Ok(()) => read(server, account, &[&item]).await,
+            match self.publish_items(server, &place, NODE, account, &[&item], None).await {
+                Ok((_, kept)) => {
+                    read(server, account, &[&item]).await;
+                    kept.tell(server).await;
+                }
                 Err(error) => tracing::debug!(%error, %account, "how far a chat was read was not published"),
             }
         }

@@ -10,7 +10,7 @@ mod greeting;
 pub mod node;
 mod notification_settings;
 mod notify;
-mod options;
+pub mod options;
 mod owner;
 mod pending;
 pub mod publish;
@@ -30,12 +30,14 @@ use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError};
 use tokio::sync::{Mutex, MutexGuard};
 
 use self::node::Node;
-use self::storage::Storage;
+use self::storage::{Change, Finished, News, Storage};
 pub use self::displayed::says_displayed;
 pub use self::notification_settings::{InRoom, Wishes};
 pub use self::storage::Place;
 pub use self::subscribe::is_decision;
 use super::{About, Module, adhoc};
+use crate::modules::offline::refusal;
+use crate::modules::vcard::Shown;
 use crate::requests::{Reply, Request, Requests, To, Verb};
 use crate::server::{Deps, Server};
 use crate::services::Service;
@@ -264,26 +266,42 @@ impl Pubsub {
         Ok(Some(disco::Items { node: None, items }.element().with_all(set.map(|set| set.element()))))
     }
 
-    /// The account changed a node of its own that has its like elsewhere.
-    async fn convert(&self, server: &Arc<Server>, place: &Place, name: &str) {
+    /// A change to a node that has its like elsewhere, where the account is the owner of both: the same change makes the other one of it.
+    async fn convert(&self, server: &Server, change: &mut Change<'_>, name: &str) -> Result<(), StanzaError> {
         match name {
-            avatar::METADATA => self.avatar_published(server, place).await,
-            vcard4::NODE => self.vcard4_published(server, place).await,
-            bookmarks::EACH => self.bookmarks_changed(server, place).await,
-            bookmarks::ALL => self.bookmarks_replaced(server, place).await,
-            _ => {}
+            _ if !change.place().personal => Ok(()),
+            avatar::METADATA => self.avatar_published(server, change).await,
+            vcard4::NODE => self.vcard4_published(server, change).await,
+            bookmarks::EACH => self.bookmarks_changed(server, change).await,
+            bookmarks::ALL => self.bookmarks_replaced(server, change).await,
+            _ => Ok(()),
         }
     }
 
     /// Items of a node are asked for that is not there: what it would have may be elsewhere, from before there were nodes.
-    async fn import(&self, request: &Request, place: &Place, name: &str) {
-        match name {
-            vcard4::NODE if place.personal => self.import_vcard(&request.server, place).await,
-            bookmarks::ALL | bookmarks::EACH if place.personal && request.from.to_bare() == place.address => {
-                self.import_bookmarks(&request.server, place, name).await;
-            }
-            _ => {}
+    async fn import(&self, request: &Request, place: &Place, name: &str) -> Result<(), StanzaError> {
+        let imports = match name {
+            vcard4::NODE => place.personal,
+            bookmarks::ALL | bookmarks::EACH => place.personal && request.from.to_bare() == place.address,
+            _ => false,
+        };
+        if !imports {
+            return Ok(());
         }
+        let turn = self.turn(place).await;
+        let mut change = self.storage.change(place);
+        if change.node(name).await?.is_some() {
+            // Somebody else's question was faster.
+            return Ok(());
+        }
+        match name {
+            vcard4::NODE => self.import_vcard(&request.server, &mut change).await?,
+            _ => self.import_bookmarks(&request.server, &mut change, name).await?,
+        }
+        let kept = self.commit(&request.server, change).await?;
+        drop(turn);
+        kept.tell(&request.server).await;
+        Ok(())
     }
 
     /// A message to a place: an owner's decision on a subscription is taken; what else comes nobody reads.
@@ -305,10 +323,59 @@ impl Pubsub {
         self.storage.node(place, name).await?.ok_or_else(|| StanzaCondition::ItemNotFound.into())
     }
 
-    async fn save(&self, place: &Place, name: &str, node: &Node) -> Result<(), StanzaError> {
+    async fn save(&self, server: &Server, place: &Place, name: &str, node: &Node) -> Result<(), StanzaError> {
         let mut change = self.storage.change(place);
-        change.put_node(name, node, false).await?;
-        change.commit().await
+        change.put_node(name, node).await?;
+        self.commit(server, change).await.map(Kept::tell_nobody)
+    }
+
+    /// Writes a change: when this is done, what was asked for and what is made of it are on disk together.
+    async fn commit(&self, server: &Server, change: Change<'_>) -> Result<Kept, StanzaError> {
+        let place = change.place().clone();
+        let Finished { batch, vcard, news, nodes } = change.finish().await?;
+        let (ticket, shown) = match &vcard {
+            Some(vcard) => {
+                let (ticket, shown) = server.modules.vcard.commit(&place.address, vcard, batch);
+                (ticket, Some(shown))
+            }
+            None => (server.deps.store.commit(batch), None),
+        };
+        let done = ticket.await.map_err(refusal);
+        if nodes {
+            self.storage.greetings.forget(place.owner());
+        }
+        done.map(|()| Kept { place, news, shown })
+    }
+}
+
+/// A change that is on disk. Who made it is answered, then others are told.
+#[must_use = "others wait to be told"]
+pub struct Kept {
+    place: Place,
+    news: Vec<News>,
+    shown: Option<Shown>,
+}
+
+impl Kept {
+    /// Tells everybody who wants to know.
+    pub async fn tell(self, server: &Arc<Server>) {
+        for news in &self.news {
+            match news {
+                News::Event { name, node, event } => {
+                    server.modules.pubsub.notify(server, &self.place, name, node, event).await;
+                }
+                News::Vcard => {
+                    if let Some(shown) = &self.shown {
+                        server.modules.vcard.show(server, &self.place.address, shown).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// There is nobody who would want to know.
+    fn tell_nobody(self) {
+        debug_assert!(self.news.is_empty());
     }
 }
 

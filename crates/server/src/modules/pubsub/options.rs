@@ -32,7 +32,7 @@ impl Pubsub {
         node.require_subscription(&request.from.to_bare(), &jid)?;
         if let Some(deliver) = chosen {
             node.deliver_to(&jid, deliver);
-            self.save(place, name, &node).await?;
+            self.save(&request.server, place, name, &node).await?;
         }
         Ok(None)
     }
@@ -50,6 +50,27 @@ impl Pubsub {
 fn form(deliver: bool) -> Element {
     let field = Field::new(FieldType::Boolean, DELIVER).with_label("Whether you are notified").with_bool(deliver);
     Form::typed(FormKind::Form, SUBSCRIBE_OPTIONS).with(field).element()
+}
+
+/// What a subscriber has chosen, for another server; nothing, where that is what a subscription begins with.
+pub fn exported(deliver: bool) -> Option<Element> {
+    let field = Field::new(FieldType::Boolean, DELIVER).with_bool(deliver);
+    (!deliver).then(|| Form::typed(FormKind::Submit, SUBSCRIBE_OPTIONS).with(field).element())
+}
+
+/// What a subscriber has chosen at another server: whether it is notified, and the names of what there is no choice of here.
+pub fn imported(options: &Element) -> (Option<bool>, Vec<String>) {
+    let (mut deliver, mut others) = (None, Vec::new());
+    // Servers that keep no value for a field write it without.
+    let fields = Form::of(options).into_iter().flat_map(|form| form.fields);
+    for field in fields.filter(|field| field.value().is_some_and(|value| !value.is_empty())) {
+        match field.var.as_deref() {
+            Some(FORM_TYPE) => {}
+            Some(DELIVER) if field.boolean().is_some() => deliver = field.boolean(),
+            var => others.push(var.unwrap_or_default().to_owned()),
+        }
+    }
+    (deliver, others)
 }
 
 /// What `<options/>` choose; nothing, where they leave it as it is.

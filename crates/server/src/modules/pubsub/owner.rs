@@ -1,5 +1,7 @@
 //! XEP-0060 §8: what owners do with their nodes.
 
+use std::sync::Arc;
+
 use magpie_proto::xeps::data_forms::{Form, FormKind};
 use magpie_proto::xeps::pubsub::{
     Affiliation, NODE_CONFIG, NS, NS_EVENT, NS_OWNER, SubscriptionState, error, unsupported,
@@ -45,8 +47,9 @@ impl Pubsub {
             return Err(StanzaCondition::Conflict.into());
         }
         let mut change = self.storage.change(place);
-        change.put_node(&name, &Node::new(creator, config), true).await?;
-        change.commit().await?;
+        change.room_for_node().await?;
+        change.put_node(&name, &Node::new(creator, config)).await?;
+        self.commit(&request.server, change).await?.tell_nobody();
         drop(turn);
         let created = Element::new("create", NS).with_attr("node", &name);
         Ok(instant.then(|| Element::new("pubsub", NS).with(created)))
@@ -118,18 +121,19 @@ impl Pubsub {
         node.config = configured(&node.config, &form)?;
         Self::check_config(place, &node.config)?;
         let mut change = self.storage.change(place);
-        change.put_node(name, &node, false).await?;
+        change.put_node(name, &node).await?;
         change.shrink(name, &node).await?;
-        change.commit().await?;
-        drop(turn);
-        request.answer(None);
         if node.config.notify_config {
             let mut event = Element::new("configuration", NS_EVENT).with_attr("node", name);
             if node.config.payloads {
                 event.push(node.config.form(FormKind::Result).element());
             }
-            self.notify(&request.server, place, name, &node, &event).await;
+            change.tell(name, &Arc::new(node), event);
         }
+        let kept = self.commit(&request.server, change).await?;
+        drop(turn);
+        request.answer(None);
+        kept.tell(&request.server).await;
         Ok(None)
     }
 
@@ -140,18 +144,17 @@ impl Pubsub {
         let node = self.owned(request, place, name).await?;
         let mut change = self.storage.change(place);
         change.delete_node(name).await?;
-        change.commit().await?;
-        drop(turn);
-        request.answer(None);
         if node.config.notify_delete {
             let redirect = delete.child("redirect", NS_OWNER).and_then(|redirect| redirect.attr("uri"));
             let redirect = redirect.map(|uri| Element::new("redirect", NS_EVENT).with_attr("uri", uri));
             let event = Element::new("delete", NS_EVENT).with_attr("node", name).with_all(redirect);
-            self.notify(&request.server, place, name, &node, &event).await;
+            change.tell(name, &Arc::new(node), event);
         }
-        if place.personal {
-            self.convert(&request.server, place, name).await;
-        }
+        self.convert(&request.server, &mut change, name).await?;
+        let kept = self.commit(&request.server, change).await?;
+        drop(turn);
+        request.answer(None);
+        kept.tell(&request.server).await;
         Ok(None)
     }
 
@@ -165,16 +168,14 @@ impl Pubsub {
         }
         let mut change = self.storage.change(place);
         change.purge(name).await?;
-        change.commit().await?;
+        if node.config.notify_retract {
+            change.tell(name, &Arc::new(node), Element::new("purge", NS_EVENT).with_attr("node", name));
+        }
+        self.convert(&request.server, &mut change, name).await?;
+        let kept = self.commit(&request.server, change).await?;
         drop(turn);
         request.answer(None);
-        if node.config.notify_retract {
-            let event = Element::new("purge", NS_EVENT).with_attr("node", name);
-            self.notify(&request.server, place, name, &node, &event).await;
-        }
-        if place.personal {
-            self.convert(&request.server, place, name).await;
-        }
+        kept.tell(&request.server).await;
         Ok(None)
     }
 
@@ -202,7 +203,7 @@ impl Pubsub {
                 changes.push(SubscriptionChange { jid, state });
             }
         }
-        self.save(place, name, &node).await?;
+        self.save(&request.server, place, name, &node).await?;
         drop(turn);
         request.answer(None);
         for change in &changes {
@@ -237,7 +238,7 @@ impl Pubsub {
             }
             ended.extend(node.set_affiliation(&jid, affiliation)?);
         }
-        self.save(place, name, &node).await?;
+        self.save(&request.server, place, name, &node).await?;
         drop(turn);
         request.answer(None);
         for change in &ended {

@@ -8,8 +8,8 @@ use magpie_proto::xeps::pubsub_config::NodeConfig;
 use magpie_proto::{BareJid, Element, StanzaCondition, StanzaError, ns};
 
 use super::node::Node;
-use super::storage::{Item, Place};
-use super::{Pubsub, displayed, node_name};
+use super::storage::{Change, Item, Place};
+use super::{Kept, Pubsub, displayed, node_name};
 use crate::requests::{Reply, Request};
 use crate::server::{Server, random_text};
 
@@ -38,23 +38,19 @@ impl Pubsub {
         if items.len() > ITEMS_AT_ONCE_MAX {
             return Err(error(StanzaCondition::NotAcceptable, "max-items-exceeded"));
         }
-        let ids = self.publish_items(&request.server, place, name, &publisher, &items, options.as_ref(), |ids| {
-            let ids = ids.iter().map(|id| Element::new("item", NS).with_attr("id", id));
-            let publish = Element::new("publish", NS).with_attr("node", name).with_all(ids);
-            request.answer(Some(&Element::new("pubsub", NS).with(publish)));
-        });
-        ids.await?;
+        let (ids, kept) =
+            self.publish_items(&request.server, place, name, &publisher, &items, options.as_ref()).await?;
         if place.personal && name == displayed::NODE {
             displayed::read(&request.server, &place.address, &items).await;
         }
-        if place.personal {
-            self.convert(&request.server, place, name).await;
-        }
+        let ids = ids.iter().map(|id| Element::new("item", NS).with_attr("id", id));
+        let publish = Element::new("publish", NS).with_attr("node", name).with_all(ids);
+        request.answer(Some(&Element::new("pubsub", NS).with(publish)));
+        kept.tell(&request.server).await;
         Ok(None)
     }
 
-    /// Publishes on behalf of somebody. `answer` is called when it is on disk, before anybody is notified.
-    #[allow(clippy::too_many_arguments, reason = "each of them is a part of the request")]
+    /// Publishes on behalf of somebody, with what is made of it elsewhere: the items' ids.
     pub(super) async fn publish_items(
         &self,
         server: &Arc<Server>,
@@ -63,10 +59,46 @@ impl Pubsub {
         publisher: &BareJid,
         items: &[&Element],
         options: Option<&Form>,
-        answer: impl FnOnce(&[String]),
+    ) -> Result<(Vec<String>, Kept), StanzaError> {
+        let _turn = self.turn(place).await;
+        let mut change = self.storage.change(place);
+        let ids = self.put_items(server, &mut change, name, publisher, items, options).await?;
+        self.convert(server, &mut change, name).await?;
+        Ok((ids, self.commit(server, change).await?))
+    }
+
+    /// Publishes what follows of the change, as the account itself: in place of what the place cannot take stays what was there.
+    pub(super) async fn put_copy(
+        &self,
+        server: &Server,
+        change: &mut Change<'_>,
+        name: &str,
+        item: &Element,
+        options: Option<&Form>,
     ) -> Result<(), StanzaError> {
-        let turn = self.turn(place).await;
-        let (node, is_new) = match self.storage.node(place, name).await? {
+        let account = &change.place().address;
+        match self.put_items(server, change, name, account, &[item], options).await {
+            Err(error) if error.condition == StanzaCondition::InternalServerError => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, %account, name, "a copy was not published");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Puts a publication into a change: the items' ids. Of a single item that is refused nothing is in it.
+    async fn put_items(
+        &self,
+        server: &Server,
+        change: &mut Change<'_>,
+        name: &str,
+        publisher: &BareJid,
+        items: &[&Element],
+        options: Option<&Form>,
+    ) -> Result<Vec<String>, StanzaError> {
+        let place = change.place();
+        let (node, is_new) = match change.node(name).await? {
             Some(node) => {
                 meets(&node.config, options)?;
                 (node, false)
@@ -86,34 +118,27 @@ impl Pubsub {
         if items.iter().any(|item| event_bytes(name, item) > stanza_bytes_max) {
             return Err(error(StanzaCondition::NotAcceptable, "payload-too-big"));
         }
-        let mut change = self.storage.change(place);
         if is_new {
-            change.put_node(name, &node, true).await?;
+            change.room_for_node().await?;
         }
         let mut gone = Vec::new();
-        let one_at_a_time = items.len() > 1;
         for item in items.iter().filter(|_| persists) {
             gone.extend(change.publish(name, &node, item).await?);
-            if one_at_a_time {
-                // The next one has to see it.
-                change.commit().await?;
-                change = self.storage.change(place);
-            }
         }
-        change.commit().await?;
-        drop(turn);
-        let ids: Vec<String> = items.iter().map(|item| item.id().to_owned()).collect();
-        answer(&ids);
+        if is_new {
+            change.put_node(name, &node).await?;
+        }
+        let node = Arc::new(node);
         if !gone.is_empty() {
-            self.notify(server, place, name, &node, &retracted(name, &gone)).await;
+            change.tell(name, &node, retracted(name, &gone));
         }
         if items.is_empty() {
-            self.notify(server, place, name, &node, &published(name, &[], false)).await;
+            change.tell(name, &node, published(name, &[], false));
         }
         for item in &items {
-            self.notify(server, place, name, &node, &published(name, &[item], node.config.payloads)).await;
+            change.tell(name, &node, published(name, &[item], node.config.payloads));
         }
-        Ok(())
+        Ok(items.iter().map(|item| item.id().to_owned()).collect())
     }
 
     /// §7.1.4: a node comes into being with the first publication, where the publisher may create it.
@@ -158,39 +183,19 @@ impl Pubsub {
         }
         let placed = self.storage.item(place, name, &node, id).await?;
         node.may_retract(&asker, placed.as_ref().and_then(|placed| placed.item.publisher()).as_ref())?;
-        let placed = placed.ok_or(StanzaCondition::ItemNotFound)?;
+        placed.ok_or(StanzaCondition::ItemNotFound)?;
         let mut change = self.storage.change(place);
-        change.remove(name, &placed);
-        change.commit().await?;
-        drop(turn);
-        request.answer(None);
+        change.remove(name, id).await?;
         let asked = matches!(retract.attr("notify"), Some("1" | "true"));
         if asked || node.config.notify_retract {
-            self.notify(&request.server, place, name, &node, &retracted(name, &[id.to_owned()])).await;
+            change.tell(name, &Arc::new(node), retracted(name, &[id.to_owned()]));
         }
-        if place.personal {
-            self.convert(&request.server, place, name).await;
-        }
-        Ok(None)
-    }
-
-    /// Removes an item on behalf of the owner.
-    pub(super) async fn remove_item(
-        &self,
-        server: &Arc<Server>,
-        place: &Place,
-        name: &str,
-        id: &str,
-    ) -> Result<(), StanzaError> {
-        let turn = self.turn(place).await;
-        let node = self.existing(place, name).await?;
-        let Some(placed) = self.storage.item(place, name, &node, id).await? else { return Ok(()) };
-        let mut change = self.storage.change(place);
-        change.remove(name, &placed);
-        change.commit().await?;
+        self.convert(&request.server, &mut change, name).await?;
+        let kept = self.commit(&request.server, change).await?;
         drop(turn);
-        self.notify(server, place, name, &node, &retracted(name, &[id.to_owned()])).await;
-        Ok(())
+        request.answer(None);
+        kept.tell(&request.server).await;
+        Ok(None)
     }
 }
 
@@ -206,7 +211,7 @@ fn event_bytes(name: &str, item: &Item) -> usize {
 }
 
 /// What subscribers are told of items that are gone.
-fn retracted(name: &str, ids: &[String]) -> Element {
+pub(super) fn retracted(name: &str, ids: &[String]) -> Element {
     let ids = ids.iter().map(|id| Element::new("retract", NS_EVENT).with_attr("id", id));
     Element::new("items", NS_EVENT).with_attr("node", name).with_all(ids)
 }

@@ -28,7 +28,7 @@ impl Pubsub {
         let node = match self.storage.node(place, name).await? {
             Some(node) => node,
             None => {
-                self.import(request, place, name).await;
+                self.import(request, place, name).await?;
                 self.existing(place, name).await?
             }
         };

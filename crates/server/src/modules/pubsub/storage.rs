@@ -3,12 +3,13 @@
 //! Items lie in the order in which they were published, under the node's name and the id of the moment, so that the newest and the
 //! oldest are found without looking at the others; beside them is which item has which id.
 
-use std::collections::BTreeMap;
+mod change;
 
 use magpie_proto::xeps::pubsub::NS;
-use magpie_proto::{BareJid, Element, Jid, StanzaCondition, StanzaError, ns};
-use magpie_store::{Batch, LogId, Map, Record, Store, StoreError, Value};
+use magpie_proto::{BareJid, Element, Jid, StanzaError, ns};
+use magpie_store::{LogId, Map, Record, Store, Value};
 
+pub use self::change::{Change, Finished, News};
 use super::greeting::Greetings;
 use super::node::Node;
 use crate::accounts;
@@ -273,172 +274,7 @@ impl Storage {
 
     /// Begins a change.
     pub fn change<'a>(&'a self, place: &'a Place) -> Change<'a> {
-        Change { storage: self, place, batch: Batch::new(), added: 0, removed: 0, items: BTreeMap::new(), nodes: false }
-    }
-}
-
-/// What is about to change in one place, together.
-pub struct Change<'a> {
-    storage: &'a Storage,
-    place: &'a Place,
-    batch: Batch,
-    added: u64,
-    removed: u64,
-    /// How many items more each node has.
-    items: BTreeMap<String, i64>,
-    /// Whether a node comes, goes or is configured.
-    nodes: bool,
-}
-
-impl Change<'_> {
-    /// Stores a node as it is now. One that was not there counts against how many there may be.
-    pub async fn put_node(&mut self, name: &str, node: &Node, is_new: bool) -> Result<(), StanzaError> {
-        if is_new {
-            let count = self.storage.nodes.count(&self.place.owner, "", None).await.map_err(refusal)?;
-            if count >= self.place.nodes_max() {
-                return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "there are too many nodes"));
-            }
-        }
-        self.name_entities(name, Some(node)).await?;
-        self.storage.nodes.put(&mut self.batch, &self.place.owner, name, node);
-        self.nodes = true;
-        Ok(())
-    }
-
-    /// Deletes a node with all its items.
-    pub async fn delete_node(&mut self, name: &str) -> Result<(), StanzaError> {
-        self.purge(name).await?;
-        self.items.remove(name);
-        self.storage.counts.delete(&mut self.batch, &self.place.owner, name);
-        self.name_entities(name, None).await?;
-        self.storage.nodes.delete(&mut self.batch, &self.place.owner, name);
-        self.nodes = true;
-        Ok(())
-    }
-
-    /// Writes down who has to do with a service's node from now on.
-    async fn name_entities(&mut self, name: &str, node: Option<&Node>) -> Result<(), StanzaError> {
-        if self.place.personal {
-            return Ok(());
-        }
-        let before = self.storage.node(self.place, name).await?;
-        let [before, after] = [before.as_ref(), node].map(|node| node.map(Node::entities).unwrap_or_default());
-        let (entities, owner) = (&self.storage.entities, &self.place.owner);
-        for gone in before.difference(&after) {
-            entities.delete(&mut self.batch, owner, &key(gone.as_str(), name));
-        }
-        for new in after.difference(&before) {
-            entities.put(&mut self.batch, owner, &key(new.as_str(), name), &name.to_owned());
-        }
-        Ok(())
-    }
-
-    /// Deletes all items of a node.
-    pub async fn purge(&mut self, name: &str) -> Result<(), StanzaError> {
-        self.remove_oldest(name, usize::MAX).await.map(drop)
-    }
-
-    /// Publishes an item in place of one with the same id, the newest from now on. Gives the ids of those that had to make room.
-    pub async fn publish(&mut self, name: &str, node: &Node, item: &Item) -> Result<Vec<String>, StanzaError> {
-        let storage = self.storage;
-        let id_key = key(name, item.id());
-        let old = storage.ids.get(&self.place.owner, &id_key).await.map_err(refusal)?;
-        let replaces = old.is_some();
-        if let Some(old) = old {
-            if let Some(item) = storage.items.get(&self.place.owner, &old).await.map_err(refusal)? {
-                self.removed += item.bytes();
-            }
-            storage.items.delete(&mut self.batch, &self.place.owner, &old);
-            self.count(name, -1);
-        }
-        let gone = match replaces {
-            true => Vec::new(),
-            false => self.make_room(name, node).await?,
-        };
-        let place = key(name, &order(storage.store.next_id()));
-        self.added += item.bytes();
-        self.count(name, 1);
-        storage.items.put(&mut self.batch, &self.place.owner, &place, item);
-        storage.ids.put(&mut self.batch, &self.place.owner, &id_key, &place);
-        Ok(gone)
-    }
-
-    /// Removes the oldest items of a node until one more has room, and some of those that have expired. Gives the ids of the former.
-    async fn make_room(&mut self, name: &str, node: &Node) -> Result<Vec<String>, StanzaError> {
-        use magpie_proto::xeps::pubsub_config::WhenFull;
-        let expired = self.storage.expired(self.place, name, node).await?;
-        let count = self.storage.count(self.place, name, node).await?;
-        let max = node.config.max_items.map_or(ITEMS_MAX, u64::from).clamp(1, ITEMS_MAX);
-        if count >= max && node.config.when_full == WhenFull::Reject {
-            return Err(magpie_proto::xeps::pubsub::error(StanzaCondition::NotAllowed, "max-items-exceeded"));
-        }
-        let too_many = (count + 1).saturating_sub(max);
-        let cleared = if too_many > 0 { expired } else { expired.min(CHUNK as u64) };
-        let mut gone = self.remove_oldest(name, (cleared + too_many) as usize).await?;
-        gone.drain(..gone.len().min(cleared as usize));
-        if node.config.when_full == WhenFull::DiscardOldest {
-            gone.clear();
-        }
-        Ok(gone)
-    }
-
-    /// Changes how many items a node may have, or how old.
-    pub async fn shrink(&mut self, name: &str, node: &Node) -> Result<(), StanzaError> {
-        let expired = self.storage.expired(self.place, name, node).await?;
-        let count = self.storage.count(self.place, name, node).await?;
-        let max = node.config.max_items.map_or(ITEMS_MAX, u64::from).min(ITEMS_MAX);
-        self.remove_oldest(name, (expired + count.saturating_sub(max)) as usize).await.map(drop)
-    }
-
-    async fn remove_oldest(&mut self, name: &str, count: usize) -> Result<Vec<String>, StanzaError> {
-        let (mut gone, mut after) = (Vec::new(), None);
-        while gone.len() < count {
-            let limit = (count - gone.len()).min(CHUNK);
-            let oldest = self.storage.items.range(&self.place.owner, &key(name, ""), after.as_deref(), limit).await;
-            let oldest = oldest.map_err(refusal)?;
-            let Some((last, _)) = oldest.last() else { break };
-            after = Some(last.clone());
-            for (key, item) in oldest {
-                gone.push(item.id().to_owned());
-                self.remove(name, &Placed { key, item });
-            }
-        }
-        Ok(gone)
-    }
-
-    /// Removes one item.
-    pub fn remove(&mut self, name: &str, placed: &Placed) {
-        self.removed += placed.item.bytes();
-        self.count(name, -1);
-        self.storage.items.delete(&mut self.batch, &self.place.owner, &placed.key);
-        self.storage.ids.delete(&mut self.batch, &self.place.owner, &key(name, placed.item.id()));
-    }
-
-    fn count(&mut self, name: &str, more: i64) {
-        *self.items.entry(name.to_owned()).or_default() += more;
-    }
-
-    /// Resolves when all of it is on disk.
-    pub async fn commit(mut self) -> Result<(), StanzaError> {
-        let storage = self.storage;
-        for (name, more) in self.items.iter().filter(|(_, more)| **more != 0) {
-            let count = storage.count_all(self.place, name).await?.saturating_add_signed(*more);
-            storage.counts.put(&mut self.batch, &self.place.owner, name, &count.to_string());
-        }
-        if self.added != self.removed {
-            let before = storage.bytes.get(&self.place.owner).await.map_err(refusal)?;
-            let before: u64 = before.and_then(|text| text.parse().ok()).unwrap_or_default();
-            let after = (before + self.added).saturating_sub(self.removed);
-            if self.added > self.removed && after > self.place.bytes_max() {
-                return Err(StanzaError::new(StanzaCondition::ResourceConstraint, "all items together are too large"));
-            }
-            storage.bytes.put(&mut self.batch, &self.place.owner, &after.to_string());
-        }
-        let done = storage.store.commit(self.batch).await.map_err(|error: StoreError| refusal(error));
-        if self.nodes {
-            storage.greetings.forget(&self.place.owner);
-        }
-        done
+        Change::new(self, place)
     }
 }
 

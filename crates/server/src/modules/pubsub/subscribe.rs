@@ -36,7 +36,7 @@ impl Pubsub {
         if let Some(deliver) = chosen {
             node.deliver_to(&jid, deliver);
         }
-        self.save(place, name, &node).await?;
+        self.save(&request.server, place, name, &node).await?;
         drop(turn);
         let subscription = subscription(NS, Some(name), &jid, state);
         request.answer(Some(&Element::new("pubsub", NS).with(subscription)));
@@ -60,7 +60,7 @@ impl Pubsub {
         let turn = self.turn(place).await;
         let mut node = self.existing(place, name).await?;
         node.unsubscribe(&request.from.to_bare(), &jid)?;
-        self.save(place, name, &node).await?;
+        self.save(&request.server, place, name, &node).await?;
         drop(turn);
         request.answer(None);
         let change = SubscriptionChange { jid, state: SubscriptionState::None };
@@ -153,7 +153,7 @@ impl Pubsub {
             return;
         }
         let Some(change) = node.decide(&jid, allow) else { return };
-        if self.save(place, name, &node).await.is_err() {
+        if self.save(server, place, name, &node).await.is_err() {
             return;
         }
         drop(turn);

@@ -5,15 +5,14 @@
 
 mod mapping;
 
-use std::sync::Arc;
-
 use magpie_proto::xeps::pubsub::NS;
 use magpie_proto::xeps::pubsub_config::{AccessModel, NodeConfig, SendLast};
-use magpie_proto::{BareJid, Element};
+use magpie_proto::{BareJid, Element, StanzaError};
 
 use self::mapping::{to_vcard_temp, to_vcard4};
-use super::Pubsub;
-use super::storage::Place;
+use super::storage::{Change, Item, Place};
+use super::{Kept, Pubsub};
+use crate::modules::vcard::{Vcard, check_size};
 use crate::requests::{Query, Reply};
 use crate::server::Server;
 
@@ -28,48 +27,67 @@ pub(super) const NS_VCARD: &str = "urn:ietf:params:xml:ns:vcard-4.0";
 
 impl Pubsub {
     /// The account published its card: the older form gets it, if everybody may see it.
-    pub(super) async fn vcard4_published(&self, server: &Arc<Server>, place: &Place) {
-        let Ok(Some(node)) = self.storage.node(place, NODE).await else { return };
-        let Ok(Some(item)) = self.storage.last(place, NODE, &node).await else { return };
-        let Some(card) = item.payload().filter(|payload| payload.is("vcard", NS_VCARD)) else { return };
+    pub(super) async fn vcard4_published(&self, server: &Server, change: &mut Change<'_>) -> Result<(), StanzaError> {
+        let Some(node) = change.node(NODE).await? else { return Ok(()) };
+        let item = change.last(NODE, &node).await?;
+        let payload = item.as_ref().and_then(Item::payload);
+        let Some(card) = payload.filter(|payload| payload.is("vcard", NS_VCARD)) else { return Ok(()) };
         if node.config.access != AccessModel::Open {
-            return;
+            return Ok(());
         }
-        let vcards = &server.modules.vcard;
-        let Ok(before) = vcards.of(&place.address).await else { return };
+        let account = &change.place().address;
+        let before = server.modules.vcard.of(account).await?;
         let vcard = to_vcard_temp(card, before.as_ref());
-        if before.as_ref() != Some(&vcard)
-            && let Err(error) = vcards.replace(server, &place.address, vcard, || ()).await
-        {
-            tracing::debug!(%error, account = %place.address, "a vCard was not converted");
+        if before.as_ref() == Some(&vcard) {
+            return Ok(());
         }
+        if let Err(error) = check_size(&vcard, server.config().limits.stored_bytes_max) {
+            tracing::debug!(%error, %account, "a vCard was not converted");
+            return Ok(());
+        }
+        // It keeps the picture that it had.
+        change.put_vcard(Vcard::new(vcard));
+        Ok(())
     }
 
-    /// The account stored a card of the older form: it is published.
-    pub async fn vcard_stored(&self, server: &Arc<Server>, account: &BareJid, vcard: &Element) {
+    /// The account stores a card of the older form; with it the newer one is published, and the picture if it is another one.
+    pub async fn store_vcard(&self, server: &Server, account: &BareJid, vcard: Vcard) -> Result<Kept, StanzaError> {
         let place = Place::account(account);
-        let Ok(node) = self.storage.node(&place, NODE).await else { return };
-        let before = match &node {
-            Some(node) => self.storage.last(&place, NODE, node).await.ok().flatten(),
+        let _turn = self.turn(&place).await;
+        let mut change = self.storage.change(&place);
+        let before = server.modules.vcard.stored(account).await?;
+        let picture = vcard.picture();
+        let element = vcard.element().clone();
+        let is_other = before.as_ref().map_or("", Vcard::photo) != vcard.photo();
+        change.put_vcard(vcard);
+        if is_other {
+            self.put_avatar(server, &mut change, picture.as_ref()).await?;
+        }
+        self.put_vcard4(server, &mut change, &element).await?;
+        self.commit(server, change).await
+    }
+
+    async fn put_vcard4(&self, server: &Server, change: &mut Change<'_>, vcard: &Element) -> Result<(), StanzaError> {
+        let before = match change.node(NODE).await? {
+            Some(node) => change.last(NODE, &node).await?,
             None => None,
         };
-        let known = before.as_ref().and_then(|item| item.payload());
+        let known = before.as_ref().and_then(Item::payload);
         let card = to_vcard4(vcard, known);
         // A card of nothing but a picture is none yet.
         if known == Some(&card) || known.is_none() && card.children().all(|property| property.is("fn", NS_VCARD) && is_empty(property)) {
-            return;
+            return Ok(());
         }
         let id = before.as_ref().map_or("current", |item| item.id());
         let item = Element::new("item", NS).with_attr("id", id).with(card);
-        if let Err(error) = self.publish_items(server, &place, NODE, account, &[&item], None, |_| ()).await {
-            tracing::debug!(%error, %account, "a vCard was not converted");
-        }
+        self.put_copy(server, change, NODE, &item, None).await
     }
 
     /// Somebody asks for a card that nobody has published: there may be one of the older form.
-    pub(super) async fn import_vcard(&self, server: &Arc<Server>, place: &Place) {
-        if let Ok(Some(vcard)) = server.modules.vcard.of(&place.address).await {
-            self.vcard_stored(server, &place.address, &vcard).await;
+    pub(super) async fn import_vcard(&self, server: &Server, change: &mut Change<'_>) -> Result<(), StanzaError> {
+        match server.modules.vcard.of(&change.place().address).await? {
+            Some(vcard) => self.put_vcard4(server, change, &vcard).await,
+            None => Ok(()),
         }
     }
 
