@@ -13,6 +13,7 @@ mod problem;
 mod select;
 pub mod service;
 pub mod sources;
+mod tapes;
 mod tls;
 mod turns;
 

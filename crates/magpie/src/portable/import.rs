@@ -42,7 +42,8 @@ const LINES_MAX: usize = 1000;
 pub(crate) fn import(global: &Global, files: &[PathBuf], replace: bool) -> Result<(), Failure> {
     let start = Instant::now();
     if replace {
-        files.iter().try_for_each(|file| check(file))?;
+        let nothing = "nothing was imported or replaced; correct the file and import it again";
+        files.iter().try_for_each(|file| check(file).map_err(|failure| failure.help(nothing)))?;
     }
     let mut target = Target::open(&config::load(global, &[])?, IfMissing::Create)?;
     // As the holder of the data says: a running server may have another configuration than the one that was read here.

@@ -200,7 +200,8 @@ fn an_account_that_exists_is_left_and_with_replace_it_becomes_what_the_file_says
     // What is cut off, or cannot be, erases nothing.
     folder.write("cut.xml", OTHER.split("</user>").next().unwrap());
     folder.write("empty.xml", OTHER.replace("'other'", "''"));
-    folder.run(&["import", "--replace", "cut.xml"]).code(1);
+    let cut = folder.run(&["import", "--replace", "cut.xml"]).code(1);
+    assert!(cut.stderr.contains("nothing was imported or replaced"), "{}", cut.stderr);
     let refused = folder.run(&["import", "--replace", "empty.xml", "--json"]).code(1).json();
     assert_eq!((&refused["replaced"], &refused["failed"]["count"]), (&json!(0), &json!(1)), "{refused}");
     assert_eq!(exported(&folder), before);

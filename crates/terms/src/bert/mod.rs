@@ -6,9 +6,10 @@
 
 mod serve;
 
-use magpie_etf::{BuildError, Builder, Decoder, Encoder, MinorVersion, Reason, Tape, Term, TermKind, decode, encode};
+use magpie_etf::{BuildError, Builder, Decoder, Encoder, MinorVersion, Reason, Tape, Term, TermKind};
 
 use crate::functions::Failure;
+use crate::tapes::{number, owned};
 
 pub use serve::serve;
 
@@ -69,12 +70,6 @@ impl Packet {
     }
 }
 
-/// A term on a tape of its own.
-pub(crate) fn owned(term: Term<'_>) -> Tape<'static> {
-    let bytes = encode(term);
-    decode(&bytes).expect("what was encoded can be decoded").into_owned()
-}
-
 /// The elements of a list, each on a tape of its own.
 pub(crate) fn elements(list: &Tape<'_>) -> Vec<Tape<'static>> {
     match list.root().kind() {
@@ -82,20 +77,6 @@ pub(crate) fn elements(list: &Tape<'_>) -> Vec<Tape<'static>> {
         TermKind::Bytes(bytes) => bytes.iter().map(|byte| number(i64::from(*byte))).collect(),
         _ => Vec::new(),
     }
-}
-
-/// An integer as a term.
-pub(crate) fn number(value: i64) -> Tape<'static> {
-    let mut builder = Builder::new();
-    builder.integer(value);
-    builder.finish().expect("an integer is a whole term")
-}
-
-/// A binary as a term.
-pub(crate) fn binary(bytes: &[u8]) -> Tape<'static> {
-    let mut builder = Builder::new();
-    builder.binary(bytes);
-    builder.finish().expect("a binary is a whole term")
 }
 
 /// `{reply, Result}`, without its length.
@@ -280,7 +261,7 @@ fn put(builder: &mut Builder, term: Term<'_>) -> Result<(), NotBert> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use magpie_etf::text;
+    use magpie_etf::{decode, encode, text};
 
     use super::*;
 

@@ -9,12 +9,12 @@ use magpie_etf::json::{self, Mode};
 use magpie_etf::{Decoder, Limits, Reason, Tape, Term, TermKind, text};
 
 use super::{Answering, Call, Deliver, EsiCall, Failure, Function, Functions, Reply};
-use crate::bert::{binary, number, owned};
 use crate::config::Terms;
 use crate::convert::{Form, Output};
 use crate::problem::Problem;
 use crate::select::{Part, select};
 use crate::service::{self, Place};
+use crate::tapes::{binary, number, owned};
 use crate::turns::{Work, weight};
 
 /// Adds those whose names nothing else is behind.

@@ -13,12 +13,12 @@ use super::convert::{VARIES, respond_whole};
 use super::negotiate::{accepted, accepted_coding};
 use super::options::Options;
 use super::{Answer, ERLANG_BINARY, JSON, Refusal, TEXT};
-use crate::bert::number;
 use crate::convert::{Form, Output};
 use crate::problem::Problem;
 use crate::select::{Part, select};
 use crate::service::State;
 use crate::sources::{Found, SourceError};
+use crate::tapes::number;
 use crate::turns::weight;
 
 const PARAMETERS: [&str; 6] = ["path", "mode", "layout", "minor_version", "compressed", "deterministic"];

@@ -137,19 +137,14 @@ impl Pump {
                     // Nothing is waited for: it is there.
                     let there = self.of.input.fill_buf().await.unwrap_or_default();
                     let item = there.get(..length).unwrap_or_default();
-                    let (converter, output, to) = (&mut self.of.converter, &mut self.output, self.of.to);
-                    let converting =
-                        self.of.work.run(weight(item), to, |memory| convert(converter, item, output, to, memory));
-                    let outcome = converting.await;
+                    let (converter, output) = (&mut self.of.converter, &mut self.output);
+                    let outcome = convert(&self.of.work, converter, item, output, self.of.to).await;
                     self.of.input.consume(consumed);
                     outcome
                 }
                 Next::Collected => {
-                    let item = &self.item.bytes[..];
-                    let (converter, output, to) = (&mut self.of.converter, &mut self.output, self.of.to);
-                    let converting =
-                        self.of.work.run(weight(item), to, |memory| convert(converter, item, output, to, memory));
-                    let outcome = converting.await;
+                    let (converter, output) = (&mut self.of.converter, &mut self.output);
+                    let outcome = convert(&self.of.work, converter, &self.item.bytes, output, self.of.to).await;
                     self.item.clear();
                     outcome
                 }
@@ -305,22 +300,25 @@ impl Pump {
     }
 }
 
-/// Converts a term of a stream.
-fn convert(
+/// Converts a term of a stream, behind what is in the output.
+async fn convert(
+    work: &Work,
     converter: &mut Converter,
     item: &[u8],
     output: &mut Output,
     to: Form,
-    memory: usize,
-) -> Result<(), Problem> {
-    let before = output.len();
-    let begin = output.begin_item();
-    converter.convert(item, output, memory).inspect_err(|_| {
-        output.truncate(before);
-        output.shrink();
-    })?;
-    output.end_item(begin, if matches!(to, Form::Text { .. }) { ".\n" } else { "\n" });
-    Ok(())
+) -> Result<((), Held), Problem> {
+    let converting = work.run(weight(item), to, |memory| {
+        let before = output.len();
+        let begin = output.begin_item();
+        converter.convert(item, output, memory).inspect_err(|_| {
+            output.truncate(before);
+            output.shrink();
+        })?;
+        output.end_item(begin, if matches!(to, Form::Text { .. }) { ".\n" } else { "\n" });
+        Ok(())
+    });
+    converting.await
 }
 
 /// Where the chunks go.
